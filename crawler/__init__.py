@@ -1,0 +1,1 @@
+"""Everything that speaks to a Hub, and the local read-only Hub."""

@@ -1,0 +1,1 @@
+"""Adapters trained for real, and the Hub around them."""

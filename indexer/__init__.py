@@ -1,0 +1,1 @@
+"""From a downloaded adapter to a vector in Parquet."""

@@ -1,0 +1,1 @@
+"""The index: Arrow schemas of its tables, reading and writing them, and the error tree."""

@@ -1,0 +1,113 @@
+"""The project's error tree: what can be told to a user in one line.
+
+HubdeltaError                  the run could not be done            exit code 1
+├── UsageError                 a wrong argument or setting          exit code 2
+├── MissingExtraError          an optional dependency is absent
+├── IndexStoreError            the index cannot be used
+│   ├── NoIndexError           there is none at that place
+│   ├── NewerIndexError        a newer hubdelta wrote it
+│   ├── DamagedFileError       a Parquet file cannot be read
+│   ├── IndexBusyError         another run holds it
+│   └── IndexWriteError        no space, no permission
+├── HubError                   the Hub cannot be used at all (offline, wrong token, unknown base)
+├── QueryError                 a query is wrong, or not allowed
+└── AdapterError               one adapter gave no vector: becomes a row of `failures`
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why an adapter gave no vector: the closed list that `failures.reason` holds."""
+
+    GATED = "gated"
+    NOT_FOUND = "not_found"
+    DISABLED = "disabled"
+    NO_WEIGHTS = "no_weights"
+    UNSAFE_FORMAT = "unsafe_format"
+    CORRUPT = "corrupt"
+    NOT_FINITE = "not_finite"
+    BASE_MISMATCH = "base_mismatch"
+    UNSUPPORTED_ADAPTER = "unsupported_adapter"
+    TOO_LARGE = "too_large"
+    NETWORK = "network"
+    ENGINE = "engine"
+
+    def pause_after(self, attempt: int) -> timedelta | None:
+        """How long to wait before the next attempt, doubling with each one up to a month.
+
+        Args:
+            attempt: which attempt has just failed, from 1.
+
+        Returns:
+            The pause, or None where only a change of the repository can help.
+        """
+        first = _FIRST_PAUSE.get(self)
+        return None if first is None else min(first * 2 ** min(attempt - 1, 16), timedelta(days=30))
+
+
+_FIRST_PAUSE = {
+    Reason.NETWORK: timedelta(hours=1),
+    Reason.GATED: timedelta(days=1),
+    Reason.NOT_FOUND: timedelta(days=1),
+}
+
+
+class HubdeltaError(Exception):
+    """Base of every error that hubdelta raises; its text is one line a person can act on."""
+
+
+class UsageError(HubdeltaError):
+    """A wrong argument or setting."""
+
+
+class MissingExtraError(HubdeltaError):
+    """A command needs packages of an extra that is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs more packages: pip install 'hubdelta[{extra}]'")
+
+
+class IndexStoreError(HubdeltaError):
+    """The index cannot be used."""
+
+
+class NoIndexError(IndexStoreError):
+    """There is no index at the given place."""
+
+
+class NewerIndexError(IndexStoreError):
+    """The index was written by a newer hubdelta."""
+
+
+class DamagedFileError(IndexStoreError):
+    """A Parquet file of the index cannot be read."""
+
+
+class IndexBusyError(IndexStoreError):
+    """Another run is writing to the index."""
+
+
+class IndexWriteError(IndexStoreError):
+    """The index cannot be written: no space, no permission."""
+
+
+class HubError(HubdeltaError):
+    """The Hub cannot be used at all: no network, a wrong token, an unknown base."""
+
+
+class QueryError(HubdeltaError):
+    """A query is wrong, or does what a read-only connection may not do."""
+
+
+class AdapterError(HubdeltaError):
+    """One adapter gave no vector.
+
+    Attributes:
+        reason: one of the closed list.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

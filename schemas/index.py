@@ -1,0 +1,258 @@
+"""An index: a directory of Parquet files that are written once, whole, and never changed."""
+
+import errno
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha1
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from hubdelta.schemas.errors import (
+    DamagedFileError,
+    IndexBusyError,
+    IndexWriteError,
+    NewerIndexError,
+    NoIndexError,
+)
+from hubdelta.schemas.rows import (
+    SCHEMA_VERSION,
+    TABLES,
+    VERSION_KEY,
+    Row,
+    RunRow,
+    schema_of,
+    table_of,
+)
+
+logger = logging.getLogger(__name__)
+
+_UNFINISHED = ".tmp"
+_SCHEMA_FILE = f"schema-v{SCHEMA_VERSION}.parquet"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The tables of one index.
+
+    Each table's folder also holds a file without rows, `schema-v<N>.parquet`: it gives every
+    reader the newest columns, and lets SQL over a table that is still empty work.
+
+    Attributes:
+        root: the index's directory.
+    """
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path) -> "Index":
+        """Open an existing index.
+
+        Raises:
+            NoIndexError: there is none at `root`.
+            NewerIndexError: a newer hubdelta wrote it.
+        """
+        if not (root / RunRow.table).is_dir():
+            raise NoIndexError(
+                f"no index at {root}: make one with `hubdelta index --base ORG/NAME`, "
+                "or name another with --index"
+            )
+        for row_type in TABLES:
+            for path in (root / row_type.table).glob("schema-v*.parquet"):
+                _check_version(path, int(path.stem.removeprefix("schema-v")))
+        return cls(root)
+
+    @classmethod
+    def create(cls, root: Path) -> "Index":
+        """Open the index at `root`, making it first where there is none.
+
+        Raises:
+            IndexWriteError: the directory cannot be written.
+            NewerIndexError: a newer hubdelta wrote it.
+        """
+        index = cls(root)
+        for row_type in TABLES:
+            path = root / row_type.table / _SCHEMA_FILE
+            if not path.exists():
+                index._write_file(path, table_of([], row_type))
+        return cls.open(root)
+
+    @contextmanager
+    def writing(self, *, wait: bool = False) -> Iterator[None]:
+        """Hold the index for one run; leftovers of runs that were killed are removed.
+
+        The lock belongs to the process and is freed by the kernel when it dies.
+
+        Args:
+            wait: wait for the other run to end; otherwise leave.
+
+        Raises:
+            IndexBusyError: another run holds it, and `wait` is false.
+        """
+        lock = FileLock(self.root / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            message = f"another run is writing to {self.root}"
+            if not wait:
+                raise IndexBusyError(
+                    f"{message}: try again when it has ended, or wait for it with --wait"
+                ) from None
+            logger.warning("%s: waiting for it to end", message)
+            lock.acquire()
+        except OSError as error:
+            raise _write_error(self.root, error) from error
+        try:
+            for row_type in TABLES:
+                for path in (self.root / row_type.table).rglob(f"*{_UNFINISHED}"):
+                    path.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
+
+    def write(self, rows: Sequence[Row], *, base: str) -> Path | None:
+        """Write rows of one type as one new file, which appears whole or not at all.
+
+        Returns:
+            The file, or None where there are no rows.
+
+        Raises:
+            IndexWriteError: no space, no permission.
+        """
+        if not rows:
+            return None
+        row_type = type(rows[0])
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}.parquet"
+        path = self._folder(row_type, base) / name
+        self._write_file(path, table_of(rows, row_type))
+        return path
+
+    def read(
+        self, row_type: type[Row], *, base: str, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """All rows of a table for one base, with the columns of this version.
+
+        Damaged files are named in a warning and left out.
+
+        Args:
+            row_type: which table.
+            base: the base model.
+            columns: the columns wanted; all by default.
+        """
+        schema = schema_of(row_type)
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
+        tables = [schema.empty_table()]
+        for path in sorted(self._folder(row_type, base).glob("*.parquet")):
+            try:
+                tables.append(_read_file(path, schema, base))
+            except DamagedFileError as error:
+                logger.warning("%s; left out", error)
+        return pa.concat_tables(tables)
+
+    def files(self, row_type: type[Row]) -> list[Path]:
+        """The readable Parquet files of a table, all bases, oldest first.
+
+        Only footers are read. Damaged files are named in a warning and left out.
+        """
+        sound = []
+        for path in sorted((self.root / row_type.table).rglob("*.parquet")):
+            try:
+                _check_version(path, _version(_open(path).schema_arrow))
+            except DamagedFileError as error:
+                logger.warning("%s; left out", error)
+            else:
+                sound.append(path)
+        return sound
+
+    def _folder(self, row_type: type[Row], base: str) -> Path:
+        folder = self.root / row_type.table
+        return folder if row_type is RunRow else folder / f"base={slug(base)}"
+
+    def _write_file(self, path: Path, table: pa.Table) -> None:
+        unfinished = path.with_name(path.name + _UNFINISHED)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                pq.write_table(table, file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise _write_error(path, error) from error
+
+
+def slug(base: str) -> str:
+    """The folder name of a base: `ORG--NAME`; a local base also gets a hash of its path."""
+    if base.startswith("/"):
+        digest = sha1(base.encode(), usedforsecurity=False).hexdigest()
+        return f"local--{Path(base).name}--{digest[:8]}"
+    return base.replace("/", "--")
+
+
+def new_run_id(now: datetime) -> str:
+    """An id that sorts by the run's start: `20261121T034502Z-1a2b3c`."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
+
+
+def _read_file(path: Path, schema: pa.Schema, base: str) -> pa.Table:
+    file = _open(path)
+    stored = file.schema_arrow
+    _check_version(path, _version(stored))
+    known = [name for name in schema.names if name in stored.names]
+    try:
+        table = file.read(columns=list({*known, "base"}))
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
+    table = table.filter(pa.compute.equal(table["base"], base))
+    return pa.table(
+        [
+            table[spec.name].cast(spec.type)
+            if spec.name in known
+            else pa.nulls(len(table), spec.type)
+            for spec in schema
+        ],
+        schema=schema,
+    )
+
+
+def _version(schema: pa.Schema) -> int:
+    return int((schema.metadata or {}).get(VERSION_KEY, b"1"))
+
+
+def _check_version(path: Path, version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise NewerIndexError(
+            f"{path} was written by a newer hubdelta (format {version}, this one reads up to "
+            f"{SCHEMA_VERSION}): pip install --upgrade hubdelta"
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_error(path: Path, error: OSError) -> IndexWriteError:
+    if error.errno == errno.ENOSPC:
+        return IndexWriteError(f"no disk space left to write {path}: free some, then run again")
+    return IndexWriteError(f"cannot write {path}: {error.strerror or error}")

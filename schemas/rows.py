@@ -1,0 +1,241 @@
+"""One dataclass a table: each field carries its Arrow type, its meaning and its unit.
+
+The Arrow schemas are derived from these classes, so a column is described in one place; its
+description and unit travel in the Parquet files as field metadata.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from types import NoneType
+from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised with every change of a column; a reader reads all versions up to its own."""
+
+VERSION_KEY = b"hubdelta.schema_version"
+
+_TIME = pa.timestamp("us", tz="UTC")
+_STRINGS = pa.list_(pa.string())
+
+
+def _column(arrow: pa.DataType, about: str, unit: str = "") -> Any:
+    return field(metadata={"arrow": arrow, "about": about, "unit": unit})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of one table of an index."""
+
+    table: ClassVar[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogRow(Row):
+    """An adapter as the Hub showed it: a row per (key, crawl that saw it change)."""
+
+    table: ClassVar[str] = "catalog"
+
+    base: str = _column(pa.string(), "base model that was crawled, ORG/NAME")
+    repo_id: str = _column(pa.string(), "repository, ORG/NAME, or a local folder's path")
+    subfolder: str = _column(pa.string(), "folder that holds the adapter; empty for the root")
+    revision: str = _column(pa.string(), "40-hex commit of the repository")
+    kind: str = _column(pa.string(), "adapter (PEFT) or full (a full finetune)")
+    relation: str | None = _column(pa.string(), "adapter, finetune, quantized or merge, as tagged")
+    canonical_base: str | None = _column(
+        pa.string(), "the base it was concluded to belong to; differs from base on a contradiction"
+    )
+    evidence: str = _column(
+        pa.string(),
+        "what the conclusion rests on: tag, card, peft_config, mirror, local_path or named",
+    )
+    declared_base: str | None = _column(
+        pa.string(), "base_model_name_or_path of adapter_config.json, as written"
+    )
+    via: str | None = _column(pa.string(), "the mirror of the base that it names, if it names one")
+    weights_files: list[str] = _column(_STRINGS, "weight files, as paths inside the repository")
+    author: str | None = _column(pa.string(), "owner of the repository")
+    created_at: datetime | None = _column(_TIME, "creation of the repository")
+    last_modified: datetime | None = _column(_TIME, "newest commit of the repository")
+    downloads: int | None = _column(pa.int64(), "downloads in the last 30 days", "downloads")
+    likes: int | None = _column(pa.int64(), "likes", "likes")
+    gated: str | None = _column(pa.string(), "auto or manual where files need an approved request")
+    private: bool = _column(pa.bool_(), "visible to its owner only")
+    disabled: bool = _column(pa.bool_(), "switched off by the Hub")
+    library_name: str | None = _column(pa.string(), "library that loads it")
+    pipeline_tag: str | None = _column(pa.string(), "task, in the Hub's words")
+    task_type: str | None = _column(pa.string(), "task_type of adapter_config.json")
+    license: str | None = _column(pa.string(), "licence, as declared")
+    datasets: list[str] = _column(_STRINGS, "datasets it declares")
+    languages: list[str] = _column(_STRINGS, "languages it declares")
+    tags: list[str] = _column(_STRINGS, "every tag of the repository")
+    vanished_at: datetime | None = _column(_TIME, "when a full crawl found it gone")
+    crawled_at: datetime = _column(_TIME, "when the row was made")
+    run_id: str = _column(pa.string(), "run that made the row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorRow(Row):
+    """The vector of one adapter: a row per (key, recipe)."""
+
+    table: ClassVar[str] = "vectors"
+
+    base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
+    base_revision: str = _column(pa.string(), "40-hex commit of the base")
+    repo_id: str = _column(pa.string(), "repository, ORG/NAME, or a local folder's path")
+    subfolder: str = _column(pa.string(), "folder that holds the adapter; empty for the root")
+    revision: str = _column(pa.string(), "40-hex commit of the repository")
+    recipe_id: str = _column(
+        pa.string(), "hash of base, base commit, probe set, layer, token and pooling"
+    )
+    probe_set: str = _column(pa.string(), "name of the probe set")
+    probe_set_id: str = _column(pa.string(), "hash of the prompts")
+    delta: npt.NDArray[np.float32] = _column(
+        pa.list_(pa.float32()), "Delta Activation: mean over probes of h_adapter - h_base, [hidden]"
+    )
+    norm: float = _column(pa.float64(), "L2 norm of delta", "hidden-state units")
+    signal: float = _column(pa.float64(), "norm over the noise floor of the run", "ratio")
+    engine: str = _column(pa.string(), "engine that made it")
+    precision: str = _column(pa.string(), "arithmetic that made it: fp32, ...")
+    adapter_type: str = _column(pa.string(), "PEFT type (LORA, ...) or FULL")
+    rank: int | None = _column(pa.int32(), "r of a low-rank adapter")
+    alpha: float | None = _column(pa.float64(), "alpha of a low-rank adapter")
+    target_modules: list[str] = _column(_STRINGS, "module names that the weights adapt")
+    weight_bytes: int = _column(pa.int64(), "size of the weight files", "bytes")
+    embedded_at: datetime = _column(_TIME, "when the vector was made")
+    run_id: str = _column(pa.string(), "run that made the row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRow(Row):
+    """An attempt that gave no vector."""
+
+    table: ClassVar[str] = "failures"
+
+    base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
+    repo_id: str = _column(pa.string(), "repository, ORG/NAME, or a local folder's path")
+    subfolder: str = _column(pa.string(), "folder that holds the adapter; empty for the root")
+    revision: str = _column(pa.string(), "40-hex commit of the repository")
+    reason: str = _column(pa.string(), "one of the closed list of reasons")
+    message: str = _column(pa.string(), "what happened and what to do, in a line")
+    attempt: int = _column(pa.int32(), "which attempt this was, from 1")
+    failed_at: datetime = _column(_TIME, "when it failed")
+    due_at: datetime | None = _column(
+        _TIME, "when to try again; null: when the repository changes, or with --retry-failed"
+    )
+    run_id: str = _column(pa.string(), "run that made the row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseRow(Row):
+    """What the base itself answers to the probes: a row per (recipe, precision)."""
+
+    table: ClassVar[str] = "bases"
+
+    base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
+    base_revision: str = _column(pa.string(), "40-hex commit of the base")
+    recipe_id: str = _column(
+        pa.string(), "hash of base, base commit, probe set, layer, token and pooling"
+    )
+    probe_set: str = _column(pa.string(), "name of the probe set")
+    probe_set_id: str = _column(pa.string(), "hash of the prompts")
+    prompts: list[str] = _column(_STRINGS, "the probes, in order")
+    layer: str = _column(pa.string(), "where the hidden state is read")
+    token: str = _column(pa.string(), "at which token")
+    pooling: str = _column(pa.string(), "how the probes become one vector")
+    model_type: str = _column(pa.string(), "architecture, as config.json names it")
+    hidden_size: int = _column(pa.int32(), "d, the length of a vector", "dimensions")
+    activations: list[npt.NDArray[np.float32]] = _column(
+        pa.list_(pa.list_(pa.float32())), "h_base, [probes, hidden]"
+    )
+    noise_floor: float = _column(
+        pa.float64(),
+        "largest L2 norm of a delta made by arithmetic alone, the base against itself",
+        "hidden-state units",
+    )
+    engine: str = _column(pa.string(), "engine that made it")
+    precision: str = _column(pa.string(), "arithmetic that made it: fp32, ...")
+    embedded_at: datetime = _column(_TIME, "when the row was made")
+    run_id: str = _column(pa.string(), "run that made the row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(Row):
+    """A crawl or an index run, written when it ends."""
+
+    table: ClassVar[str] = "runs"
+
+    run_id: str = _column(pa.string(), "start time and a random suffix; sorts by time")
+    kind: str = _column(pa.string(), "crawl or index")
+    base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
+    outcome: str = _column(pa.string(), "done, interrupted or failed")
+    started_at: datetime = _column(_TIME, "start of the run")
+    seconds: float = _column(pa.float64(), "wall time", "seconds")
+    requests: int = _column(pa.int64(), "HTTP requests sent to the Hub", "requests")
+    counts: dict[str, int] = _column(
+        pa.map_(pa.string(), pa.int64()),
+        "crawl: listed, new, changed, vanished; index: embedded, skipped, failed and failed:REASON",
+        "adapters",
+    )
+    marks: dict[str, datetime] = _column(
+        pa.map_(pa.string(), _TIME),
+        "crawl: newest lastModified seen by each listing; the next crawl walks down to it",
+    )
+    versions: dict[str, str] = _column(
+        pa.map_(pa.string(), pa.string()), "versions of hubdelta and of the libraries used"
+    )
+
+
+R = TypeVar("R", bound=Row)
+
+TABLES: tuple[type[Row], ...] = (CatalogRow, VectorRow, FailureRow, BaseRow, RunRow)
+
+
+def schema_of(row_type: type[Row]) -> pa.Schema:
+    """The Arrow schema of a table, with `description` and `unit` in each field's metadata."""
+    hints = get_type_hints(row_type)
+    return pa.schema(
+        [
+            pa.field(
+                spec.name,
+                spec.metadata["arrow"],
+                nullable=NoneType in get_args(hints[spec.name]),
+                metadata={
+                    key: text
+                    for key, text in (
+                        ("description", spec.metadata["about"]),
+                        ("unit", spec.metadata["unit"]),
+                    )
+                    if text
+                },
+            )
+            for spec in fields(row_type)
+        ],
+        metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
+    )
+
+
+def table_of(rows: Sequence[Row], row_type: type[Row]) -> pa.Table:
+    """Rows of one type as an Arrow table with that type's schema."""
+    schema = schema_of(row_type)
+    return pa.table(
+        [pa.array([_cell(getattr(row, spec.name)) for row in rows], spec.type) for spec in schema],
+        schema=schema,
+    )
+
+
+def rows_of(table: pa.Table, row_type: type[R]) -> list[R]:
+    """The rows of an Arrow table as dataclasses; vectors come as Python lists."""
+    maps = {spec.name for spec in schema_of(row_type) if pa.types.is_map(spec.type)}
+    return [
+        row_type(**{name: dict(cell) if name in maps else cell for name, cell in row.items()})
+        for row in table.to_pylist()
+    ]
+
+
+def _cell(value: object) -> object:
+    return list(value.items()) if isinstance(value, dict) else value

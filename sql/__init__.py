@@ -1,0 +1,1 @@
+"""The views and macros an analyst sees, and the connection that loads them."""
