@@ -1,0 +1,115 @@
+"""The command line: which commands there are, and how errors become one line and an exit code."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from hubdelta import __version__
+from hubdelta.schemas.errors import HubdeltaError, UsageError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+_COMMANDS = {
+    "crawl": "hubdelta.commands.crawl",
+    "index": "hubdelta.commands.index",
+    "sql": "hubdelta.commands.sql",
+    "similar": "hubdelta.commands.similar",
+    "domains": "hubdelta.commands.domains",
+    "status": "hubdelta.commands.status",
+    "demo": "hubdelta.commands.demo",
+    "serve-hub": "hubdelta.commands.serve_hub",
+}
+
+
+class _Commands(click.Group):
+    """Commands that are imported when they are asked for, in the order of a user's day."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = importlib.import_module(module).command
+        return command
+
+
+_EXAMPLES = """\b
+Examples:
+  hubdelta index --base meta-llama/Llama-3.1-8B
+  hubdelta similar some-org/some-adapter
+  hubdelta sql "FROM adapters ORDER BY downloads DESC LIMIT 10"
+"""
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EXAMPLES,
+)
+@click.version_option(__version__, prog_name="hubdelta")
+@click.option("--debug", is_flag=True, help="Show tracebacks and debug logs.")
+def hubdelta(debug: bool) -> None:
+    """Find every model finetuned from a base, embed each by what it does, query them in SQL."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "filelock", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code; `--debug` shows the traceback of an error."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; returns the exit code.
+
+    0 done, 1 the run could not be done, 2 wrong usage, 3 some adapters failed (`--strict`),
+    130 interrupted.
+    """
+    try:
+        result = hubdelta.main(args=arguments, prog_name="hubdelta", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: what was written stays, the next run goes on from there", err=True)
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except HubdeltaError as error:
+        return _tell(error, arguments)
+    except BrokenPipeError:
+        # The reader of our output has left, as `head` does; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 (the last stop: a user is owed a line, not a traceback)
+        return _tell(error, arguments)
+    return result if isinstance(result, int) else 0
+
+
+def _tell(error: Exception, arguments: list[str]) -> int:
+    if "--debug" in arguments:
+        logging.getLogger(__name__).error("%s", error, exc_info=error)
+    elif isinstance(error, HubdeltaError):
+        click.echo(f"error: {error}", err=True)
+    else:
+        click.echo(
+            f"error: {type(error).__name__}: {error} (unexpected: `hubdelta --debug "
+            f"{' '.join(arguments[:1])} ...` shows where; please report it)",
+            err=True,
+        )
+    return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED

@@ -1,0 +1,71 @@
+"""`hubdelta crawl`: find what was finetuned from a base, without embedding it."""
+
+from pathlib import Path
+
+import click
+
+from hubdelta.commands.options import (
+    RELATIONS,
+    AdapterType,
+    RelationsType,
+    create_index,
+    index_option,
+    json_option,
+    wait_option,
+)
+from hubdelta.schemas.errors import UsageError
+from hubdelta.schemas.keys import AdapterName
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hubdelta crawl --base meta-llama/Llama-3.1-8B --limit 100"""
+)
+@click.option("--base", required=True, type=AdapterType(), metavar="ORG/NAME", help="Base model.")
+@click.option(
+    "--relation",
+    "relations",
+    type=RelationsType(),
+    default=RELATIONS,
+    show_default="adapter,finetune",
+    help="Lineage to follow.",
+)
+@click.option("--full", is_flag=True, help="Walk everything, and mark what has vanished.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many adapters.")
+@index_option
+@wait_option
+@json_option
+def command(
+    base: AdapterName,
+    relations: tuple[str, ...],
+    full: bool,
+    limit: int | None,
+    index_path: Path,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Find every model whose metadata points at a base, and what changed since the last crawl."""
+    from hubdelta.crawler.crawl import crawl
+    from hubdelta.output import print_fields, print_json
+    from hubdelta.progress import show_progress
+    from hubdelta.settings import open_hub, versions
+
+    if base.is_local:
+        raise UsageError("a base in a local folder has no listing to crawl")
+    index = create_index(index_path)
+    with index.writing(wait=wait), open_hub() as hub, show_progress() as display:
+        summary = crawl(
+            index,
+            hub,
+            base.repo_id,
+            relations=relations,
+            full=full,
+            limit=limit,
+            on_page=display.crawled,
+            versions=versions(),
+        )
+    if as_json:
+        print_json(summary)
+    else:
+        print_fields(summary)

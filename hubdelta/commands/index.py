@@ -1,0 +1,155 @@
+"""`hubdelta index`: the whole nightly job."""
+
+from pathlib import Path
+
+import click
+
+from hubdelta.commands.options import (
+    AdapterType,
+    RelationsType,
+    create_index,
+    index_option,
+    json_option,
+    wait_option,
+)
+from hubdelta.indexer.settings import ENGINE_NAMES, GIGABYTE
+from hubdelta.schemas.errors import UsageError
+from hubdelta.schemas.keys import AdapterName
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  hubdelta index --base meta-llama/Llama-3.1-8B
+  hubdelta index --base ./my-base ./my-adapter ./my-other-adapter"""
+)
+@click.argument("adapters", nargs=-1, type=AdapterType(), metavar="[ADAPTER]...")
+@click.option(
+    "--base",
+    required=True,
+    type=AdapterType(),
+    metavar="ORG/NAME[@REVISION]",
+    help="Base model, or a local folder as ./FOLDER.",
+)
+@click.option(
+    "--from-file",
+    type=click.File(encoding="utf-8"),
+    metavar="LIST",
+    help="Adapters to embed, one a line; # begins a comment.",
+)
+@click.option("--no-crawl", is_flag=True, help="Embed what earlier crawls have found.")
+@click.option("--full", is_flag=True, help="Crawl everything, and mark what has vanished.")
+@click.option(
+    "--relation",
+    "relations",
+    type=RelationsType(),
+    default=("adapter",),
+    show_default="adapter",
+    help="What to embed. finetune: full finetunes, each a download of a whole model.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Embed at most so many.")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed before, due or not.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINE_NAMES),
+    default="reference",
+    show_default=True,
+    help="What computes the activations.",
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Adapters computed, and written, together.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Downloads at once.",
+)
+@click.option(
+    "--disk-budget",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    metavar="GB",
+    help="Weights on disk and not yet embedded, at most; larger models are skipped.",
+)
+@click.option("--keep-downloads", is_flag=True, help="Keep the weights in INDEX/downloads.")
+@click.option("--strict", is_flag=True, help="Exit with code 3 if an adapter failed.")
+@index_option
+@wait_option
+@json_option
+def command(
+    adapters: tuple[AdapterName, ...],
+    base: AdapterName,
+    from_file: click.utils.LazyFile | None,
+    no_crawl: bool,
+    full: bool,
+    relations: tuple[str, ...],
+    limit: int | None,
+    retry_failed: bool,
+    engine: str,
+    device: str,
+    batch_size: int,
+    workers: int,
+    disk_budget: float,
+    keep_downloads: bool,
+    strict: bool,
+    index_path: Path,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Crawl a base's family and embed what is new; or embed the adapters named.
+
+    An ADAPTER is org/name[/subfolder][@revision], or a local folder as ./FOLDER.
+    """
+    from hubdelta.settings import open_hub, require_extra
+
+    require_extra("hubdelta index", "index")
+
+    from hubdelta.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
+    from hubdelta.index_run import IndexRequest, run_index
+    from hubdelta.indexer.settings import IndexSettings
+    from hubdelta.output import print_index_summary, print_json
+    from hubdelta.progress import show_progress
+
+    names = adapters + (_listed(from_file) if from_file else ())
+    if from_file and not names:
+        raise UsageError(f"{from_file.name} names no adapter")
+    request = IndexRequest(
+        base=base,
+        names=names,
+        crawl=not no_crawl,
+        full_crawl=full,
+        kinds=tuple({"adapter": "adapter", "finetune": "full"}[part] for part in relations),
+        limit=limit,
+        retry_failed=retry_failed,
+    )
+    settings = IndexSettings(
+        engine=engine,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        disk_budget=int(disk_budget * GIGABYTE),
+        keep_downloads=keep_downloads,
+    )
+    index = create_index(index_path)
+    with index.writing(wait=wait), open_hub() as hub, show_progress() as display:
+        summary = run_index(request, index=index, hub=hub, settings=settings, display=display)
+    if as_json:
+        print_json(summary)
+    else:
+        print_index_summary(summary)
+    if summary.outcome == "interrupted":
+        return EXIT_INTERRUPTED
+    return EXIT_SOME_FAILED if strict and summary.failed else 0
+
+
+def _listed(lines: click.utils.LazyFile) -> tuple[AdapterName, ...]:
+    texts = (line.partition("#")[0].strip() for line in lines)
+    return tuple(AdapterName.parse(text) for text in texts if text)

@@ -1,0 +1,88 @@
+"""Options that several commands share, and the types of their values."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hubdelta.schemas.errors import UsageError
+from hubdelta.schemas.keys import AdapterName
+
+if TYPE_CHECKING:
+    from hubdelta.schemas.index import Index
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+RELATIONS = ("adapter", "finetune")
+
+
+class AdapterType(click.ParamType):
+    """`org/name[/subfolder][@revision]`, or a folder."""
+
+    name = "adapter"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> AdapterName:
+        """Parse the text, or fail with what was expected."""
+        if isinstance(value, AdapterName):
+            return value
+        try:
+            return AdapterName.parse(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class RelationsType(click.ParamType):
+    """A comma-separated choice of relations."""
+
+    name = "adapter,finetune"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split and check the list."""
+        if isinstance(value, tuple):
+            return value
+        chosen = tuple(part.strip() for part in value.split(","))
+        for part in chosen:
+            if part not in RELATIONS:
+                self.fail(f"{part!r} is not one of {', '.join(RELATIONS)}", param, ctx)
+        return chosen
+
+
+def index_option(command: Command) -> Command:
+    """The index to work on."""
+    return click.option(
+        "--index",
+        "index_path",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("hubdelta-index"),
+        envvar="HUBDELTA_INDEX",
+        show_default=True,
+        show_envvar=True,
+        help="Directory of the index.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Answer as JSON."""
+    return click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")(command)
+
+
+def wait_option(command: Command) -> Command:
+    """Wait for another run."""
+    return click.option(
+        "--wait", is_flag=True, help="Wait for another run on this index; otherwise leave."
+    )(command)
+
+
+def create_index(path: Path) -> "Index":
+    """The index at a path, made if there is none, with its SQL script."""
+    from hubdelta.schemas.index import Index
+    from hubdelta.sql.script import write_script
+
+    index = Index.create(path)
+    write_script(index)
+    return index

@@ -1,0 +1,292 @@
+"""The nightly job: crawl a base's family, then embed what is new."""
+
+import logging
+import shutil
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from hubdelta.crawler import crawl as crawling
+from hubdelta.crawler.describe import describe
+from hubdelta.crawler.downloads import fetch_base
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.lineage import find_base
+from hubdelta.indexer.local import describe_folder, folder_revision
+from hubdelta.indexer.plan import Plan, make_plan, newest
+from hubdelta.indexer.probes import ALPACA_5, ProbeSet
+from hubdelta.indexer.progress import Progress
+from hubdelta.indexer.recipe import Recipe
+from hubdelta.indexer.settings import IndexSettings
+from hubdelta.interrupt import stop_on_interrupt
+from hubdelta.schemas.errors import AdapterError, UsageError
+from hubdelta.schemas.index import Index, new_run_id
+from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.rows import BaseRow, CatalogRow, FailureRow, RunRow, rows_of
+from hubdelta.settings import versions
+from hubdelta.sql.script import write_script
+
+logger = logging.getLogger(__name__)
+
+
+class Display(Protocol):
+    """Shows a person how far a run has come."""
+
+    def crawled(self, progress: crawling.Progress) -> None:
+        """A page of a listing was read."""
+
+    def planned(self, pending: int) -> None:
+        """So many adapters are to be embedded."""
+
+    def embedded(self, progress: Progress) -> None:
+        """An adapter was dealt with."""
+
+
+@dataclass(frozen=True)
+class IndexRequest:
+    """What a user asked `hubdelta index` for.
+
+    Attributes:
+        base: ORG/NAME[@revision], or a local folder.
+        names: adapters named by hand; none means the whole catalog.
+        crawl: crawl first.
+        full_crawl: walk everything, not only what is new.
+        relations: which lineage to crawl.
+        kinds: which kinds of catalog rows to embed: adapter, full.
+        limit: embed at most so many.
+        retry_failed: try what failed before, due or not.
+    """
+
+    base: AdapterName
+    names: Sequence[AdapterName] = ()
+    crawl: bool = True
+    full_crawl: bool = False
+    relations: tuple[str, ...] = ("adapter", "finetune")
+    kinds: Collection[str] = ("adapter",)
+    limit: int | None = None
+    retry_failed: bool = False
+
+
+@dataclass
+class IndexSummary:
+    """How an index run ended.
+
+    Attributes:
+        base: the base, under its present name.
+        base_revision: 40-hex commit of the base.
+        run_id: the run's id in every row it made.
+        outcome: done, interrupted or failed.
+        embedded: vectors written.
+        skipped: adapters left alone, by why.
+        failed: adapters that gave no vector, by reason.
+        seconds: wall time of the whole run.
+        adapters_per_second: embedded adapters over the seconds from the first download to the end.
+        crawl: how the crawl ended, if there was one.
+    """
+
+    base: str
+    base_revision: str
+    run_id: str
+    outcome: str = "failed"
+    embedded: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    adapters_per_second: float = 0.0
+    crawl: crawling.CrawlSummary | None = None
+
+
+def run_index(
+    request: IndexRequest,
+    *,
+    index: Index,
+    hub: Hub,
+    settings: IndexSettings,
+    display: Display,
+    probes: ProbeSet = ALPACA_5,
+) -> IndexSummary:
+    """Crawl, plan, embed, and write down how it went. The caller holds the index for writing.
+
+    Raises:
+        HubdeltaError: the run could not be done; what was done before stands in the index.
+        KeyboardInterrupt: interrupted before anything was embedded, or twice.
+    """
+    started_at, started = datetime.now(UTC), time.monotonic()
+    requests_before = hub.requests
+    crawled = None
+    if request.crawl and not request.names and not request.base.is_local:
+        crawled = crawling.crawl(
+            index,
+            hub,
+            request.base.repo_id,
+            relations=request.relations,
+            full=request.full_crawl,
+            on_page=display.crawled,
+            versions=versions(),
+        )
+    base, revision = _choose_base(request, index, hub, crawled)
+    summary = IndexSummary(base, revision, new_run_id(started_at), crawl=crawled)
+    try:
+        _IndexRun(request, index, hub, settings, display, probes, summary).run(started_at)
+    except KeyboardInterrupt:
+        summary.outcome = "interrupted"
+        raise
+    finally:
+        summary.seconds = time.monotonic() - started
+        run = _run_row(summary, started_at, hub.requests - requests_before)
+        index.write([run], base=base)
+        write_script(index)
+    return summary
+
+
+@dataclass(frozen=True)
+class _IndexRun:
+    request: IndexRequest
+    index: Index
+    hub: Hub
+    settings: IndexSettings
+    display: Display
+    probes: ProbeSet
+    summary: IndexSummary
+
+    def run(self, now: datetime) -> None:
+        recipe = Recipe.of(self.summary.base, self.summary.base_revision, self.probes)
+        plan = make_plan(
+            self.index,
+            base=recipe.base,
+            recipe_id=recipe.id,
+            now=now,
+            kinds=self.request.kinds,
+            only=self._named_rows(recipe.base) if self.request.names else None,
+            retry_failed=self.request.retry_failed,
+            limit=self.request.limit,
+        )
+        self.summary.skipped += plan.skipped
+        self.display.planned(len(plan.pending))
+        stopped = self._embed(plan, recipe) if plan.pending else False
+        self.summary.outcome = "interrupted" if stopped else "done"
+
+    def _named_rows(self, base: str) -> list[CatalogRow]:
+        """Catalog rows of the adapters named by hand; those that are news are written."""
+        known = {
+            (row.repo_id, row.subfolder): row.revision
+            for row in newest(rows_of(self.index.read(CatalogRow, base=base), CatalogRow))
+        }
+        rows: list[CatalogRow] = []
+        news: list[CatalogRow] = []
+        failures: list[FailureRow] = []
+        for name in self.request.names:
+            try:
+                found = (
+                    [describe_folder(name, base, run_id=self.summary.run_id)]
+                    if name.is_local
+                    else describe(self.hub, name, base, run_id=self.summary.run_id)
+                )
+            except AdapterError as error:
+                failures.append(_named_failure(name, base, error, self.summary.run_id))
+                self.summary.failed[error.reason] += 1
+                logger.warning("%s: %s: %s", name, error.reason, error)
+                continue
+            rows += found
+            for row in found:
+                before = known.get((row.repo_id, row.subfolder))
+                # An old revision asked for by its commit must not pass for the newest one.
+                if before is None or (name.revision is None and before != row.revision):
+                    news.append(row)
+        self.index.write(news, base=base)
+        self.index.write(failures, base=base)
+        return rows
+
+    def _embed(self, plan: Plan, recipe: Recipe) -> bool:
+        """Embed the plan; true if it was stopped."""
+        from hubdelta.indexer.run import embed_plan  # torch: only when there is work for it
+
+        base_folder = (
+            Path(recipe.base)
+            if self.request.base.is_local
+            else fetch_base(self.hub, recipe.base, recipe.base_revision)
+        )
+        downloads = self.index.root / "downloads"
+        progress, started = Progress(), time.monotonic()
+        try:
+            with stop_on_interrupt() as stop:
+                embed_plan(
+                    plan,
+                    recipe=recipe,
+                    probes=self.probes,
+                    base_folder=base_folder,
+                    index=self.index,
+                    hub=self.hub,
+                    settings=self.settings,
+                    downloads=downloads,
+                    run_id=self.summary.run_id,
+                    stop=stop,
+                    progress=progress,
+                    on_progress=self.display.embedded,
+                )
+                return stop.is_set()
+        finally:
+            if not self.settings.keep_downloads:
+                shutil.rmtree(downloads, ignore_errors=True)
+            self.summary.embedded = progress.embedded
+            self.summary.failed.update({str(why): n for why, n in progress.failed.items()})
+            self.summary.adapters_per_second = progress.embedded / (time.monotonic() - started)
+
+
+def _choose_base(
+    request: IndexRequest, index: Index, hub: Hub, crawled: crawling.CrawlSummary | None
+) -> tuple[str, str]:
+    """The base's present name and the commit to use: asked for, used before, or newest."""
+    if request.base.is_local:
+        if not request.names:
+            raise UsageError("a base in a local folder has no listing: name the adapters to embed")
+        return request.base.repo_id, folder_revision(Path(request.base.repo_id))
+    name = crawled.base if crawled else request.base.repo_id
+    if request.base.commit:
+        return name, request.base.commit
+    if request.base.revision is None:
+        # A base's new commit is most often a new README. Vectors of two commits are not
+        # comparable, so the commit of the vectors that are there is kept until another is named.
+        before = rows_of(index.read(BaseRow, base=name), BaseRow)
+        if before:
+            return name, max(before, key=lambda row: row.embedded_at).base_revision
+    found = find_base(hub, name, request.base.revision)
+    return found.repo_id, found.revision
+
+
+def _named_failure(name: AdapterName, base: str, error: AdapterError, run_id: str) -> FailureRow:
+    return FailureRow(
+        base=base,
+        repo_id=name.repo_id,
+        subfolder=name.subfolder,
+        revision=name.commit or "",
+        reason=error.reason,
+        message=str(error),
+        attempt=1,
+        failed_at=datetime.now(UTC),
+        due_at=None,
+        run_id=run_id,
+    )
+
+
+def _run_row(summary: IndexSummary, started_at: datetime, requests: int) -> RunRow:
+    counts = {
+        "embedded": summary.embedded,
+        "skipped": summary.skipped.total(),
+        "failed": summary.failed.total(),
+    }
+    return RunRow(
+        run_id=summary.run_id,
+        kind="index",
+        base=summary.base,
+        outcome=summary.outcome,
+        started_at=started_at,
+        seconds=summary.seconds,
+        requests=requests,
+        counts=counts | {f"failed:{reason}": n for reason, n in summary.failed.items()},
+        marks={},
+        versions=versions(),
+    )

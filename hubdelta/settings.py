@@ -1,0 +1,50 @@
+"""What the environment says, read here and passed on to the rooms."""
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hubdelta import __version__
+from hubdelta.schemas.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from hubdelta.crawler.hub import Hub
+
+DEFAULT_INDEX = Path("hubdelta-index")
+
+_LIBRARIES = ("huggingface_hub", "pyarrow", "duckdb", "torch", "transformers", "peft")
+
+_EXTRAS = {
+    "index": ("torch", "transformers", "peft", "safetensors"),
+    "serve": ("starlette", "uvicorn", "yaml"),
+    "demo": ("torch", "transformers", "peft", "safetensors", "starlette", "uvicorn", "gguf"),
+}
+
+
+def open_hub() -> "Hub":
+    """The Hub that HF_ENDPOINT, HF_TOKEN and HF_HOME point at; one for the process."""
+    from hubdelta.crawler.hub import Hub, HubSettings
+
+    return Hub(HubSettings(library_version=__version__))
+
+
+def require_extra(command: str, extra: str) -> None:
+    """Make sure that the packages of an extra are there, without importing them.
+
+    Raises:
+        MissingExtraError: one is not; the message says what to install.
+    """
+    if any(find_spec(module) is None for module in _EXTRAS[extra]):
+        raise MissingExtraError(command, extra)
+
+
+def versions() -> dict[str, str]:
+    """Versions of hubdelta and of the libraries that it computes with, where installed."""
+    found = {"hubdelta": __version__}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,95 @@
+"""The base model of a family: its weights, its tokenizer, its probes as tokens."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging as transformers_logging
+
+from hubdelta.indexer.probes import ProbeSet
+from hubdelta.indexer.recipe import MAX_PROBE_TOKENS
+from hubdelta.schemas.errors import HubdeltaError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model in fp32, and the probes as its tokenizer cuts them.
+
+    Attributes:
+        folder: the transformers folder that it was read from.
+        model: the causal language model, in evaluation mode.
+        probes: token ids of each probe, int64 [1, tokens].
+        shapes: module name → (out_features, in_features) of every linear and embedding layer.
+    """
+
+    folder: Path
+    model: PreTrainedModel
+    probes: tuple[torch.Tensor, ...]
+    shapes: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def load(cls, folder: Path, probe_set: ProbeSet, *, device: str = "cpu") -> "BaseModel":
+        """Read a base from a transformers folder.
+
+        Args:
+            folder: holds config.json, the weights and the tokenizer.
+            probe_set: the prompts; tokenized with the tokenizer's default special tokens.
+            device: where the model is to run.
+
+        Raises:
+            HubdeltaError: the folder does not hold a causal language model with a tokenizer.
+        """
+        _quiet_transformers()
+        try:
+            model = load_causal_lm(folder).to(device)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise HubdeltaError(
+                f"the base in {folder} cannot be loaded: {str(error).splitlines()[0]}"
+            ) from error
+        probes = tuple(
+            tokenizer(prompt, truncation=True, max_length=MAX_PROBE_TOKENS, return_tensors="pt")[
+                "input_ids"
+            ].to(device)
+            for prompt in probe_set.prompts
+        )
+        return cls(folder, model, probes, _shapes(model))
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, as config.json names it."""
+        return str(self.model.config.model_type)
+
+
+def load_causal_lm(folder: Path) -> PreTrainedModel:
+    """Load a causal language model in fp32, in evaluation mode, running no code of its own."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    )
+    model.eval()
+    return model
+
+
+def _shapes(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
+    shapes: dict[str, tuple[int, int]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            shapes[name] = (module.out_features, module.in_features)
+        elif isinstance(module, Conv1D):
+            shapes[name] = (module.nf, module.nx)
+        elif isinstance(module, torch.nn.Embedding):
+            shapes[name] = (module.embedding_dim, module.num_embeddings)
+    return shapes
+
+
+def _quiet_transformers() -> None:
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

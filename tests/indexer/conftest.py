@@ -1,0 +1,37 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hubdelta.indexer.adapter_config import AdapterConfig
+from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engine import PeftAdapter
+from hubdelta.indexer.probes import ALPACA_5
+from hubdelta.indexer.reference import ReferenceEngine
+from hubdelta.indexer.weights import read_tensors
+from hubdelta.schemas.keys import AdapterKey
+
+ReadAdapter = Callable[[Path], PeftAdapter]
+
+
+@pytest.fixture
+def base(tiny_base: Path) -> BaseModel:
+    return BaseModel.load(tiny_base, ALPACA_5)
+
+
+@pytest.fixture
+def engine(base: BaseModel) -> ReferenceEngine:
+    return ReferenceEngine(base)
+
+
+@pytest.fixture
+def read_adapter() -> ReadAdapter:
+    def read(folder: Path) -> PeftAdapter:
+        return PeftAdapter(
+            AdapterKey(folder.as_posix(), "", "0" * 40),
+            AdapterConfig.read(folder / "adapter_config.json"),
+            read_tensors(sorted(folder.glob("adapter_model*"))),
+            weight_bytes=0,
+        )
+
+    return read

@@ -1,0 +1,200 @@
+"""The reference engine against PEFT's own forward pass, for every kind of adapter."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import torch
+from families import make_adapter, make_base
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engine import FullFinetune
+from hubdelta.indexer.probes import ALPACA_5
+from hubdelta.indexer.reference import ReferenceEngine
+from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.keys import AdapterKey
+
+KINDS = {
+    "lora": peft.LoraConfig(target_modules=["q_proj", "v_proj"]),
+    "all-linear": peft.LoraConfig(r=4, target_modules="all-linear"),
+    "rslora": peft.LoraConfig(use_rslora=True, target_modules=["q_proj"]),
+    "dora": peft.LoraConfig(use_dora=True, target_modules=["q_proj"]),
+    "bias": peft.LoraConfig(target_modules=["q_proj"], bias="all"),
+    "rank pattern": peft.LoraConfig(
+        target_modules=["q_proj", "v_proj"], rank_pattern={"v_proj": 2}, alpha_pattern={"v_proj": 9}
+    ),
+    "some layers": peft.LoraConfig(target_modules=["q_proj"], layers_to_transform=[1]),
+    "embeddings": peft.LoraConfig(target_modules=["embed_tokens", "q_proj"]),
+    "modules to save": peft.LoraConfig(
+        target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]
+    ),
+    "trainable tokens": peft.LoraConfig(target_modules=["q_proj"], trainable_token_indices=[1, 2]),
+    "pissa": peft.LoraConfig(target_modules=["q_proj"], init_lora_weights="pissa"),
+    "olora": peft.LoraConfig(target_modules=["q_proj"], init_lora_weights="olora"),
+    "adalora": peft.AdaLoraConfig(target_modules=["q_proj"], total_step=10),
+    "ia3": peft.IA3Config(
+        target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]
+    ),
+    "vera": peft.VeraConfig(target_modules=["q_proj"]),
+    "loha": peft.LoHaConfig(target_modules=["q_proj"]),
+    "lokr": peft.LoKrConfig(target_modules=["q_proj"]),
+    "oft": peft.OFTConfig(target_modules=["q_proj"], r=4, oft_block_size=0),
+    "layer norms": peft.LNTuningConfig(target_modules=["input_layernorm"]),
+    "prompt": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+    "prefix": peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+    "p-tuning": peft.PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+}
+
+
+def state_checksum(model):
+    return {name: tensor.double().sum().item() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_activations_are_those_of_peft_and_the_base_is_untouched(
+    kind, tmp_path, tiny_base, base, engine, read_adapter
+):
+    folder = make_adapter(tmp_path / "adapter", tiny_base, config=KINDS[kind])
+    before = state_checksum(base.model)
+    modules = [name for name, _ in base.model.named_modules()]
+
+    activations = next(engine.activations([read_adapter(folder)]))
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    loaded = peft.PeftModel.from_pretrained(model, folder).eval()
+    with torch.no_grad():
+        expected = np.stack(
+            [
+                loaded(
+                    input_ids=probe,
+                    attention_mask=torch.ones_like(probe),
+                    output_hidden_states=True,
+                    use_cache=False,
+                ).hidden_states[-1][0, -1]
+                for probe in base.probes
+            ]
+        )
+    np.testing.assert_allclose(activations, expected, rtol=1e-5, atol=1e-5)
+    assert np.linalg.norm(activations - engine.base_activations()) > 1e-3
+    assert state_checksum(base.model) == before
+    assert [name for name, _ in base.model.named_modules()] == modules
+
+
+def test_results_do_not_depend_on_what_came_before(tmp_path, tiny_base, engine, read_adapter):
+    """The published script lets an adapter inherit the layers of the one before it."""
+    adapters = {
+        name: read_adapter(make_adapter(tmp_path / name, tiny_base, config=config, seed=seed))
+        for seed, (name, config) in enumerate(KINDS.items())
+    }
+    alone = {name: next(engine.activations([adapter])) for name, adapter in adapters.items()}
+    names = list(adapters)
+    for seed in range(3):
+        random.Random(seed).shuffle(names)
+        together = engine.activations([adapters[name] for name in names])
+        for name, activations in zip(names, together, strict=True):
+            np.testing.assert_array_equal(activations, alone[name])
+
+
+def test_a_broken_adapter_does_not_take_its_batch_down(tmp_path, tiny_base, engine, read_adapter):
+    good = read_adapter(make_adapter(tmp_path / "good", tiny_base))
+    other = make_base(tmp_path / "other", hidden_size=64)
+    bad = read_adapter(make_adapter(tmp_path / "bad", other))
+
+    first, error, second = engine.activations([good, bad, good])
+
+    assert isinstance(error, AdapterError)
+    assert error.reason is Reason.BASE_MISMATCH
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "named"),
+    [
+        (lambda t: t.pop(next(iter(t))), Reason.CORRUPT, "q_proj"),
+        (lambda t: t.update(surprise=torch.zeros(1)), Reason.BASE_MISMATCH, "surprise"),
+        (
+            lambda t: [t.update({"model." + name: t.pop(name)}) for name in list(t)],
+            Reason.BASE_MISMATCH,
+            "model.base_model",
+        ),
+    ],
+    ids=["missing tensor", "extra tensor", "wrong prefix"],
+)
+def test_wrong_tensors_are_named_never_silently_ignored(
+    change, reason, named, tmp_path, tiny_base, engine, read_adapter
+):
+    folder = make_adapter(tmp_path / "adapter", tiny_base)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+    error = next(engine.activations([read_adapter(folder)]))
+
+    assert isinstance(error, AdapterError)
+    assert error.reason is reason
+    assert named in str(error)
+
+
+def edit_config(folder: Path, **values):
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_a_classifier_head_is_left_out(tmp_path, tiny_base, engine, read_adapter):
+    """Real pools hold SEQ_CLS adapters: LoRA like any other, under a head the base lacks."""
+    plain = make_adapter(tmp_path / "plain", tiny_base)
+    classifier = make_adapter(tmp_path / "classifier", tiny_base)
+    edit_config(classifier, task_type="SEQ_CLS", modules_to_save=["classifier", "score"])
+    weights = classifier / "adapter_model.safetensors"
+    head = {"base_model.model.score.weight": torch.zeros(2, 32)}
+    save_file(load_file(weights) | head, weights)
+
+    first, second = engine.activations([read_adapter(plain), read_adapter(classifier)])
+
+    np.testing.assert_array_equal(first, second)
+
+
+def test_configs_of_other_peft_versions(tmp_path, tiny_base, engine, read_adapter):
+    plain = make_adapter(tmp_path / "plain", tiny_base)
+    odd = make_adapter(tmp_path / "odd", tiny_base)
+    edit_config(odd, fan_in_fan_out=None, future_option=False, auto_mapping={"x": 1}, revision=None)
+    unknown = make_adapter(tmp_path / "unknown", tiny_base)
+    edit_config(unknown, use_qpissa_twice=True)
+
+    first, second, error = engine.activations([read_adapter(f) for f in (plain, odd, unknown)])
+
+    np.testing.assert_array_equal(first, second)
+    assert isinstance(error, AdapterError)
+    assert error.reason is Reason.UNSUPPORTED_ADAPTER
+    assert "use_qpissa_twice" in str(error)
+
+
+def test_a_full_finetune_is_run_whole(tmp_path, tiny_base, base, engine):
+    folder = make_base(tmp_path / "finetuned", seed=1)
+
+    activations = next(engine.activations([FullFinetune(key_of(folder), folder, 0)]))
+
+    expected = ReferenceEngine(BaseModel.load(folder, ALPACA_5)).base_activations()
+    np.testing.assert_array_equal(activations, expected)
+    other = make_base(tmp_path / "other", hidden_size=64)
+    error = next(engine.activations([FullFinetune(key_of(other), other, 0)]))
+    assert isinstance(error, AdapterError)
+    assert error.reason is Reason.BASE_MISMATCH
+
+
+def key_of(folder: Path) -> AdapterKey:
+    return AdapterKey(folder.as_posix(), "", "0" * 40)
+
+
+def test_a_zero_adapter_is_within_the_noise_floor(tmp_path, tiny_base, engine, read_adapter):
+    zero = read_adapter(make_adapter(tmp_path / "zero", tiny_base, scale=0.0))
+
+    delta = (next(engine.activations([zero])) - engine.base_activations()).mean(axis=0)
+
+    assert np.linalg.norm(delta) <= engine.noise_floor()
+    assert 0 < engine.noise_floor() < 1e-4
