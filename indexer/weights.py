@@ -52,9 +52,8 @@ def _read_pickle(file: Path) -> dict[str, torch.Tensor]:
             "ask its author for safetensors",
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, struct.error) as error:
-        raise AdapterError(
-            Reason.CORRUPT, f"{file.name} is not readable: {str(error).splitlines()[0]}"
-        ) from error
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise AdapterError(Reason.CORRUPT, f"{file.name} is not readable: {what}") from error
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor)
         for name, tensor in content.items()

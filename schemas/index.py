@@ -12,6 +12,7 @@ from hashlib import sha1
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
@@ -220,7 +221,7 @@ def _read_file(path: Path, schema: pa.Schema, base: str) -> pa.Table:
         table = file.read(columns=list({*known, "base"}))
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
-    table = table.filter(pa.compute.equal(table["base"], base))
+    table = table.filter(pc.equal(table["base"], base))
     return pa.table(
         [
             table[spec.name].cast(spec.type)
