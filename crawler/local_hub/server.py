@@ -1,0 +1,128 @@
+"""The local Hub as a running server: in a thread for a test, or in the foreground for a cluster."""
+
+import logging
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from hubdelta.crawler.local_hub.app import create_app
+from hubdelta.crawler.local_hub.faults import Faults
+from hubdelta.crawler.local_hub.repository import HubFolder
+from hubdelta.crawler.local_hub.wire import RequestRecord
+from hubdelta.schemas.errors import HubError
+
+logger = logging.getLogger(__name__)
+
+# Listings of a large folder may be this old: a look at 10,000 repositories takes about a second.
+_RESCAN_SECONDS = 2.0
+# Longer than clients keep a connection for their next request, so that they close it, not we.
+_KEEP_ALIVE_SECONDS = 75
+_START_SECONDS = 30
+
+
+class LocalHub:
+    """A Hub in a thread, on a free port of this machine, for as long as the context lasts.
+
+    Attributes:
+        url: what HF_ENDPOINT, or a client's `endpoint`, must be.
+        requests: every request so far; tokens are not kept.
+        faults: add to them to make it go wrong.
+    """
+
+    def __init__(self, folder: Path, *, faults: Faults | None = None) -> None:
+        self.folder = folder
+        self.faults = faults if faults is not None else Faults()
+        self.requests: list[RequestRecord] = []
+        self._app = create_app(folder, faults=self.faults, records=self.requests)
+
+    def __enter__(self) -> Self:
+        """Start serving.
+
+        Raises:
+            HubError: when the server does not come up.
+        """
+        listener = _listen("127.0.0.1", 0)
+        self.url = _url(listener)
+        self._server = _server(self._app, graceful_seconds=1)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, daemon=True, name="local-hub"
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop serving; an answer still on its way has a second to arrive."""
+        self._server.should_exit = True
+        self._thread.join(_START_SECONDS)
+
+
+def serve(folder: Path, host: str = "127.0.0.1", port: int = 0) -> None:
+    """Serve a folder of repositories until interrupted; its URL is the first line printed.
+
+    Args:
+        folder: DIR, with repositories at DIR/org/name/.
+        host: address to listen at.
+        port: of TCP; 0 takes a free one.
+
+    Raises:
+        UsageError: when the folder does not exist or its `.hub.yaml` cannot be understood.
+        HubError: when the address cannot be listened at.
+    """
+    app = create_app(folder, rescan_seconds=_RESCAN_SECONDS)
+    listener = _listen(host, port)
+    # Connections are accepted into the backlog from here on, so the line may be acted on at once.
+    print(_url(listener), flush=True)
+    threading.Thread(target=_hash_all, args=[app.state.hub], daemon=True, name="hash").start()
+    _server(app, graceful_seconds=5).run(sockets=[listener])
+
+
+def _hash_all(hub: HubFolder) -> None:
+    """Know every commit before a listing asks: a client does not wait for terabytes of hashing."""
+    for repository in hub.all():
+        try:
+            logger.debug("%s is at %s", repository.id, repository.current.sha)
+        except OSError as error:
+            logger.error("cannot be read: %s: %s", repository.id, error)
+    logger.info("every commit is known")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise HubError(f"cannot listen at {host} port {port}: {error}") from error
+    # asyncio sets it only on sockets that name their protocol; without it, headers and body of a
+    # small answer wait 40 ms for each other. Accepted connections inherit it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _server(app: ASGIApp, *, graceful_seconds: int) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=graceful_seconds,
+        )
+    )

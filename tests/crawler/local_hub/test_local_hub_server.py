@@ -1,0 +1,75 @@
+"""The server as a process, and the unmodified client that finds it through HF_ENDPOINT."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from hubdelta.crawler.local_hub import LocalHub, serve
+from hubdelta.schemas.errors import HubError
+
+SERVE = """
+import sys
+from pathlib import Path
+from hubdelta.crawler.local_hub import serve
+serve(Path(sys.argv[1]), *sys.argv[2:3])
+"""
+CLIENT = """
+from huggingface_hub import HfApi, hf_hub_download, list_models, model_info, snapshot_download
+(model,) = list_models(filter="base_model:adapter:meta/base-1b", expand=["sha"])
+assert model_info(model.id).sha == model.sha
+assert open(hf_hub_download(model.id, "adapter_config.json")).read().startswith("{")
+assert snapshot_download(model.id, revision=model.sha).endswith(model.sha)
+assert HfApi().parse_safetensors_file_metadata(model.id, "adapter_model.safetensors").tensors
+print(model.id)
+"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_first_line_is_the_url_that_hf_endpoint_needs(folder, tmp_path, host):
+    if ":" in host:
+        try:
+            socket.create_server((host, 0), family=socket.AF_INET6).close()
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    folder.add_adapter("ada/law")
+    command = [sys.executable, "-c", SERVE, str(folder.place), host]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        try:
+            url = server.stdout.readline().decode().strip()
+            assert url.startswith("http://")
+            environment = {
+                name: value for name, value in os.environ.items() if not name.startswith("HF_")
+            }
+            client = subprocess.run(
+                [sys.executable, "-c", CLIENT],
+                env=environment | {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "home")},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert (client.stdout, client.returncode) == ("ada/law\n", 0), client.stderr
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(20)
+    assert server.returncode != 0
+
+
+def test_an_address_in_use_is_reported_in_one_line(folder):
+    with LocalHub(folder.place) as hub:
+        port = int(hub.url.rpartition(":")[2])
+        with pytest.raises(HubError, match=f"port {port}"):
+            serve(folder.place, port=port)
+    with pytest.raises(HubError, match="99999"):
+        serve(folder.place, port=99999)
+
+
+def test_two_hubs_run_side_by_side_and_stop(folder):
+    with LocalHub(folder.place) as one, LocalHub(folder.place) as other:
+        assert one.url != other.url
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(one.url.rpartition(":")[2])), timeout=2)
