@@ -210,6 +210,7 @@ class _IndexRun:
             else fetch_base(self.hub, recipe.base, recipe.base_revision)
         )
         downloads = self.index.root / "downloads"
+        self._clear(downloads)
         progress, started = Progress(), time.monotonic()
         try:
             with stop_on_interrupt() as stop:
@@ -229,11 +230,15 @@ class _IndexRun:
                 )
                 return stop.is_set()
         finally:
-            if not self.settings.keep_downloads:
-                shutil.rmtree(downloads, ignore_errors=True)
+            self._clear(downloads)
             self.summary.embedded = progress.embedded
             self.summary.failed.update({str(why): n for why, n in progress.failed.items()})
             self.summary.adapters_per_second = progress.embedded / (time.monotonic() - started)
+
+    def _clear(self, downloads: Path) -> None:
+        """Remove what a run, perhaps a killed one, has left behind."""
+        if not self.settings.keep_downloads:
+            shutil.rmtree(downloads, ignore_errors=True)
 
 
 def _choose_base(

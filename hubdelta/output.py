@@ -7,10 +7,12 @@ import json
 import math
 import re
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -19,11 +21,8 @@ from rich.text import Text
 from hubdelta.schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from hubdelta.index_run import IndexSummary
-
-FORMATS = ("table", "json", "csv", "parquet")
+    from hubdelta.sql.answers import IndexStatus
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PIPED_WIDTH = 100_000
@@ -34,7 +33,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
 
 
-def write_table(table: "pa.Table", output_format: str) -> None:
+def write_table(table: pa.Table, output_format: str) -> None:
     """Write an Arrow table to standard output.
 
     Args:
@@ -47,7 +46,7 @@ def write_table(table: "pa.Table", output_format: str) -> None:
     if output_format == "table":
         print_table(table)
     elif output_format == "json":
-        print_json(table.to_pylist())
+        print_json(table)
     elif output_format == "csv":
         sys.stdout.write(_csv(table))
     else:
@@ -56,17 +55,22 @@ def write_table(table: "pa.Table", output_format: str) -> None:
         _write_parquet(table, sys.stdout.buffer)
 
 
-def print_table(table: "pa.Table") -> None:
-    """Print an Arrow table for a person; texts from the Hub can neither style nor steer."""
+def print_table(table: pa.Table, *, caption: str | None = None) -> None:
+    """Print an Arrow table for a person; texts from the Hub can neither style nor steer.
+
+    Args:
+        table: the rows.
+        caption: the last line; by default how many rows there are.
+    """
     shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in table.schema:
         numeric = str(column.type) in {"int8", "int16", "int32", "int64", "float", "double"}
         shown.add_column(_plain(column.name), justify="right" if numeric else "left")
-    for row in table.to_pylist():
+    for row in _rows(table):
         shown.add_row(*(_plain(_text(value)) for value in row.values()))
     console().print(shown)
-    rows = len(table)
-    console().print(Text(f"{rows} row{'' if rows == 1 else 's'}", style="dim"))
+    rows = f"{len(table)} row{'' if len(table) == 1 else 's'}"
+    console().print(Text(caption or rows, style="dim"))
 
 
 def print_json(answer: object) -> None:
@@ -103,6 +107,45 @@ def print_index_summary(summary: "IndexSummary") -> None:
     console().print(Text("\n".join(lines)))
 
 
+def print_status(status: "IndexStatus") -> None:
+    """Print the state of an index, for a person."""
+    out = console()
+    size = f"{status.bytes / 1e6:.1f} MB in {status.files} files"
+    out.print(Text(f"{status.root}: {size}", style="bold"))
+    if not status.bases:
+        out.print(Text("empty: run `hubdelta index --base ORG/NAME`"))
+    for base in status.bases:
+        age = base.crawl_age
+        crawled = "never crawled" if age is None else f"crawled {_ago(age)} ago"
+        out.print(Text(f"\n{base.base}, {crawled}", style="bold"))
+        failed = ", ".join(f"{n} {reason}" for reason, n in base.failed.items())
+        counts = Table.grid(padding=(0, 2))
+        for title, count, note in (
+            ("known", base.known, ""),
+            ("embedded", base.embedded, ""),
+            ("pending", base.pending, ""),
+            ("failed", sum(base.failed.values()), failed),
+            ("vanished", base.vanished, ""),
+        ):
+            counts.add_row(f"  {title}", Text(str(count), justify="right"), _plain(note))
+        out.print(counts)
+    if len(status.runs):
+        out.print()
+        columns = ["started_at", "kind", "base", "outcome", "seconds", "requests", "counts"]
+        print_table(status.runs.select(columns), caption="last runs")
+
+
+def _ago(age: timedelta) -> str:
+    minutes = int(age.total_seconds() // 60)
+    days, hours = minutes // 1440, minutes // 60
+    return f"{days} days" if days > 1 else f"{hours} h" if hours else f"{minutes} min"
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="lossy")
+    return rows
+
+
 def _plain(text: str) -> Text:
     """Text that is shown as it is: no markup, no control characters."""
     return Text(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
@@ -123,7 +166,7 @@ def _text(value: object) -> str:
         case list():
             return ", ".join(_text(item) for item in value)
         case dict():
-            return ", ".join(f"{_text(item)} {key}" for key, item in value.items())
+            return ", ".join(f"{_text(item)} {key}" for key, item in value.items() if item)
         case _:
             return str(value)
 
@@ -140,6 +183,8 @@ def _jsonable(value: object) -> Any:
             return value.isoformat()
         case Path():
             return str(value)
+        case pa.Table():
+            return _jsonable(_rows(value))
         case list() | tuple():
             return [_jsonable(item) for item in value]
         case dict():
@@ -155,12 +200,12 @@ def _jsonable(value: object) -> Any:
             return str(value)
 
 
-def _csv(table: "pa.Table") -> str:
+def _csv(table: pa.Table) -> str:
     """RFC 4180 text; lists and maps, which CSV does not have, stand as JSON."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.column_names)
-    for row in table.to_pylist():
+    for row in _rows(table):
         cells = (_jsonable(value) for value in row.values())
         writer.writerow(
             json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell
@@ -169,9 +214,7 @@ def _csv(table: "pa.Table") -> str:
     return text.getvalue()
 
 
-def _write_parquet(table: "pa.Table", stream: BinaryIO) -> None:
-    import pyarrow.parquet as pq
-
+def _write_parquet(table: pa.Table, stream: BinaryIO) -> None:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     stream.write(buffer.getvalue())

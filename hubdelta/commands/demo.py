@@ -1,0 +1,76 @@
+"""`hubdelta demo`: the whole tool at work on real adapters, on this machine alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from hubdelta.commands.options import index_option
+
+_SHOWN_ADAPTER = "legal-nlp-lab/smollm2-licence-clauses"
+
+
+def _steps(base: str) -> list[list[str]]:
+    """The commands of the demonstration, in a user's order."""
+    return [
+        ["index", "--base", base],
+        ["status"],
+        ["similar", _SHOWN_ADAPTER, "-k", "5"],
+        ["domains"],
+        ["sql", "SELECT reason, count(*) AS adapters FROM failures GROUP BY ALL ORDER BY ALL"],
+    ]
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hubdelta demo --index ./demo-index"""
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "hubdelta", "demo"),
+    show_default="~/.cache/hubdelta/demo",
+    help="Where the demonstration's Hub and base model are kept (about 600 MB).",
+)
+@index_option
+def command(folder: Path, index_path: Path) -> int:
+    """Crawl, embed and query a small Hub of real adapters, served on this machine.
+
+    Needs no network: the base model comes from a package, the adapters with hubdelta. Each step
+    is an ordinary command, shown before it runs; the index stays for you to query.
+    """
+    from hubdelta.settings import require_extra
+
+    require_extra("hubdelta demo", "demo")
+
+    from hubdelta.crawler.local_hub.server import LocalHub
+    from hubdelta.demo.awkward import build_hub
+    from hubdelta.demo.base import BASE_ID
+
+    folder = folder.expanduser()
+    click.echo(f"Building the demonstration's Hub in {folder} ...", err=True)
+    with LocalHub(build_hub(folder / "hub")) as hub:
+        environment = os.environ | {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(folder / "hf-home"),
+            "HUBDELTA_INDEX": str(index_path),
+        }
+        # A real token is not for this Hub, which would refuse it.
+        for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
+            environment.pop(name, None)
+        click.echo(f"Serving it as {hub.url}\n", err=True)
+        for arguments in _steps(BASE_ID):
+            shown = " ".join(f'"{part}"' if " " in part else part for part in arguments)
+            click.secho(f"$ hubdelta {shown}", bold=True, err=True)
+            command = [sys.executable, "-m", "hubdelta", *arguments]
+            code = subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
+            if code:
+                return code
+            click.echo(err=True)
+    click.echo(
+        f"The index stays at {index_path}: try `hubdelta sql --index {index_path}`", err=True
+    )
+    return 0

@@ -1,0 +1,33 @@
+"""`hubdelta similar`: which adapters are like this one."""
+
+from pathlib import Path
+
+import click
+
+from hubdelta.commands.options import AdapterType, index_option, json_option
+from hubdelta.schemas.keys import AdapterName
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hubdelta similar some-org/some-adapter -k 5"""
+)
+@click.argument("adapter", type=AdapterType())
+@click.option(
+    "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many."
+)
+@index_option
+@json_option
+def command(adapter: AdapterName, k: int, index_path: Path, as_json: bool) -> None:
+    """List the adapters whose vectors are nearest to an ADAPTER's, nearest first.
+
+    ADAPTER is org/name[/subfolder][@revision], or a local folder that was embedded.
+    """
+    from hubdelta.output import write_table
+    from hubdelta.schemas.index import Index
+    from hubdelta.sql.answers import similar
+    from hubdelta.sql.connection import connect
+
+    with connect(Index.open(index_path)) as queries:
+        write_table(similar(queries, str(adapter), k), "json" if as_json else "table")

@@ -1,0 +1,59 @@
+"""`hubdelta sql`: the index in DuckDB SQL."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from hubdelta.commands.options import index_option
+
+_FORMATS = ("table", "json", "csv", "parquet")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  hubdelta sql "FROM neighbors('some-org/some-adapter', k := 5)"
+  hubdelta sql --format csv "FROM domains('meta-llama/Llama-3.1-8B')" > domains.csv
+  hubdelta sql < report.sql"""
+)
+@click.argument("query", required=False)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(_FORMATS),
+    default="table",
+    show_default=True,
+    help="How to write the answer.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--unsafe",
+    is_flag=True,
+    help="Allow queries to write, to read other files, and to load extensions.",
+)
+@index_option
+def command(
+    query: str | None, output_format: str, as_json: bool, unsafe: bool, index_path: Path
+) -> None:
+    """Run a QUERY, or open a prompt; from a pipe, the query is read from it.
+
+    \b
+    Views:  adapters, vectors, failures, bases, runs, clusters
+    Macros: neighbors(adapter, k := 10), within(adapter, distance := 0.25), similarity(a, b),
+            duplicates(base, distance := 0.01), domains(base, distance := 0.25)
+
+    A query cannot write, nor read anything but the index, unless --unsafe is given.
+    """  # noqa: D301 (click reads \b as "leave these lines alone")
+    from hubdelta.output import write_table
+    from hubdelta.schemas.index import Index
+    from hubdelta.sql.connection import connect
+
+    with connect(Index.open(index_path), unsafe=unsafe) as queries:
+        if query is None and sys.stdin.isatty():
+            from hubdelta.prompt import run_prompt
+
+            run_prompt(queries)
+            return
+        text = sys.stdin.read() if query in (None, "-") else query
+        write_table(queries.run(text), "json" if as_json else output_format)

@@ -1,0 +1,135 @@
+"""Downloads ahead of the computation: bounded, in order of arrival, and never in the way."""
+
+import threading
+import time
+from threading import Event
+
+import pytest
+from hubs import BASE, add_adapter, add_base
+from rows import catalog_row
+
+from hubdelta.crawler.describe import describe
+from hubdelta.crawler.hub import Hub, HubSettings
+from hubdelta.crawler.local_hub import Fault, LocalHub
+from hubdelta.indexer.batches import batches
+from hubdelta.indexer.obtain import Obtainer
+from hubdelta.indexer.plan import Pending
+from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.keys import AdapterName
+
+NAMES = [f"a/adapter-{n}" for n in range(6)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_base):
+    hub = tmp_path_factory.mktemp("hub")
+    add_base(hub, tiny_base)
+    for seed, name in enumerate(NAMES):
+        add_adapter(hub, tiny_base, name, seed=seed)
+    return hub
+
+
+@pytest.fixture
+def local_hub(folder):
+    with LocalHub(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def hub(local_hub):
+    with Hub(HubSettings(endpoint=local_hub.url, first_wait=0.01, longest_wait=0.02)) as hub:
+        yield hub
+
+
+@pytest.fixture
+def pending(hub):
+    return [Pending(describe(hub, AdapterName(name), BASE)[0], 1) for name in NAMES]
+
+
+@pytest.fixture
+def obtainer(hub, base, tmp_path):
+    return Obtainer(hub, base.shapes, tmp_path / "downloads", max_bytes=10**9)
+
+
+def gather(pending, obtainer, **options):
+    settings = {"batch_size": 4, "workers": 2, "budget": 10**9, "stop": Event()} | options
+    return list(batches(pending, obtainer, **settings))
+
+
+def test_everything_arrives_once_in_full_batches_and_nothing_stays_on_disk(pending, obtainer):
+    arrived = gather(pending, obtainer)
+    assert [len(batch) for batch in arrived] == [4, 2]
+    assert {o.pending.row.repo_id for batch in arrived for o in batch} == set(NAMES)
+    assert not [path for path in obtainer.folder.rglob("*") if path.is_file()]
+
+
+def test_a_budget_of_one_adapter_makes_small_batches_and_never_blocks(pending, obtainer):
+    size = obtainer.inspect(pending[0]).weight_bytes
+    arrived = gather(pending, obtainer, budget=size + 1)
+    assert [len(batch) for batch in arrived] == [1] * len(NAMES)
+
+
+def test_a_slow_download_delays_nobody(pending, obtainer, local_hub):
+    local_hub.faults.add(Fault(f"*{NAMES[0]}*safetensors*", delay=1.0))
+    arrived = gather(pending, obtainer, batch_size=1)
+    assert arrived[-1][0].pending.row.repo_id == NAMES[0]
+
+
+def test_what_cannot_be_obtained_arrives_as_its_error(pending, obtainer, local_hub):
+    local_hub.faults.add(Fault(f"*{NAMES[1]}*safetensors*", status=503, times=None))
+    errors = {
+        obtained.pending.row.repo_id: obtained.result.reason
+        for batch in gather(pending, obtainer)
+        for obtained in batch
+        if isinstance(obtained.result, AdapterError)
+    }
+    assert errors == {NAMES[1]: Reason.NETWORK}
+
+
+def test_a_stop_is_heeded_while_downloads_hang(pending, obtainer, local_hub):
+    local_hub.faults.add(Fault("*", delay=2, times=None))
+    stop, began = Event(), time.monotonic()
+    stop.set()
+    assert gather(pending, obtainer, stop=stop) == []
+    assert time.monotonic() - began < 1
+    local_hub.faults.clear()
+    while any(thread.name.startswith("hubdelta-download") for thread in threading.enumerate()):
+        time.sleep(0.1)
+
+
+def test_weights_that_are_too_large_or_do_not_fit_are_not_downloaded(
+    pending, obtainer, hub, local_hub, tmp_path
+):
+    small = Obtainer(hub, obtainer.modules, tmp_path / "d", max_bytes=100)
+    other = Obtainer(hub, {"model.layers.0.self_attn.q_proj": (7, 7)}, tmp_path / "e", 10**9)
+    for refused, reason in ((small, Reason.TOO_LARGE), (other, Reason.BASE_MISMATCH)):
+        with pytest.raises(AdapterError) as caught:
+            refused.inspect(pending[0])
+        assert caught.value.reason is reason
+    fetched = [r for r in local_hub.requests if "safetensors" in r.path and r.method == "GET"]
+    assert all("range" in {name.lower() for name in dict(r.headers)} for r in fetched)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (catalog_row(disabled=True), Reason.DISABLED),
+        (catalog_row(weights_files=[]), Reason.NO_WEIGHTS),
+        (catalog_row(canonical_base="other/base"), Reason.BASE_MISMATCH),
+    ],
+)
+def test_what_the_catalog_settles_costs_no_request(row, reason, obtainer, local_hub):
+    with pytest.raises(AdapterError) as caught:
+        obtainer.inspect(Pending(row, 1))
+    assert caught.value.reason is reason
+    assert local_hub.requests == []
+
+
+def test_kept_downloads_stay(pending, hub, base, tmp_path):
+    keeping = Obtainer(hub, base.shapes, tmp_path / "kept", 10**9, keep=True)
+    gather(pending[:1], keeping)
+    (kept,) = keeping.folder.iterdir()
+    assert sorted(path.name for path in kept.iterdir() if path.name[0] != ".") == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
