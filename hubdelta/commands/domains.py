@@ -20,14 +20,36 @@ Example:
     show_default=True,
     help="Two adapters no further apart than this belong together.",
 )
+@click.option(
+    "--min-size",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Leave out domains of fewer adapters.",
+)
 @index_option
 @json_option
-def command(base: str | None, distance: float, index_path: Path, as_json: bool) -> None:
+def command(
+    base: str | None, distance: float, min_size: int, index_path: Path, as_json: bool
+) -> None:
     """List the domains of a base's adapters: groups connected by steps of a small distance."""
-    from hubdelta.output import write_table
+    import pyarrow.compute as pc
+
+    from hubdelta.output import print_table, write_table
     from hubdelta.schemas.index import Index
     from hubdelta.sql.answers import domains
     from hubdelta.sql.connection import connect
 
     with connect(Index.open(index_path)) as queries:
-        write_table(domains(queries, base, distance), "json" if as_json else "table")
+        found = domains(queries, base, distance)
+    shown = found.filter(pc.greater_equal(found["size"], min_size))
+    if as_json:
+        write_table(shown, "json")
+    else:
+        left_out = pc.sum(found["size"]).as_py() or 0
+        left_out -= pc.sum(shown["size"]).as_py() or 0
+        print_table(
+            shown,
+            caption=f"{len(shown)} domains; {left_out} adapters in domains of fewer than "
+            f"{min_size} are not shown",
+        )

@@ -7,6 +7,8 @@ import click
 from hubdelta.commands.options import AdapterType, index_option, json_option
 from hubdelta.schemas.keys import AdapterName
 
+_SHOWN = ["adapter", "similarity", "distance", "signal", "downloads", "license", "datasets"]
+
 
 @click.command(
     epilog="""\b
@@ -30,4 +32,8 @@ def command(adapter: AdapterName, k: int, index_path: Path, as_json: bool) -> No
     from hubdelta.sql.connection import connect
 
     with connect(Index.open(index_path)) as queries:
-        write_table(similar(queries, str(adapter), k), "json" if as_json else "table")
+        found = similar(queries, str(adapter), k)
+    if as_json:
+        write_table(found, "json")
+    else:
+        write_table(found.select(_SHOWN), "table")

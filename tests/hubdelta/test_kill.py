@@ -1,0 +1,109 @@
+"""A run that is killed at any moment loses nothing, and the next one ends complete."""
+
+import itertools
+import os
+import random
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+from forking import forker
+from hubs import BASE, add_adapter, add_base
+
+from hubdelta.crawler.local_hub import Fault, LocalHub
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import VectorRow
+from hubdelta.sql.connection import connect
+
+ADAPTERS = 12
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory, tiny_base):
+    folder = tmp_path_factory.mktemp("hub")
+    add_base(folder, tiny_base)
+    for seed in range(ADAPTERS):
+        add_adapter(folder, tiny_base, f"a/adapter-{seed}", seed=seed)
+    with LocalHub(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def processes(hub, tmp_path_factory):
+    with forker(HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path_factory.mktemp("home"))) as started:
+        yield started
+
+
+def start(processes, index):
+    return processes.start("index", "--base", BASE, "--index", index, "--batch-size", 2)
+
+
+def has_vectors(index):
+    return any(index.glob("vectors/base=*/*.parquet"))
+
+
+def embedded(index):
+    with connect(Index.open(index)) as queries:
+        (answer,) = queries.run(
+            "SELECT count(*) AS n FROM adapters WHERE status = 'embedded'"
+        ).to_pylist()
+    return answer["n"]
+
+
+def test_twenty_kills_leave_one_vector_for_each_adapter(processes, tmp_path):
+    for number in range(2):  # the first also fetches the base
+        began = time.monotonic()
+        start(processes, tmp_path / f"whole-{number}")
+        assert processes.wait() == 0
+        duration = time.monotonic() - began
+
+    moments = random.Random(0)
+    killed_after_a_write = Counter()
+    for number in itertools.count():
+        if killed_after_a_write.total() == KILLS:
+            break
+        index = tmp_path / f"index-{number}"
+        pid = start(processes, index)
+        time.sleep(moments.uniform(0, duration))
+        with suppress(ProcessLookupError):  # it was quicker this time: no kill, and not counted
+            os.kill(pid, signal.SIGKILL)
+        if processes.wait() == -signal.SIGKILL:
+            killed_after_a_write[has_vectors(index)] += 1
+
+        start(processes, index)
+
+        assert processes.wait() == 0
+        stored = Index.open(index).read(VectorRow, base=BASE, columns=["repo_id"])
+        assert sorted(stored["repo_id"].to_pylist()) == sorted(
+            f"a/adapter-{n}" for n in range(ADAPTERS)
+        )
+        assert embedded(index) == ADAPTERS
+        assert not list(index.rglob("*.tmp"))
+    # The kills fall both before and after the first write, or they would prove little.
+    assert min(killed_after_a_write[False], killed_after_a_write[True]) >= 2, (
+        killed_after_a_write,
+        duration,
+    )
+
+
+def test_an_interrupt_writes_what_is_in_hand_and_exits_130(processes, hub, tmp_path):
+    index = tmp_path / "index"
+    hub.faults.add(Fault("*/adapter-11/*", delay=2.0, times=None))
+    pid = start(processes, index)
+    while not has_vectors(index):
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGINT)
+    assert processes.wait() == 130
+    hub.faults.clear()
+
+    with connect(Index.open(index)) as queries:
+        (run,) = queries.run("FROM runs WHERE kind = 'index'").to_pylist(maps_as_pydicts="strict")
+    assert run["outcome"] == "interrupted"
+    assert 0 < run["counts"]["embedded"] == embedded(index) < ADAPTERS
+
+    start(processes, index)
+    assert processes.wait() == 0
+    assert embedded(index) == ADAPTERS
