@@ -1,1 +1,13 @@
-"""Everything that speaks to a Hub, and the local read-only Hub."""
+"""Everything that speaks to a Hub, and the local read-only Hub.
+
+crawl.py        one crawl: listings → entries → conclusions → rows
+discovery.py    which listings, and how far down
+entry.py        an entry of a listing, read without trust
+lineage.py      which base it belongs to, and by which evidence
+adapter_files.py, catalog.py    its adapters, and their rows
+ledger.py       which of the rows say something new
+describe.py     rows of adapters that a person names
+downloads.py, safetensors_header.py    an adapter's files at its commit
+hub.py, hub_errors.py    huggingface_hub's client, configured; what its errors mean
+local_hub/      a Hub for a folder of repositories
+"""

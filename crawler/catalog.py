@@ -1,0 +1,123 @@
+"""From a repository to the rows of the catalog."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from hubdelta.crawler.adapter_files import adapters_in, model_weights
+from hubdelta.crawler.entry import Entry
+from hubdelta.crawler.lineage import Conclusion
+from hubdelta.schemas.rows import CatalogRow
+
+ADAPTER: Final = "adapter"
+FULL: Final = "full"
+MIRROR: Final = "mirror"
+"""Kinds of row. A mirror is nothing to embed: its row is how the next crawl knows it."""
+
+NAMED: Final = "named"
+"""Evidence of a row that a person asked for by name."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """When and in which crawl rows are made.
+
+    Attributes:
+        base: the base that is crawled.
+        run_id: the crawl.
+        at: now, in UTC.
+    """
+
+    base: str
+    run_id: str
+    at: datetime
+
+
+def adapter_rows(entry: Entry, conclusion: Conclusion, sighting: Sighting) -> list[CatalogRow]:
+    """A row for each adapter of a repository, or one for the whole model that it is.
+
+    A repository without any is an adapter whose weights are missing if it says that it is one.
+    """
+    found = adapters_in(entry.files)
+    if found:
+        return [
+            _row(entry, conclusion, sighting, ADAPTER, folder, weights)
+            for folder, weights in found.items()
+        ]
+    if is_adapter_repo(entry):
+        return [_row(entry, conclusion, sighting, ADAPTER, "", [])]
+    return [_row(entry, conclusion, sighting, FULL, "", model_weights(entry.files))]
+
+
+def mirror_row(entry: Entry, base: str, sighting: Sighting) -> CatalogRow:
+    """The row of a mirror of the base."""
+    conclusion = Conclusion(base, "tag")
+    return _row(entry, conclusion, sighting, MIRROR, "", model_weights(entry.files))
+
+
+def named_row(
+    entry: Entry, conclusion: Conclusion, sighting: Sighting, subfolder: str, weights: list[str]
+) -> CatalogRow:
+    """The row of an adapter, or of the whole model at the root, that was asked for by name."""
+    whole = not subfolder and not weights and not is_adapter_repo(entry)
+    row = _row(
+        entry,
+        conclusion,
+        sighting,
+        FULL if whole else ADAPTER,
+        subfolder,
+        model_weights(entry.files) if whole else weights,
+    )
+    return replace(row, evidence=NAMED)
+
+
+def is_adapter_repo(entry: Entry) -> bool:
+    """Whether a repository says that it holds an adapter, wherever its files are."""
+    return (
+        entry.relation == "adapter"
+        or entry.has_adapter_config
+        or entry.library_name == "peft"
+        or bool(adapters_in(entry.files))
+    )
+
+
+def _row(
+    entry: Entry,
+    conclusion: Conclusion,
+    sighting: Sighting,
+    kind: str,
+    subfolder: str,
+    weights: Sequence[str],
+) -> CatalogRow:
+    return CatalogRow(
+        base=sighting.base,
+        repo_id=entry.repo_id,
+        subfolder=subfolder,
+        revision=entry.sha,
+        kind=kind,
+        relation=entry.relation,
+        canonical_base=conclusion.canonical_base,
+        evidence=conclusion.evidence,
+        declared_base=entry.declared_base,
+        via=conclusion.via,
+        weights_files=list(weights),
+        author=entry.author,
+        created_at=entry.created_at,
+        last_modified=entry.last_modified,
+        downloads=entry.downloads,
+        likes=entry.likes,
+        gated=entry.gated,
+        private=entry.private,
+        disabled=entry.disabled,
+        library_name=entry.library_name,
+        pipeline_tag=entry.pipeline_tag,
+        task_type=entry.task_type,
+        license=entry.license,
+        datasets=entry.datasets,
+        languages=entry.languages,
+        tags=entry.tags,
+        vanished_at=None,
+        crawled_at=sighting.at,
+        run_id=sighting.run_id,
+    )

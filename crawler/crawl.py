@@ -1,0 +1,277 @@
+"""One crawl: walk a base's listings and write down what is new, changed or gone."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import httpx
+
+from hubdelta.crawler.adapter_files import adapters_in
+from hubdelta.crawler.catalog import MIRROR, NAMED, Sighting, adapter_rows, mirror_row
+from hubdelta.crawler.discovery import (
+    STRAYS,
+    Walk,
+    changed_marks,
+    lineage_listings,
+    read_marks,
+)
+from hubdelta.crawler.entry import Entry
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.hub_errors import hub_error
+from hubdelta.crawler.ledger import Ledger
+from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude, find_base
+from hubdelta.schemas.index import Index, new_run_id
+from hubdelta.schemas.rows import CatalogRow, RunRow
+
+logger = logging.getLogger(__name__)
+
+_WALKED: Final = frozenset({"adapter", "finetune"})  # relations with listings of their own
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a crawl is.
+
+    Attributes:
+        listing: tag whose listing is being walked.
+        listed: adapters seen so far.
+        requests: HTTP requests of this crawl so far.
+    """
+
+    listing: str
+    listed: int
+    requests: int
+
+
+@dataclass(frozen=True)
+class CrawlSummary:
+    """What a crawl saw; counts are of adapters unless said otherwise.
+
+    Attributes:
+        base: its present name on the Hub.
+        run_id: of the row in `runs`.
+        listed: seen: new, changed and unchanged ones.
+        new: not in the catalog before.
+        changed: shown differently than before.
+        vanished: gone from the Hub.
+        unchanged: as the catalog has them.
+        mirrors: known mirrors of the base.
+        unreadable: entries of listings that were left out.
+        requests: HTTP requests sent.
+        seconds: wall time.
+    """
+
+    base: str
+    run_id: str
+    listed: int
+    new: int
+    changed: int
+    vanished: int
+    unchanged: int
+    mirrors: int
+    unreadable: int
+    requests: int
+    seconds: float
+
+
+def crawl(
+    index: Index,
+    hub: Hub,
+    base: str,
+    *,
+    relations: Sequence[str] = ("adapter", "finetune"),
+    full: bool = False,
+    limit: int | None = None,
+    on_page: Callable[[Progress], None] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> CrawlSummary:
+    """Bring the catalog of a base up to date; the caller holds the index for writing.
+
+    Each listing is walked down to its mark of the last crawl. Rows are written in batches, and
+    last the row in `runs`, also when the crawl fails or is interrupted; what has been seen by
+    then is kept, and only listings that were walked to their end move their marks.
+
+    Args:
+        index: where to.
+        hub: where from.
+        base: the base model, `ORG/NAME`.
+        relations: which kinds of descendants: adapter, finetune.
+        full: walk everything, count downloads and likes as changes, and mark what has vanished.
+        limit: stop after so many adapters; nothing is marked as vanished then.
+        on_page: called after each request to a listing.
+        versions: of hubdelta and its libraries, for the row in `runs`.
+
+    Raises:
+        HubError: offline, no network, a refused token, an unknown base, or a Hub that stops
+            answering on the way.
+        IndexWriteError: no space, no permission.
+    """
+    run = _Crawl(index, hub, base, relations, full, limit, on_page, versions or {})
+    outcome = "failed"
+    try:
+        run.walk()
+        outcome = "done"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        run.end(outcome)
+    return run.summary()
+
+
+class _Crawl:
+    """The state of one crawl."""
+
+    def __init__(
+        self,
+        index: Index,
+        hub: Hub,
+        base: str,
+        relations: Sequence[str],
+        full: bool,
+        limit: int | None,
+        on_page: Callable[[Progress], None] | None,
+        versions: Mapping[str, str],
+    ) -> None:
+        self._index, self._hub, self._base = index, hub, base
+        self._relations, self._full, self._limit = relations, full, limit
+        self._on_page, self._versions = on_page, versions
+        self._began, self._clock = datetime.now(UTC), time.monotonic()
+        self._run_id = new_run_id(self._began)
+        self._requests_before, self._requests_reported = hub.requests, hub.requests
+        self._ledger = self._open_ledger()
+        self._family = Family(base)
+        self._to_follow: deque[tuple[str, bool]] = deque()
+        self._walks: list[Walk] = []
+        self._seen: dict[str, tuple[str, datetime | None]] = {}
+
+    def walk(self) -> None:
+        """Find the base, walk every listing, and in a full crawl mark what has vanished."""
+        asked_for, self._base = self._base, find_base(self._hub, self._base).repo_id
+        if self._base != asked_for:
+            self._ledger = self._open_ledger()
+        known = self._ledger.present()
+        mirrors = [row for row in known if row.kind == MIRROR]
+        self._family = Family(self._base, [asked_for], [row.repo_id for row in mirrors])
+        answers = {} if self._full else _known_answers(known, self._base)
+        self._resolve = DeclaredNames(self._hub, self._family, answers)
+        marks = {} if self._full else read_marks(self._index, self._base)
+        # A mirror that was finetuned from the base under its name is a re-upload of it, and has
+        # quantized copies of its own. `_take` appends the mirrors that it finds.
+        self._to_follow.append((self._base, True))
+        self._to_follow.extend((row.repo_id, row.relation == "finetune") for row in mirrors)
+        while self._to_follow:
+            name, with_copies = self._to_follow.popleft()
+            for tag in lineage_listings(name, self._relations, with_copies=with_copies):
+                if not self._walk_listing(tag, marks.get(tag)):
+                    return
+        if self._walk_listing(STRAYS, marks.get(STRAYS)) and self._full:
+            self._mark_vanished()
+
+    def end(self, outcome: str) -> None:
+        """Write the rows in hand and the crawl's own."""
+        self._ledger.write()
+        run = RunRow(
+            run_id=self._run_id,
+            kind="crawl",
+            base=self._base,
+            outcome=outcome,
+            started_at=self._began,
+            seconds=time.monotonic() - self._clock,
+            requests=self._hub.requests - self._requests_before,
+            counts=self._ledger.counts,
+            marks=dict(changed_marks(self._walks)),
+            versions=dict(self._versions),
+        )
+        self._index.write([run], base=self._base)
+
+    def summary(self) -> CrawlSummary:
+        """What was seen."""
+        counts = self._ledger.counts
+        return CrawlSummary(
+            base=self._base,
+            run_id=self._run_id,
+            **counts,
+            unchanged=counts["listed"] - counts["new"] - counts["changed"],
+            mirrors=len(self._family.mirrors),
+            unreadable=sum(len(walk.unreadable) for walk in self._walks),
+            requests=self._hub.requests - self._requests_before,
+            seconds=time.monotonic() - self._clock,
+        )
+
+    def _open_ledger(self) -> Ledger:
+        return Ledger(self._index, self._base, self._run_id, popularity=self._full)
+
+    def _walk_listing(self, tag: str, mark: datetime | None) -> bool:
+        """Walk one listing; false when the limit was reached on the way."""
+        walk = Walk(self._hub, tag, mark, self._began)
+        self._walks.append(walk)
+        for entry in walk:
+            self._report(tag)
+            self._take(entry)
+            if self._limit is not None and self._ledger.counts["listed"] >= self._limit:
+                return False
+        self._report(tag)
+        return True
+
+    def _mark_vanished(self) -> None:
+        """After a complete walk: what is in the catalog and was not seen is gone."""
+        # What changed during the walk has moved up past it: a look at the top of each listing.
+        for walk in list(self._walks):
+            if not self._walk_listing(walk.tag, walk.next_mark):
+                return
+        unreadable = {repo_id for walk in self._walks for repo_id in walk.unreadable}
+        self._ledger.vanish_unseen(_WALKED - set(self._relations), unreadable)
+
+    def _take(self, entry: Entry) -> None:
+        """Conclude what an entry is, and take it down; one seen before only if it changed since."""
+        state = (entry.sha, entry.last_modified)
+        if self._seen.get(entry.repo_id) == state:
+            return
+        self._seen[entry.repo_id] = state
+        sighting = Sighting(self._base, self._run_id, datetime.now(UTC))
+        if self._family.admits_mirror(entry):
+            if self._family.mirror(entry.repo_id) is None:
+                self._family.add_mirror(entry.repo_id)
+                self._to_follow.append((entry.repo_id, entry.relation == "finetune"))
+            self._ledger.record([mirror_row(entry, self._base, sighting)])
+            return
+        try:
+            conclusion = conclude(entry, self._family, self._resolve)
+        except (HfHubHTTPError, httpx.HTTPError) as error:
+            raise hub_error(error, self._hub.endpoint) from error
+        if conclusion is not None and self._is_wanted(entry, conclusion):
+            self._ledger.record(adapter_rows(entry, conclusion, sighting))
+
+    def _is_wanted(self, entry: Entry, conclusion: Conclusion) -> bool:
+        if entry.relation in {"quantized", "merge"} and not adapters_in(entry.files):
+            return False
+        # The relation is to the base that is tagged, which need not be the one concluded.
+        related = conclusion.evidence in {"tag", "mirror"} and entry.relation in _WALKED
+        return not related or entry.relation in self._relations
+
+    def _report(self, tag: str) -> None:
+        if self._on_page is not None and self._requests_reported != self._hub.requests:
+            self._requests_reported = self._hub.requests
+            requests = self._hub.requests - self._requests_before
+            self._on_page(Progress(tag, self._ledger.counts["listed"], requests))
+
+
+def _known_answers(rows: list[CatalogRow], base: str) -> dict[str, Conclusion | None]:
+    """What earlier crawls learned of declared names, so that no crawl asks again."""
+    answers: dict[str, Conclusion | None] = {}
+    for row in rows:
+        if row.declared_base is None or row.canonical_base is None or row.evidence == NAMED:
+            continue
+        if row.canonical_base != base:
+            answers[row.declared_base] = Conclusion(row.canonical_base, "peft_config")
+        elif row.via is not None:
+            answers[row.declared_base] = Conclusion(base, "mirror", row.via)
+        else:
+            answers[row.declared_base] = None
+    return answers

@@ -1,0 +1,71 @@
+"""Adapters that a person names: their rows of the catalog, without a crawl."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from hubdelta.crawler.adapter_files import adapters_in
+from hubdelta.crawler.catalog import Sighting, is_adapter_repo, named_row
+from hubdelta.crawler.entry import Entry, is_repo_id
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_hidden, refused_token
+from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude
+from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.rows import CatalogRow
+
+
+def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> list[CatalogRow]:
+    """The rows of a named adapter at the commit that its revision means now.
+
+    A repository with adapters in several folders, of which none was named and none is at the
+    root, gives a row for each. The person's word that it belongs to the base holds unless
+    adapter_config.json names another model. One request, and one more in that case.
+
+    Args:
+        hub: where to ask.
+        name: an adapter on the Hub, not a local folder.
+        base: the base's present name, or a local folder.
+        run_id: for the rows.
+
+    Raises:
+        AdapterError: not_found, no_weights (no adapter in that folder), disabled or network.
+        HubError: offline, or a refused token.
+    """
+    if not is_repo_id(name.repo_id):
+        raise AdapterError(Reason.NOT_FOUND, f"{name}: not a name that the Hub allows")
+    try:
+        entry = hub.model(name.repo_id, name.revision)
+        conclusion = _conclusion(hub, entry, base)
+    except HUB_FAILURES as error:
+        if is_hidden(error) and hub.refuses_token():
+            raise refused_token(hub.endpoint) from error
+        raise adapter_error(error, str(name), name.repo_id, hub.endpoint) from error
+    sighting = Sighting(base, run_id, datetime.now(UTC))
+    found = adapters_in(entry.files, checkpoints=bool(name.subfolder))
+    if name.subfolder:
+        wanted = {folder: held for folder, held in found.items() if folder == name.subfolder}
+        if not wanted:
+            raise AdapterError(
+                Reason.NO_WEIGHTS,
+                f"{name}: no adapter in this folder; there is one in: {_folders(entry)}",
+            )
+    elif "" in found or not found:
+        wanted = {"": found.get("", [])}
+    else:
+        wanted = found
+    return [named_row(entry, conclusion, sighting, *item) for item in wanted.items()]
+
+
+def _conclusion(hub: Hub, entry: Entry, base: str) -> Conclusion:
+    vouched = Conclusion(base, "tag")
+    if not is_repo_id(base) or not is_adapter_repo(entry):
+        return vouched
+    # The base counts as tagged, so that only adapter_config.json can contradict.
+    entry = replace(entry, bases=(base,))
+    family = Family(base)
+    return conclude(entry, family, DeclaredNames(hub, family)) or vouched
+
+
+def _folders(entry: Entry) -> str:
+    folders = adapters_in(entry.files, checkpoints=True)
+    return ", ".join(folder or "the root" for folder in folders) or "no folder"

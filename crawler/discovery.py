@@ -1,0 +1,108 @@
+"""Which listings show a base's models, and how far down each has to be walked."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from hubdelta.crawler.entry import Entry, read_entry
+from hubdelta.crawler.hub import Hub
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import RunRow, rows_of
+
+logger = logging.getLogger(__name__)
+
+STRAYS: Final = "peft"
+"""The listing of all PEFT adapters: among them those that carry no lineage tag of the base."""
+
+OVERLAP: Final = timedelta(hours=1)
+"""How far below its mark a listing is walked: the Hub's replicas and clocks may lag that much."""
+
+_INCREMENTAL_PAGE: Final = 100
+"""Entries a page where little is expected to be new; a page of 1000 is several megabytes."""
+
+
+def lineage_listings(name: str, relations: Iterable[str], *, with_copies: bool) -> list[str]:
+    """The tags whose listings show what descends from a model.
+
+    Args:
+        name: the model, by its present name.
+        relations: asked for: adapter, finetune.
+        with_copies: its quantized copies as well. They come first: their adapters fit the base.
+    """
+    copies = [f"base_model:quantized:{name}"] if with_copies else []
+    return [*copies, *(f"base_model:{relation}:{name}" for relation in relations)]
+
+
+def read_marks(index: Index, base: str) -> dict[str, datetime]:
+    """Each listing's mark: all that changed before it is in the catalog.
+
+    Runs that failed or were interrupted count as well: they keep marks only of the listings that
+    they walked to the end.
+    """
+    marks: dict[str, datetime] = {}
+    for run in rows_of(index.read(RunRow, base=base), RunRow):
+        for tag, mark in run.marks.items() if run.kind == "crawl" else ():
+            marks[tag] = max(mark, marks.get(tag, mark))
+    return marks
+
+
+@dataclass
+class Walk:
+    """A walk down one listing, newest change first.
+
+    Attributes:
+        hub: whose listing.
+        tag: that its models carry.
+        mark: where an earlier walk began, or None to walk all of it.
+        began: start of the crawl; no mark is set later, whatever dates the Hub shows.
+        newest: the newest change seen.
+        unreadable: the names of entries that were left out, as far as they have one.
+        complete: whether it reached the mark or the end.
+    """
+
+    hub: Hub
+    tag: str
+    mark: datetime | None
+    began: datetime
+    newest: datetime | None = None
+    unreadable: list[str] = field(default_factory=list)
+    complete: bool = False
+
+    def __iter__(self) -> Iterator[Entry]:
+        """The entries, as long as they can have changed since the mark.
+
+        Raises:
+            HubError: the Hub does not answer, or not as one.
+        """
+        size = self.hub.settings.page_size
+        if self.mark is not None:
+            size = min(size, _INCREMENTAL_PAGE)
+        for raw in self.hub.listing(self.tag, page_size=size):
+            try:
+                entry = read_entry(raw)
+            except ValueError as error:
+                self.unreadable.append(str(raw.get("id")) if isinstance(raw, dict) else "")
+                logger.warning("%s: an entry is left out: %s", self.tag, error)
+                continue
+            changed = entry.last_modified
+            if changed is not None:
+                if self.mark is not None and changed < self.mark - OVERLAP:
+                    break
+                self.newest = max(changed, self.newest or changed)
+            yield entry
+        self.complete = True
+
+    @property
+    def next_mark(self) -> datetime | None:
+        """The mark for the next crawl, after a complete walk."""
+        known = [time for time in (self.mark, self.newest) if time is not None]
+        return min(max(known), self.began) if known else None
+
+
+def changed_marks(walks: Iterable[Walk]) -> Mapping[str, datetime]:
+    """The marks that the complete ones of some walks leave."""
+    return {
+        walk.tag: mark for walk in walks if walk.complete and (mark := walk.next_mark) is not None
+    }

@@ -1,0 +1,245 @@
+"""The files of an adapter at its commit: their sizes, headers and contents. Safe in threads."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from huggingface_hub import (
+    get_session,
+    hf_hub_download,
+    hf_hub_url,
+    hf_raise_for_status,
+    snapshot_download,
+)
+from huggingface_hub._local_folder import read_download_metadata
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.hf_api import RepoFile
+
+from hubdelta.crawler.hub import LIBRARY, Hub
+from hubdelta.crawler.hub_errors import (
+    HUB_FAILURES,
+    adapter_error,
+    disk_error,
+    hub_error,
+)
+from hubdelta.crawler.safetensors_header import (
+    BadHeaderError,
+    Header,
+    header_length,
+    parse_header,
+)
+from hubdelta.schemas.errors import AdapterError, HubError, Reason
+from hubdelta.schemas.keys import AdapterKey
+
+logger = logging.getLogger(__name__)
+
+_FIRST_READ: Final = 100_000  # bytes; nearly every adapter's header is shorter
+
+_BASE_FILES: Final = ["*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"]
+_BASE_BIN_FILES: Final = ["pytorch_model*.bin"]
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file at a commit.
+
+    Attributes:
+        path: inside the repository.
+        size: in bytes.
+        sha256: of its content; None for small files, which git keeps itself.
+    """
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+def file_info(hub: Hub, key: AdapterKey, files: Sequence[str]) -> dict[str, RemoteFile]:
+    """Sizes and hashes of files at the adapter's commit: one request.
+
+    Raises:
+        AdapterError: gated, not_found, disabled, no_weights (a file is missing) or network.
+        HubError: offline, or a refused token.
+    """
+    try:
+        found = hub.call(hub.api.get_paths_info, key.repo_id, list(files), revision=key.revision)
+    except HUB_FAILURES as error:
+        raise adapter_error(error, str(key), key.repo_id, hub.endpoint) from error
+    known = {
+        info.path: RemoteFile(info.path, info.size, info.lfs.sha256 if info.lfs else None)
+        for info in found
+        if isinstance(info, RepoFile)
+    }
+    for file in files:
+        if file not in known:
+            raise AdapterError(Reason.NO_WEIGHTS, f"{key}: there is no {file} at this commit")
+    return known
+
+
+def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
+    """Read the header of a safetensors file at the adapter's commit: one ranged GET, or two.
+
+    `parse_safetensors_file_metadata` of huggingface_hub keeps neither the header's length nor
+    the file's, which together show a truncated file.
+
+    Raises:
+        AdapterError: corrupt (no such header, or the file is shorter or longer than it says),
+            gated, not_found, disabled, no_weights (no such file) or network.
+        HubError: offline, or a refused token.
+    """
+    try:
+        start, file_bytes = hub.call(_read_start, hub, key, file, _FIRST_READ)
+        length = header_length(start)
+        if len(start) < length <= file_bytes:
+            start, file_bytes = hub.call(_read_start, hub, key, file, length)
+        return parse_header(start, file_bytes)
+    except BadHeaderError as error:
+        raise AdapterError(Reason.CORRUPT, f"{key}: {file}: {error}") from error
+    except HUB_FAILURES as error:
+        raise adapter_error(error, f"{key}: {file}", key.repo_id, hub.endpoint) from error
+
+
+def fetch(hub: Hub, key: AdapterKey, files: Sequence[str], into: Path) -> list[Path]:
+    """Download files at the adapter's commit, checking their sizes and hashes.
+
+    A HEAD and a GET a file, none of them to the API. The files do not pass through the shared
+    cache, so that deleting the folder deletes them.
+
+    Args:
+        hub: where from.
+        key: the adapter.
+        files: paths inside the repository.
+        into: an existing folder; each file keeps its path below it.
+
+    Returns:
+        Where they are, in the order of `files`.
+
+    Raises:
+        AdapterError: gated, not_found, disabled, no_weights (a file is missing), corrupt (not
+            what the Hub has on record, twice) or network.
+        HubError: offline, or a refused token.
+        IndexWriteError: no disk space.
+    """
+    return [_fetch_file(hub, key, file, into) for file in files]
+
+
+def fetch_base(hub: Hub, base: str, revision: str) -> Path:
+    """Download a base's configuration, tokenizer and weights into the ordinary cache (HF_HOME).
+
+    What is there already is not asked for again, and then works offline too.
+
+    Args:
+        hub: where from.
+        base: `ORG/NAME`.
+        revision: 40-hex commit.
+
+    Returns:
+        The folder, which transformers can load.
+
+    Raises:
+        HubError: the base cannot be had.
+        IndexWriteError: no disk space.
+    """
+    try:
+        folder = _snapshot(hub, base, revision, _BASE_FILES)
+        if not any(folder.glob("model*.safetensors")):
+            folder = _snapshot(hub, base, revision, [*_BASE_FILES, *_BASE_BIN_FILES])
+    except HUB_FAILURES as error:
+        if full := disk_error(error, base):
+            raise full from error
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in {401, 403, 404}:
+            raise HubError(
+                f"{base} cannot be downloaded: if it is gated or private, request access at "
+                f"{hub.endpoint}/{base}, then set HF_TOKEN"
+            ) from error
+        raise hub_error(error, hub.endpoint) from error
+    return folder
+
+
+def _read_start(hub: Hub, key: AdapterKey, file: str, length: int) -> tuple[bytes, int]:
+    """The first bytes of a file, and its length."""
+    url = hf_hub_url(key.repo_id, file, revision=key.revision, endpoint=hub.endpoint)
+    headers = {
+        **hub.headers(),
+        "range": f"bytes=0-{length - 1}",
+        "accept-encoding": "identity",
+    }
+    # Streamed, since a server may ignore the range and send the whole file.
+    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
+        if response.status_code == 416:  # an empty file has no first byte
+            return b"", 0
+        hf_raise_for_status(response)
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) >= length:
+                break
+        ranged = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("content-range", ""))
+        whole = ranged[1] if ranged else response.headers.get("content-length", "")
+    return bytes(content[:length]), int(whole) if whole.isdecimal() else len(content)
+
+
+def _fetch_file(hub: Hub, key: AdapterKey, file: str, into: Path) -> Path:
+    for attempt in (1, 2):
+        path = _download(hub, key, file, into, again=attempt > 1)
+        recorded = read_download_metadata(into, file)
+        if recorded is None or _has_hash(path, recorded.etag):
+            return path
+        logger.warning("%s: %s has another hash than the Hub has on record", key, file)
+    raise AdapterError(
+        Reason.CORRUPT, f"{key}: {file} came twice with another hash than the Hub has on record"
+    )
+
+
+def _download(hub: Hub, key: AdapterKey, file: str, into: Path, *, again: bool) -> Path:
+    try:
+        return Path(
+            hub.call(
+                hf_hub_download,  # checks the size itself
+                key.repo_id,
+                file,
+                revision=key.revision,
+                local_dir=into,
+                force_download=again,
+                endpoint=hub.endpoint,
+                token=hub.settings.token,
+                etag_timeout=hub.settings.timeout,
+                library_name=LIBRARY,
+                library_version=hub.settings.library_version,
+            )
+        )
+    except HUB_FAILURES as error:
+        raise adapter_error(error, f"{key}: {file}", key.repo_id, hub.endpoint) from error
+
+
+def _has_hash(path: Path, etag: str) -> bool:
+    """Whether a file is what its ETag says: SHA-256 of an LFS file, git's blob hash of another."""
+    if len(etag) == 64:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == etag
+    if len(etag) == 40:
+        content = path.read_bytes()
+        blob = b"blob %d\0" % len(content) + content
+        return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == etag
+    return True
+
+
+def _snapshot(hub: Hub, base: str, revision: str, patterns: list[str]) -> Path:
+    return Path(
+        hub.call(
+            snapshot_download,
+            base,
+            revision=revision,
+            allow_patterns=patterns,
+            ignore_patterns=["*/*"],  # other formats and checkpoints in subfolders
+            endpoint=hub.endpoint,
+            token=hub.settings.token,
+            etag_timeout=hub.settings.timeout,
+            library_name=LIBRARY,
+            library_version=hub.settings.library_version,
+        )
+    )

@@ -1,0 +1,202 @@
+"""What the Hub's errors mean: worth another attempt, a reason for an adapter, or the end."""
+
+import errno
+from collections.abc import Iterator
+from typing import Final
+
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import httpx, parse_ratelimit_headers
+
+from hubdelta.schemas.errors import (
+    AdapterError,
+    HubdeltaError,
+    HubError,
+    IndexWriteError,
+    Reason,
+)
+
+HUB_FAILURES: Final = (
+    HfHubHTTPError,
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    OSError,
+    ValueError,
+    RuntimeError,
+)
+"""What a call of huggingface_hub raises where the Hub, or the way to it, is the cause. ValueError:
+an answer that is not what it should be. RuntimeError: a client closed by another thread, hf_xet."""
+
+_TRANSIENT_STATUS: Final = {408, 429, 500, 502, 503, 504}
+_TRANSIENT: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
+_REFUSED_TOKEN: Final = "Invalid credentials in Authorization header"  # noqa: S105
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may well succeed in a moment.
+
+    LocalEntryNotFoundError is not: huggingface_hub raises it after attempts of its own.
+    """
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in _TRANSIENT_STATUS
+    return isinstance(error, _TRANSIENT) or _is_cut_short(error) or _is_closed_client(error)
+
+
+def asked_wait(error: BaseException) -> float | None:
+    """How long the Hub asks to wait (`RateLimit: …t=`, `Retry-After`), in seconds."""
+    if not isinstance(error, HfHubHTTPError):
+        return None
+    headers = error.response.headers
+    limit = parse_ratelimit_headers(headers)
+    if error.response.status_code == 429 and limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    asked = headers.get("retry-after", "").strip()
+    return float(asked) if asked.isdigit() else None
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in a line; without a URL's query, which may be signed."""
+    if isinstance(error, HfHubHTTPError):
+        answer = f"{error.response.status_code} {error.response.reason_phrase}"
+        text = f"{answer}: {error.server_message}" if error.server_message else answer
+    else:
+        text = str(error).strip() or type(error).__name__
+    words = text.splitlines()[0].split()
+    return " ".join(word.split("?")[0] if "://" in word else word for word in words)
+
+
+def hub_error(error: Exception, endpoint: str) -> HubdeltaError:
+    """The error of a run that cannot go on without the Hub."""
+    cause = _root_cause(error)
+    if isinstance(cause, OfflineModeIsEnabled):
+        return HubError("the Hub cannot be asked while HF_HUB_OFFLINE is set: unset it")
+    if is_refused_token(cause):
+        return refused_token(endpoint)
+    if isinstance(cause, HfHubHTTPError):
+        return HubError(f"{endpoint} answered: {one_line(cause)}")
+    if isinstance(cause, httpx.HTTPError | httpx.InvalidURL):
+        return HubError(
+            f"no answer from {endpoint} ({one_line(cause)}): "
+            "check the network, HF_ENDPOINT and any proxy"
+        )
+    if isinstance(cause, ValueError):
+        return HubError(f"{endpoint} does not answer as a Hub: check HF_ENDPOINT")
+    return HubError(f"{endpoint} cannot be used: {one_line(cause)}")
+
+
+def adapter_error(error: Exception, what: str, repo_id: str, endpoint: str) -> HubdeltaError:
+    """What kept an adapter from being fetched.
+
+    Args:
+        error: what huggingface_hub raised.
+        what: what was wanted, for the message: an adapter's name, perhaps with a file's.
+        repo_id: its repository.
+        endpoint: URL of the Hub.
+
+    Returns:
+        An AdapterError; a HubError or IndexWriteError where it is not the adapter's fault.
+    """
+    cause = _root_cause(error)
+    if isinstance(cause, OfflineModeIsEnabled) or is_refused_token(cause):
+        return hub_error(error, endpoint)
+    if full := disk_error(cause, what):
+        return full
+    reason, message = _reason(cause, repo_id, endpoint)
+    return AdapterError(reason, f"{what}: {message}")
+
+
+def refused_token(endpoint: str) -> HubError:
+    """The error of a token that the Hub does not take."""
+    return HubError(f"{endpoint} refuses the token: check HF_TOKEN, or log in with `hf auth login`")
+
+
+def is_refused_token(error: BaseException) -> bool:
+    """Whether the Hub says so itself; a hidden repository answers 401 as well, without this."""
+    return (
+        isinstance(error, HfHubHTTPError)
+        and error.response.status_code == 401
+        and error.response.headers.get("x-error-message") == _REFUSED_TOKEN
+    )
+
+
+def is_hidden(error: BaseException) -> bool:
+    """Whether a repository cannot be seen: missing, private and forbidden ones look alike."""
+    return isinstance(error, RepositoryNotFoundError | RevisionNotFoundError) or (
+        isinstance(error, HfHubHTTPError) and error.response.status_code in {401, 403, 404}
+    )
+
+
+def disk_error(error: BaseException, what: str) -> IndexWriteError | None:
+    """The error of a disk that is full or may not be written, if it is one."""
+    if any(
+        isinstance(link, OSError) and link.errno in {errno.ENOSPC, errno.EDQUOT}
+        for link in _chain(error)
+    ):
+        return IndexWriteError(
+            f"no disk space left to download {what}: free some, "
+            "or set TMPDIR or HF_HOME to another disk"
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return IndexWriteError(f"cannot write {error.filename}: {error.strerror}")
+    return None
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The error behind huggingface_hub's "not in the local cache either"."""
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        return error.__cause__
+    return error
+
+
+def _reason(error: BaseException, repo_id: str, endpoint: str) -> tuple[Reason, str]:
+    match error:
+        case GatedRepoError():
+            return (
+                Reason.GATED,
+                f"gated: request access at {endpoint}/{repo_id}, then set HF_TOKEN",
+            )
+        case DisabledRepoError():
+            return Reason.DISABLED, "the Hub has switched this repository off"
+        case RevisionNotFoundError():
+            return Reason.NOT_FOUND, f"this revision is not at {endpoint}/{repo_id}: crawl again"
+        case EntryNotFoundError():
+            # A commit never gains a file: only a new one can help.
+            return Reason.NO_WEIGHTS, "the repository does not hold this file at this revision"
+        case HFValidationError():
+            return Reason.NOT_FOUND, "not a name that the Hub allows"
+    if isinstance(error, HfHubHTTPError) and error.response.status_code == 403:
+        return Reason.GATED, f"not allowed with this token: {one_line(error)}"
+    if is_hidden(error):
+        return (
+            Reason.NOT_FOUND,
+            f"not at {endpoint}, or hidden: deleted, private (set HF_TOKEN) or renamed",
+        )
+    if isinstance(error, ValueError):
+        return Reason.NETWORK, "the answer cannot be read"
+    return Reason.NETWORK, f"no usable answer from {endpoint}: {one_line(error)}"
+
+
+def _is_closed_client(error: BaseException) -> bool:
+    """Whether another thread closed the shared client, as huggingface_hub does on a lost line."""
+    return isinstance(error, RuntimeError) and "client has been closed" in str(error)
+
+
+def _is_cut_short(error: BaseException) -> bool:
+    # huggingface_hub's "Consistency check failed" is a plain OSError without a number.
+    return type(error) is OSError and error.errno is None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__

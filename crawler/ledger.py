@@ -1,0 +1,122 @@
+"""What a crawl writes down: rows that are new, changed or gone, in batches."""
+
+from collections.abc import Iterable, Set
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from hubdelta.crawler.catalog import MIRROR, NAMED
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import CatalogRow, rows_of
+
+Key = tuple[str, str]
+"""Repository and subfolder: what stays the same while commits come and go."""
+
+_BATCH: Final = 1000  # rows a Parquet file, and the most that a kill can lose
+_OF_THE_CRAWL = frozenset({"crawled_at", "run_id"})
+_POPULARITY = frozenset({"downloads", "likes"})
+
+
+def newest_rows(index: Index, base: str) -> dict[Key, CatalogRow]:
+    """The newest row of each (repository, subfolder) of a base, vanished ones included."""
+    rows = rows_of(index.read(CatalogRow, base=base), CatalogRow)
+    return {_key(row): row for row in sorted(rows, key=lambda row: row.crawled_at)}
+
+
+class Ledger:
+    """The catalog of one base, as it was and as a crawl changes it.
+
+    Args:
+        index: where rows are written.
+        base: the base.
+        run_id: the crawl; for the rows of what has vanished.
+        popularity: whether downloads and likes count as changes. They change every day.
+
+    Attributes:
+        counts: adapters listed, new, changed and vanished, so far.
+    """
+
+    def __init__(self, index: Index, base: str, run_id: str, *, popularity: bool) -> None:
+        self._index, self._base, self._run_id = index, base, run_id
+        self._left_out = _OF_THE_CRAWL if popularity else _OF_THE_CRAWL | _POPULARITY
+        self._newest = newest_rows(index, base)
+        self._folders: dict[str, set[Key]] = {}
+        for key in self._newest:
+            self._folders.setdefault(key[0], set()).add(key)
+        self._seen: set[Key] = set()
+        self._unwritten: list[CatalogRow] = []
+        self.counts = dict.fromkeys(("listed", "new", "changed", "vanished"), 0)
+
+    def present(self) -> list[CatalogRow]:
+        """The newest rows of what has not vanished."""
+        return [row for row in self._newest.values() if row.vanished_at is None]
+
+    def record(self, rows: list[CatalogRow]) -> None:
+        """Take down all rows of one repository; those that say nothing new are not written.
+
+        Raises:
+            IndexWriteError: no space, no permission.
+        """
+        for row in rows:
+            key = _key(row)
+            counted = row.kind != MIRROR and key not in self._seen
+            self._seen.add(key)
+            before = self._newest.get(key)
+            self.counts["listed"] += counted
+            if before is None:
+                self.counts["new"] += counted
+            elif self._differ(row, before):
+                self.counts["changed"] += counted
+            else:
+                continue
+            self._keep(row)
+        for repo_id in {row.repo_id for row in rows}:
+            left = self._folders.get(repo_id, set()) - {_key(row) for row in rows}
+            self._vanish(self._newest[key] for key in sorted(left))
+
+    def vanish_unseen(self, relations: Set[str], repo_ids: Set[str]) -> None:
+        """After a complete walk: what was not recorded is gone.
+
+        Args:
+            relations: that were not walked, and are spared.
+            repo_ids: that were seen but could not be read, and are spared.
+
+        Raises:
+            IndexWriteError: no space, no permission.
+        """
+        unseen = [row for key, row in self._newest.items() if key not in self._seen]
+        self._vanish(
+            row for row in unseen if row.relation not in relations and row.repo_id not in repo_ids
+        )
+
+    def write(self) -> None:
+        """Write the rows in hand.
+
+        Raises:
+            IndexWriteError: no space, no permission.
+        """
+        rows, self._unwritten = self._unwritten, []
+        self._index.write(rows, base=self._base)
+
+    def _differ(self, row: CatalogRow, before: CatalogRow) -> bool:
+        names = (spec.name for spec in fields(CatalogRow) if spec.name not in self._left_out)
+        return any(getattr(row, name) != getattr(before, name) for name in names)
+
+    def _vanish(self, rows: Iterable[CatalogRow]) -> None:
+        for row in rows:
+            # What a person named no crawl has found, so none can miss it.
+            if row.vanished_at is None and row.evidence != NAMED:
+                now = datetime.now(UTC)
+                self.counts["vanished"] += row.kind != MIRROR
+                self._keep(replace(row, vanished_at=now, crawled_at=now, run_id=self._run_id))
+
+    def _keep(self, row: CatalogRow) -> None:
+        self._newest[_key(row)] = row
+        self._folders.setdefault(row.repo_id, set()).add(_key(row))
+        self._unwritten.append(row)
+        if len(self._unwritten) >= _BATCH:
+            self.write()
+
+
+def _key(row: CatalogRow) -> Key:
+    return row.repo_id, row.subfolder

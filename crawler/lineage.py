@@ -1,0 +1,250 @@
+"""Which base a repository belongs to, and by which evidence."""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Final, Literal, NamedTuple
+
+from huggingface_hub.errors import HfHubHTTPError
+
+from hubdelta.crawler.adapter_files import adapters_in, has_model_weights
+from hubdelta.crawler.entry import Entry, is_repo_id
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.hub_errors import HUB_FAILURES, hub_error, is_hidden, refused_token
+from hubdelta.schemas.errors import HubError
+
+logger = logging.getLogger(__name__)
+
+Evidence = Literal["tag", "card", "peft_config", "mirror", "local_path"]
+
+_COPY_SUFFIX: Final = re.compile(
+    r"""[-_.](?:
+        (?:unsloth-)?bnb-(?:4|8)bit | unsloth | [2-8][-_]?bits?
+      | gptq(?:[-_]int(?:4|8))? | awq(?:[-_]int4)? | hqq | aqlm | quanto | exl2 | torchao
+      | fp(?:8|4)(?:[-_]dynamic)? | nf4 | nvfp4 | mxfp4 | w(?:4|8)a(?:4|8|16) | int(?:4|8)
+      | q(?:4|8) | bf16 | fp16 | mlx | copy | mirror
+    )$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What quantizers and re-uploaders append to a model's name."""
+
+_CACHE_FOLDER = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)
+
+
+class BaseModel(NamedTuple):
+    """A base model at one commit, under its present name on the Hub."""
+
+    repo_id: str
+    revision: str
+
+
+class Family:
+    """A base with all the names under which adapters can name it.
+
+    Attributes:
+        base: the base's present name.
+        mirrors: quantized or re-uploaded copies of it that can carry an adapter, in the order
+            they were found.
+    """
+
+    def __init__(self, base: str, aliases: Iterable[str] = (), mirrors: Iterable[str] = ()) -> None:
+        self.base = base
+        self._own = {name.casefold(): name for name in (base, *aliases)}
+        self._mirrors = {name.casefold(): name for name in mirrors}
+
+    @property
+    def mirrors(self) -> list[str]:
+        """The mirrors, as the Hub spells them."""
+        return list(self._mirrors.values())
+
+    @property
+    def names(self) -> list[str]:
+        """Every name, the base's own first."""
+        return [*self._own.values(), *self._mirrors.values()]
+
+    def is_base(self, name: str) -> bool:
+        """Whether the name is the base's; case does not count, on the Hub neither."""
+        return name.casefold() in self._own
+
+    def mirror(self, name: str) -> str | None:
+        """The mirror of that name, as the Hub spells it."""
+        return self._mirrors.get(name.casefold())
+
+    def add_alias(self, name: str) -> None:
+        """Remember another name of the base itself, such as the one before a renaming."""
+        self._own[name.casefold()] = name
+
+    def add_mirror(self, name: str) -> None:
+        """Remember a copy of the base."""
+        self._mirrors.setdefault(name.casefold(), name)
+
+    def admits_mirror(self, entry: Entry) -> bool:
+        """Whether a repository is a copy of the base that adapters can be trained on.
+
+        That is: weights that are not an adapter's (so not GGUF alone), and tagged as quantized
+        from the base or a mirror, or tagged as finetuned from one under the base's own name.
+        """
+        if not any(self.is_base(name) or self.mirror(name) for name in entry.bases):
+            return False
+        if entry.has_adapter_config or adapters_in(entry.files) or self.is_base(entry.repo_id):
+            return False
+        copied = entry.relation == "quantized" or (
+            entry.relation == "finetune" and plain_name(entry.repo_id) == plain_name(self.base)
+        )
+        return copied and has_model_weights(entry.files)
+
+
+class Conclusion(NamedTuple):
+    """The base of a repository.
+
+    Attributes:
+        canonical_base: its present name; another than the family's where adapter_config.json
+            contradicts what the tags say.
+        evidence: what it rests on.
+        via: the mirror that the repository names, if it names one.
+    """
+
+    canonical_base: str
+    evidence: Evidence
+    via: str | None = None
+
+
+Resolve = Callable[[str], Conclusion | None]
+
+
+def find_base(hub: Hub, base: str, revision: str | None = None) -> BaseModel:
+    """The base's present name and commit: one request.
+
+    Raises:
+        HubError: no such model, offline, no network, or a refused token.
+    """
+    unknown = HubError(
+        f"{base} is not at {hub.endpoint}, or hidden: check its name; "
+        "a private or gated one needs HF_TOKEN"
+    )
+    if not is_repo_id(base):
+        raise unknown
+    try:
+        entry = hub.model(base, revision)
+    except HUB_FAILURES as error:
+        if not is_hidden(error):
+            raise hub_error(error, hub.endpoint) from error
+        raise (refused_token(hub.endpoint) if hub.refuses_token() else unknown) from error
+    if entry.repo_id.casefold() != base.casefold():
+        logger.warning("%s is now called %s", base, entry.repo_id)
+    return BaseModel(entry.repo_id, entry.sha)
+
+
+def conclude(entry: Entry, family: Family, resolve: Resolve) -> Conclusion | None:
+    """The base of a repository, or None where nothing links it to this family.
+
+    The word of adapter_config.json, which is what the weights were trained on, goes over that of
+    the tags wherever it can be read as a name on the Hub.
+
+    Args:
+        entry: the repository.
+        family: the base and its mirrors.
+        resolve: asks the Hub which base an unknown name is; None where it does not know it.
+    """
+    tagged = _name_in(entry.bases, family, "tag")
+    linked = tagged or _name_in(entry.card_bases, family, "card")
+    declared = entry.declared_base
+    if declared is None:
+        return linked
+    named = _name_in([declared], family, "peft_config")
+    if linked is None:
+        return named or (None if _hub_names(entry.bases) else _by_path(declared, family))
+    if named is not None:
+        return linked if named.via is None or linked.via else named._replace(evidence="mirror")
+    resolved = resolve(declared) if is_repo_id(declared) or _is_bare_name(declared) else None
+    if resolved is None or (resolved.canonical_base == family.base and resolved.via is None):
+        return linked
+    return resolved
+
+
+def plain_name(repo_id: str) -> str:
+    """A model's name without its owner, case, and what quantizers and re-uploaders append."""
+    name = repo_id.rpartition("/")[2]
+    while name != (shorter := _COPY_SUFFIX.sub("", name)):
+        name = shorter
+    return name.casefold()
+
+
+class DeclaredNames:
+    """Answers which base a declared name is, with one request for each name.
+
+    Args:
+        hub: whom to ask.
+        family: the base and its mirrors; a name that turns out to be the base's is added.
+        known: answers of earlier crawls, by declared name.
+    """
+
+    def __init__(
+        self, hub: Hub, family: Family, known: Mapping[str, Conclusion | None] | None = None
+    ) -> None:
+        self.family = family
+        self._hub = hub
+        self._answers = {name.casefold(): answer for name, answer in (known or {}).items()}
+
+    def __call__(self, name: str) -> Conclusion | None:
+        """The base behind a name; None where the Hub does not show it.
+
+        Raises:
+            HfHubHTTPError, httpx.HTTPError: the Hub does not answer.
+        """
+        folded = name.casefold()
+        if folded not in self._answers:
+            self._answers[folded] = self._ask(name)
+        return self._answers[folded]
+
+    def _ask(self, name: str) -> Conclusion | None:
+        try:
+            entry = self._hub.model(name)
+        except HfHubHTTPError as error:
+            if is_hidden(error):
+                return None
+            raise
+        except ValueError:
+            return None
+        if self.family.is_base(entry.repo_id):
+            self.family.add_alias(name)
+            return Conclusion(self.family.base, "tag")
+        if self.family.mirror(entry.repo_id) or self.family.admits_mirror(entry):
+            return Conclusion(self.family.base, "mirror", entry.repo_id)
+        return Conclusion(entry.repo_id, "peft_config")
+
+
+def _name_in(names: Iterable[str], family: Family, evidence: Evidence) -> Conclusion | None:
+    """The first name that is the base's; failing that, the first that is a mirror's."""
+    names = list(names)
+    if any(family.is_base(name) for name in names):
+        return Conclusion(family.base, evidence)
+    mirror = next(filter(None, map(family.mirror, names)), None)
+    if mirror is None:
+        return None
+    return Conclusion(family.base, "mirror" if evidence == "tag" else evidence, mirror)
+
+
+def _by_path(declared: str, family: Family) -> Conclusion | None:
+    """What a path tells: its last folder's name, or the repository of a cache's folder."""
+    if is_repo_id(declared):
+        return None
+    path = PurePosixPath(declared.replace("\\", "/"))
+    for cached in map(_CACHE_FOLDER.fullmatch, path.parts):
+        if cached and (found := _name_in([f"{cached[1]}/{cached[2]}"], family, "local_path")):
+            return found
+    folder = path.name.casefold()
+    for name in family.names:
+        if folder == name.rpartition("/")[2].casefold():
+            return Conclusion(family.base, "local_path", family.mirror(name))
+    return None
+
+
+def _hub_names(names: Iterable[str]) -> list[str]:
+    return [name for name in names if is_repo_id(name)]
+
+
+def _is_bare_name(name: str) -> bool:
+    # Names without an owner, such as gpt2, are older than owners; the Hub redirects them.
+    return re.fullmatch(r"[\w-][\w.-]{0,95}", name, re.ASCII) is not None

@@ -1,0 +1,274 @@
+"""What a crawl finds, and which base it concludes each repository to belong to."""
+
+import json
+import logging
+
+import pytest
+from conftest import BASE, Repos, tensors
+
+from hubdelta.crawler.crawl import crawl
+from hubdelta.crawler.entry import read_entry
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.ledger import newest_rows
+from hubdelta.crawler.lineage import Conclusion, Family, conclude, plain_name
+from hubdelta.crawler.local_hub import LocalHub
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import CatalogRow
+
+MIRROR = "quant/base-1b-bnb-4bit"
+
+
+def found(index: Index, hub: Hub, base: str = BASE) -> dict[str, CatalogRow]:
+    """Crawl, and give the newest row of each repository by its name."""
+    summary = crawl(index, hub, base)
+    return {key[0]: row for key, row in newest_rows(index, summary.base).items()}
+
+
+def test_a_row_holds_all_that_the_listing_said(index: Index, hub: Hub, repos: Repos) -> None:
+    card = {"datasets": ["squad"], "language": ["en"], "tags": ["maths"], "license": "mit"}
+    repos.adapter("org/a", card=card, downloads=7, likes=3, gated="auto")
+    row = found(index, hub)["org/a"]
+    assert (row.kind, row.relation, row.subfolder) == ("adapter", "adapter", "")
+    assert (row.canonical_base, row.evidence, row.via, row.declared_base) == (
+        BASE,
+        "tag",
+        None,
+        BASE,
+    )
+    assert (row.weights_files, row.author, row.task_type) == (
+        ["adapter_model.safetensors"],
+        "org",
+        "CAUSAL_LM",
+    )
+    assert (row.downloads, row.likes, row.gated, row.license) == (7, 3, "auto", "mit")
+    assert (row.datasets, row.languages, row.library_name) == (["squad"], ["en"], "peft")
+    assert "maths" in row.tags
+    assert row.last_modified == repos.now
+    assert len(row.revision) == 40
+
+
+@pytest.mark.parametrize(
+    "declared", [BASE, "META/Base-1B", None, "", "/home/me/models/x", "C:\\models\\x", 7]
+)
+def test_the_tag_holds_where_the_config_says_nothing_else(
+    index: Index, hub: Hub, repos: Repos, declared: object
+) -> None:
+    repos.adapter("org/a", declared=declared)
+    row = found(index, hub)["org/a"]
+    assert (row.canonical_base, row.evidence, row.via) == (BASE, "tag", None)
+
+
+def test_the_tag_holds_where_the_declared_base_is_not_to_be_seen(
+    index: Index, hub: Hub, repos: Repos, served: LocalHub
+) -> None:
+    repos.adapter("org/a", declared="gone/base")
+    repos.adapter("org/b", declared="gone/base")
+    rows = found(index, hub)
+    assert rows["org/a"].canonical_base == rows["org/b"].canonical_base == BASE
+    asked = [record for record in served.requests if record.path == "/api/models/gone/base"]
+    assert len(asked) == 1, "one request for each distinct name"
+
+
+def test_the_config_goes_over_the_tag_when_it_names_another_base(
+    index: Index, hub: Hub, repos: Repos
+) -> None:
+    repos.model("other/base-7b")
+    repos.adapter("org/a", declared="other/base-7b")
+    row = found(index, hub)["org/a"]
+    assert (row.base, row.canonical_base, row.evidence) == (BASE, "other/base-7b", "peft_config")
+
+
+def test_an_old_name_of_the_base_is_the_base(index: Index, hub: Hub, repos: Repos) -> None:
+    repos.add("old/base", renamed_to=BASE)
+    repos.adapter("org/a", declared="old/base")
+    row = found(index, hub)["org/a"]
+    assert (row.canonical_base, row.evidence, row.declared_base) == (BASE, "tag", "old/base")
+
+
+def test_a_renamed_base_is_crawled_under_its_new_name(
+    index: Index, hub: Hub, repos: Repos, caplog: pytest.LogCaptureFixture
+) -> None:
+    repos.add("old/base", renamed_to=BASE)
+    repos.adapter("org/a", tag=None, declared="old/base")
+    with caplog.at_level(logging.WARNING):
+        row = found(index, hub, "old/base")["org/a"]
+    assert (row.base, row.canonical_base) == (BASE, BASE)
+    assert f"old/base is now called {BASE}" in caplog.text
+
+
+def test_adapters_of_a_quantized_mirror_are_the_bases(index: Index, hub: Hub, repos: Repos) -> None:
+    repos.model(MIRROR, of=BASE, relation="quantized")
+    repos.adapter("org/a", tag=MIRROR, declared=MIRROR)
+    repos.adapter("org/b", tag=BASE, declared=MIRROR)
+    repos.adapter("org/c", tag=MIRROR, declared="/tmp/x")
+    rows = found(index, hub)
+    for name in ("org/a", "org/b", "org/c"):
+        row = rows[name]
+        assert (row.canonical_base, row.evidence, row.via) == (BASE, "mirror", MIRROR), name
+    assert (rows[MIRROR].kind, rows[MIRROR].relation) == ("mirror", "quantized")
+
+
+def test_adapters_of_a_reupload_and_of_its_quantized_copies_are_the_bases(
+    index: Index, hub: Hub, repos: Repos
+) -> None:
+    repos.model("copy/Base-1B", of=BASE)
+    repos.model("copy/Base-1B-bnb-4bit", of="copy/Base-1B", relation="quantized")
+    repos.adapter("org/a", tag="copy/Base-1B", declared="copy/Base-1B")
+    repos.adapter("org/b", tag="copy/Base-1B-bnb-4bit", declared="copy/Base-1B-bnb-4bit")
+    rows = found(index, hub)
+    assert (rows["org/a"].via, rows["org/b"].via) == ("copy/Base-1B", "copy/Base-1B-bnb-4bit")
+    assert {rows[name].kind for name in ("copy/Base-1B", "copy/Base-1B-bnb-4bit")} == {"mirror"}
+
+
+def test_a_mirror_that_only_a_config_names_is_looked_up(
+    index: Index, hub: Hub, repos: Repos
+) -> None:
+    repos.model("q/unlisted", of=BASE, relation="quantized")
+    repos.add("q/old-name", renamed_to="q/unlisted")
+    repos.adapter("org/a", declared="q/old-name")
+    row = found(index, hub)["org/a"]
+    assert (row.canonical_base, row.evidence, row.via) == (BASE, "mirror", "q/unlisted")
+
+
+def test_gguf_copies_are_no_mirrors(index: Index, hub: Hub, repos: Repos) -> None:
+    repos.model("q/base-1b-GGUF", of=BASE, files={"base.Q4_K_M.gguf": b"GGUF"})
+    assert found(index, hub) == {}
+
+
+def test_mirrors_are_known_to_the_next_crawl(
+    index: Index, hub: Hub, repos: Repos, served: LocalHub
+) -> None:
+    repos.model(MIRROR, of=BASE, relation="quantized")
+    for number in range(3):  # newer quantized repositories: the mirror is below the mark
+        repos.model(f"q/gguf-{number}", of=BASE, files={"base.gguf": b"GGUF"})
+    found(index, hub)
+    repos.adapter("org/late", tag=None, declared=MIRROR)
+    row = found(index, hub)["org/late"]
+    assert (row.canonical_base, row.evidence, row.via) == (BASE, "peft_config", MIRROR)
+
+
+@pytest.mark.parametrize("tag", [None, "other/base-7b", "", "/home/me/models/base-1b"])
+def test_the_config_alone_is_enough_where_tags_are_missing_or_others(
+    index: Index, hub: Hub, repos: Repos, tag: str | None
+) -> None:
+    repos.adapter("org/a", tag=tag, declared=BASE)
+    row = found(index, hub)["org/a"]
+    assert (row.canonical_base, row.evidence) == (BASE, "peft_config")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/home/me/models/base-1b",
+        "./Base-1B/",
+        "D:\\models\\base-1b",
+        "/home/me/.cache/huggingface/hub/models--meta--base-1b/snapshots/0123abc",
+    ],
+)
+def test_a_local_path_that_ends_in_the_bases_name_is_taken_for_it(
+    index: Index, hub: Hub, repos: Repos, path: str
+) -> None:
+    repos.adapter("org/a", tag=None, declared=path)
+    repos.adapter("org/b", tag=None, declared="/models/other-7b")
+    repos.adapter("org/c", tag="other/base-1b", declared="/models/base-1b")
+    rows = found(index, hub)
+    assert set(rows) == {"org/a"}
+    assert (rows["org/a"].canonical_base, rows["org/a"].evidence) == (BASE, "local_path")
+
+
+def test_the_card_is_evidence_where_the_hub_made_no_tag_of_it() -> None:
+    raw = {"id": "org/a", "sha": "0" * 40, "cardData": {"base_model": [MIRROR, "other/x"]}}
+    conclusion = conclude(read_entry(raw), Family(BASE, mirrors=[MIRROR]), lambda name: None)
+    assert conclusion == Conclusion(BASE, "card", MIRROR)
+
+
+def test_adapters_in_subfolders_have_a_row_each(index: Index, hub: Hub, repos: Repos) -> None:
+    config = json.dumps({"base_model_name_or_path": BASE}).encode()
+    files = {
+        f"{folder}/{name}": content
+        for folder in ("one", "two/deep")
+        for name, content in (
+            ("adapter_config.json", config),
+            ("adapter_model.safetensors", tensors()),
+        )
+    }
+    repos.model("org/two", of=BASE, files=files)
+    crawl(index, hub, BASE)
+    rows = newest_rows(index, BASE)
+    assert {key: row.kind for key, row in rows.items()} == {
+        ("org/two", "one"): "adapter",
+        ("org/two", "two/deep"): "adapter",
+    }
+    assert rows["org/two", "one"].relation == "finetune"
+
+
+def test_whole_models_and_missing_weights_have_rows(index: Index, hub: Hub, repos: Repos) -> None:
+    repos.model("org/full", of=BASE)
+    repos.model("org/bin", of=BASE, files={"pytorch_model.bin": b"x", "config.json": b"{}"})
+    repos.add("org/empty", {}, card={"base_model": BASE, "library_name": "peft"})
+    rows = found(index, hub)
+    assert (rows["org/full"].kind, rows["org/full"].weights_files) == (
+        "full",
+        ["model.safetensors"],
+    )
+    assert (rows["org/bin"].kind, rows["org/bin"].weights_files) == ("full", ["pytorch_model.bin"])
+    assert (rows["org/empty"].kind, rows["org/empty"].weights_files) == ("adapter", [])
+
+
+def test_only_the_relations_asked_for_are_catalogued(index: Index, hub: Hub, repos: Repos) -> None:
+    repos.model("org/full", of=BASE)
+    repos.adapter("org/a")
+    crawl(index, hub, BASE, relations=("adapter",))
+    assert set(newest_rows(index, BASE)) == {("org/a", "")}
+    crawl(index, hub, BASE, relations=("finetune",))
+    assert set(newest_rows(index, BASE)) == {("org/a", ""), ("org/full", "")}
+
+
+def test_disabled_gated_and_html_names_are_rows_as_seen(
+    index: Index, hub: Hub, repos: Repos
+) -> None:
+    repos.adapter("org/off", disabled=True)
+    repos.adapter("org/gate", gated=True)
+    repos.adapter("org/html", card={"datasets": ["<script>alert('x')</script>", 'a"b']})
+    rows = found(index, hub)
+    assert rows["org/off"].disabled
+    assert rows["org/gate"].gated == "manual"
+    assert rows["org/html"].datasets == ["<script>alert('x')</script>", 'a"b']
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"datasets": "one", "language": 3, "license": ["mit", "other"], "tags": "x"},
+        {"datasets": {"a": 1}, "language": None, "license": {"id": 1}, "tags": 5},
+        {"self": 1, "ignore_metadata_errors": True, "model-index": "broken", "eval_results": 3},
+    ],
+)
+def test_a_hostile_card_costs_nothing_but_its_own_fields(
+    index: Index, hub: Hub, repos: Repos, card: dict[str, object]
+) -> None:
+    repos.adapter("org/before")
+    repos.adapter("org/hostile", card=card)
+    repos.adapter("org/after")
+    assert set(found(index, hub)) == {"org/before", "org/hostile", "org/after"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unsloth/Llama-3.1-8B-Instruct-bnb-4bit",
+        "unsloth/Llama-3.1-8B-Instruct-unsloth-bnb-4bit",
+        "x/llama-3.1-8b-instruct-AWQ-INT4",
+        "x/Llama-3.1-8B-Instruct-GPTQ-Int4",
+        "x/Llama-3.1-8B-Instruct-FP8-dynamic",
+        "mlx/Llama-3.1-8B-Instruct-4bit",
+        "nm/Llama-3.1-8B-Instruct-w8a8",
+    ],
+)
+def test_names_of_copies_are_recognised(name: str) -> None:
+    assert plain_name(name) == plain_name("meta-llama/Llama-3.1-8B-Instruct")
+
+
+@pytest.mark.parametrize("name", ["x/Llama-3.1-8B", "x/Llama-3.1-8B-Instruct-ft", "x/4bit"])
+def test_names_of_other_models_are_not_those_of_copies(name: str) -> None:
+    assert plain_name(name) != plain_name("meta-llama/Llama-3.1-8B-Instruct")

@@ -1,0 +1,396 @@
+"""Files of adapters over HTTP: exactly those asked for, whole, at their commit, or a reason."""
+
+import errno
+import hashlib
+import json
+import logging
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import BASE, Repos, tensors
+from huggingface_hub import constants
+
+from hubdelta.crawler.downloads import fetch, fetch_base, file_info, weight_header
+from hubdelta.crawler.hub import Hub, HubSettings
+from hubdelta.crawler.lineage import find_base
+from hubdelta.crawler.local_hub import Fault, LocalHub, keep_revision
+from hubdelta.schemas.errors import AdapterError, HubError, IndexWriteError, Reason
+from hubdelta.schemas.keys import AdapterKey
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+@pytest.fixture
+def key(hub: Hub, repos: Repos) -> AdapterKey:
+    repos.adapter("org/a", weights=tensors(1000))
+    return key_of(hub, "org/a")
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    folder = tmp_path / "into"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> list[float]:
+    monkeypatch.setattr("huggingface_hub.file_download.time", SimpleNamespace(sleep=pauses.append))
+    return pauses
+
+
+def key_of(hub: Hub, repo_id: str) -> AdapterKey:
+    return AdapterKey(repo_id, "", hub.model(repo_id).sha)
+
+
+def test_the_files_asked_for_arrive_and_no_others(
+    hub: Hub, key: AdapterKey, repos: Repos, into: Path
+) -> None:
+    paths = fetch(hub, key, [CONFIG, WEIGHTS], into)
+    assert paths == [into / CONFIG, into / WEIGHTS]
+    for path in paths:
+        assert path.read_bytes() == (repos.place / "org/a" / path.name).read_bytes()
+    seen = {path.name for path in into.iterdir()}
+    assert seen == {CONFIG, WEIGHTS, ".cache"}, "and huggingface_hub's own notes beside them"
+
+
+def test_files_keep_their_path_below_the_folder(hub: Hub, repos: Repos, into: Path) -> None:
+    repos.adapter("org/deep", folder="x/y/")
+    (path,) = fetch(hub, key_of(hub, "org/deep"), [f"x/y/{WEIGHTS}"], into)
+    assert path == into / "x/y" / WEIGHTS
+
+
+def test_a_download_asks_nothing_of_the_api(
+    hub: Hub, key: AdapterKey, served: LocalHub, into: Path
+) -> None:
+    before = len(served.requests)
+    fetch(hub, key, [WEIGHTS], into)
+    asked = [(record.method, record.path.split("/")[-4]) for record in served.requests[before:]]
+    # One request fewer on the real Hub, whose redirect to another host is not followed by HEAD.
+    assert asked == [("HEAD", "a"), ("HEAD", "org"), ("GET", "org")]
+    assert not any(r.path.startswith("/api/models") for r in served.requests[before:])
+
+
+def test_a_repo_that_moved_on_is_fetched_at_the_catalogued_commit(
+    hub: Hub, key: AdapterKey, repos: Repos, into: Path
+) -> None:
+    keep_revision(repos.place, "org/a")
+    repos.adapter("org/a", weights=tensors(3))
+    (path,) = fetch(hub, key, [WEIGHTS], into)
+    assert path.read_bytes() == tensors(1000)
+    assert weight_header(hub, key, WEIGHTS).tensors["lora_A"].shape == (1000, 2)
+
+
+def test_a_repo_that_lost_the_catalogued_commit_is_not_fetched_at_another(
+    hub: Hub, key: AdapterKey, repos: Repos, into: Path
+) -> None:
+    repos.adapter("org/a", weights=tensors(3))
+    for call in (
+        lambda: fetch(hub, key, [WEIGHTS], into),
+        lambda: weight_header(hub, key, WEIGHTS),
+        lambda: file_info(hub, key, [WEIGHTS]),
+    ):
+        with pytest.raises(AdapterError, match="revision") as caught:
+            call()
+        assert caught.value.reason is Reason.NOT_FOUND
+
+
+def test_a_renamed_repo_is_followed(hub: Hub, key: AdapterKey, repos: Repos, into: Path) -> None:
+    shutil.move(repos.place / "org/a", repos.place / "org/b")
+    repos.add("org/a", renamed_to="org/b")
+    assert fetch(hub, key, [WEIGHTS], into)[0].read_bytes() == tensors(1000)
+    assert weight_header(hub, key, WEIGHTS).file_bytes == len(tensors(1000))
+    assert file_info(hub, key, [WEIGHTS])[WEIGHTS].size == len(tensors(1000))
+
+
+def test_sizes_and_hashes_come_in_one_request(hub: Hub, key: AdapterKey) -> None:
+    before = hub.requests
+    info = file_info(hub, key, [CONFIG, WEIGHTS])
+    assert hub.requests == before + 1
+    assert info[WEIGHTS].size == len(tensors(1000))
+    assert info[WEIGHTS].sha256 == hashlib.sha256(tensors(1000)).hexdigest()
+    assert info[CONFIG].sha256 is None
+
+
+def test_a_header_is_read_without_the_weights(hub: Hub, repos: Repos, served: LocalHub) -> None:
+    repos.adapter("org/big", weights=tensors(200_000))
+    header = weight_header(hub, key_of(hub, "org/big"), WEIGHTS)
+    assert header.tensors["lora_A"].dtype == "F32"
+    assert header.tensors["lora_A"].shape == (200_000, 2)
+    assert (
+        header.header_bytes + header.data_bytes
+        == header.file_bytes
+        == 1_600_000 + (header.header_bytes)
+    )
+    assert served.requests[-1].headers["range"] == "bytes=0-99999"
+    assert served.requests[-1].bytes == 100_000
+
+
+def test_a_long_header_takes_a_second_request(hub: Hub, repos: Repos) -> None:
+    header = {
+        f"layer.{i}.lora_A.weight": {"dtype": "F16", "shape": [0, 4], "data_offsets": [0, 0]}
+        for i in range(3000)
+    }
+    text = json.dumps(header).encode()
+    repos.adapter("org/many", weights=len(text).to_bytes(8, "little") + text)
+    assert len(weight_header(hub, key_of(hub, "org/many"), WEIGHTS).tensors) == 3000
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        b"",
+        b"short",
+        tensors(1000)[:-5],
+        tensors(1000)[:40],
+        tensors(1000) + b"more",
+        (2**60).to_bytes(8, "little") + b"{}",
+        (4).to_bytes(8, "little") + b"nope",
+        (2).to_bytes(8, "little") + b"[]",
+        (9).to_bytes(8, "little") + b'{"a": {}}',
+        (2000).to_bytes(8, "little") + b"[" * 2000,
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+    ],
+    ids=lambda weights: repr(weights[:20]),
+)
+def test_what_is_no_whole_safetensors_file_is_corrupt(
+    weights: bytes, hub: Hub, repos: Repos
+) -> None:
+    repos.adapter("org/bad", weights=weights)
+    with pytest.raises(AdapterError) as caught:
+        weight_header(hub, key_of(hub, "org/bad"), WEIGHTS)
+    assert caught.value.reason is Reason.CORRUPT
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "text"),
+    [
+        ({"gated": "manual"}, Reason.GATED, r"gated: request access at http://.*/org/a, then set"),
+        ({"private": True}, Reason.NOT_FOUND, "or hidden"),
+        ({"disabled": True}, Reason.DISABLED, "switched"),
+    ],
+)
+def test_a_closed_door_is_a_reason_and_what_to_do(
+    change: dict[str, object],
+    reason: Reason,
+    text: str,
+    hub: Hub,
+    key: AdapterKey,
+    repos: Repos,
+    into: Path,
+) -> None:
+    repos.adapter("org/a", weights=tensors(1000), **change)
+    for call in (
+        lambda: fetch(hub, key, [WEIGHTS], into),
+        lambda: weight_header(hub, key, WEIGHTS),
+    ):
+        with pytest.raises(AdapterError, match=text) as caught:
+            call()
+        assert caught.value.reason is reason
+
+
+def test_a_file_that_the_commit_does_not_hold_is_no_weights(
+    hub: Hub, key: AdapterKey, into: Path
+) -> None:
+    for call in (
+        lambda: fetch(hub, key, ["adapter_model.bin"], into),
+        lambda: weight_header(hub, key, "adapter_model.bin"),
+        lambda: file_info(hub, key, ["adapter_model.bin"]),
+    ):
+        with pytest.raises(AdapterError, match=r"adapter_model\.bin") as caught:
+            call()
+        assert caught.value.reason is Reason.NO_WEIGHTS
+
+
+def test_a_deleted_repo_is_not_found(hub: Hub, key: AdapterKey, repos: Repos, into: Path) -> None:
+    shutil.rmtree(repos.place / "org/a")
+    with pytest.raises(AdapterError) as caught:
+        fetch(hub, key, [WEIGHTS], into)
+    assert caught.value.reason is Reason.NOT_FOUND
+
+
+@pytest.mark.parametrize("path", ["/org/a/resolve/*", "/api/resolve-cache/*"])
+@pytest.mark.parametrize("status", [429, 503, 504])
+def test_a_stumbling_hub_is_asked_again(
+    path: str,
+    status: int,
+    hub: Hub,
+    key: AdapterKey,
+    served: LocalHub,
+    into: Path,
+    no_pauses: list[float],
+) -> None:
+    served.faults.add(Fault(path, status=status, reset=0))
+    assert fetch(hub, key, [WEIGHTS], into)[0].read_bytes() == tensors(1000)
+    served.faults.add(Fault(path, status=status, reset=0))
+    assert weight_header(hub, key, WEIGHTS).data_bytes == 8000
+
+
+def test_a_body_cut_short_is_asked_for_again(
+    hub: Hub, key: AdapterKey, served: LocalHub, into: Path, no_pauses: list[float]
+) -> None:
+    served.faults.add(Fault("/api/resolve-cache/*", method="GET", cut_after=5000))
+    assert fetch(hub, key, [WEIGHTS], into)[0].read_bytes() == tensors(1000)
+    assert no_pauses == [1]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("/*/resolve*", times=None, status=503),
+        Fault("/api/resolve-cache/*", times=None, status=500),
+        Fault("/api/resolve-cache/*", times=None, cut_after=0),
+        Fault("/*/resolve*", times=None, delay=0.6),
+    ],
+    ids=["head 503", "get 500", "cut", "timeout"],
+)
+def test_a_hub_that_stays_away_is_network(
+    fault: Fault,
+    settings: HubSettings,
+    key: AdapterKey,
+    served: LocalHub,
+    into: Path,
+    no_pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
+    monkeypatch.setattr("huggingface_hub.file_download._ETAG_RETRY_TIMEOUT", 0.1)
+    served.faults.add(replace(fault))
+    with Hub(replace(settings, timeout=0.1, attempts=2)) as hub:
+        for call in (
+            lambda: fetch(hub, key, [WEIGHTS], into),
+            lambda: weight_header(hub, key, WEIGHTS),
+        ):
+            with pytest.raises(AdapterError) as caught:
+                call()
+            assert caught.value.reason is Reason.NETWORK
+            assert "\n" not in str(caught.value)
+    assert not (into / WEIGHTS).exists()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_bytes_that_differ_from_the_record_are_fetched_once_more_and_then_corrupt(
+    times: int,
+    hub: Hub,
+    repos: Repos,
+    served: LocalHub,
+    into: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place = repos.adapter("org/a", weights=tensors(1000), sha="5" * 40) / WEIGHTS
+    rotten = tensors(1000)[:-1] + b"!"
+    # Between HEAD, which says what the Hub has on record, and GET the file is another.
+    served.faults.add(
+        Fault(
+            "/org/a/resolve/*",
+            times=None,
+            before_answer=lambda: place.write_bytes(tensors(1000)),
+        )
+    )
+    served.faults.add(
+        Fault(
+            "/api/resolve-cache/*",
+            method="GET",
+            times=times,
+            before_answer=lambda: place.write_bytes(rotten),
+        )
+    )
+    key = AdapterKey("org/a", "", "5" * 40)
+    with caplog.at_level(logging.WARNING):
+        if times == 1:
+            assert fetch(hub, key, [WEIGHTS], into)[0].read_bytes() == tensors(1000)
+        else:
+            with pytest.raises(AdapterError) as caught:
+                fetch(hub, key, [WEIGHTS], into)
+            assert caught.value.reason is Reason.CORRUPT
+    assert caplog.text.count("another hash") == times
+
+
+def test_a_full_disk_is_not_an_adapters_failure(
+    hub: Hub, key: AdapterKey, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.file_download._chmod_and_move", full)
+    with pytest.raises(IndexWriteError, match="no disk space left to download org/a"):
+        fetch(hub, key, [WEIGHTS], into)
+
+
+def test_offline_is_not_an_adapters_failure(
+    hub: Hub, key: AdapterKey, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE"):
+        fetch(hub, key, [WEIGHTS], into)
+
+
+def test_threads_share_a_hub(hub: Hub, repos: Repos, tmp_path: Path) -> None:
+    keys = []
+    for number in range(12):
+        repos.adapter(f"org/a{number}", weights=tensors(100 + number))
+        keys.append(key_of(hub, f"org/a{number}"))
+    before = hub.requests
+
+    def get(key: AdapterKey) -> int:
+        into = tmp_path / key.repo_id
+        into.mkdir(parents=True)
+        header = weight_header(hub, key, WEIGHTS)
+        return header.file_bytes - fetch(hub, key, [WEIGHTS], into)[0].stat().st_size
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(get, keys)) == [0] * 12
+    assert hub.requests == before + 12 * (2 + 3)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_base_comes_through_the_ordinary_cache(
+    hub: Hub, repos: Repos, served: LocalHub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repos.model(
+        BASE,
+        files={
+            "config.json": b"{}",
+            "tokenizer.json": b"{}",
+            "model.safetensors": tensors(),
+            "pytorch_model.bin": b"x",
+            "onnx/model.safetensors": tensors(),
+            "modeling_evil.py": b"import os",
+            "consolidated.safetensors": tensors(),
+        },
+    )
+    base = find_base(hub, BASE)
+    folder = fetch_base(hub, *base)
+    assert folder.is_relative_to(cache)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    before = len(served.requests)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch_base(hub, *base) == folder
+    assert len(served.requests) == before
+
+
+def test_a_base_without_safetensors_comes_as_bin(hub: Hub, repos: Repos, cache: Path) -> None:
+    repos.model("meta/old", files={"config.json": b"{}", "pytorch_model.bin": b"x"})
+    folder = fetch_base(hub, *find_base(hub, "meta/old"))
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "pytorch_model.bin"]
+
+
+def test_a_gated_base_says_what_to_do(hub: Hub, repos: Repos, cache: Path) -> None:
+    repos.model("meta/gated", gated="manual")
+    with pytest.raises(HubError, match=r"request access at .*/meta/gated, then set HF_TOKEN"):
+        fetch_base(hub, *find_base(hub, "meta/gated"))
