@@ -39,7 +39,7 @@ def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> lis
     except HUB_FAILURES as error:
         if is_hidden(error) and hub.refuses_token():
             raise refused_token(hub.endpoint) from error
-        raise adapter_error(error, str(name), name.repo_id, hub.endpoint) from error
+        raise adapter_error(error, "its metadata", name.repo_id, hub.endpoint) from error
     sighting = Sighting(base, run_id, datetime.now(UTC))
     found = adapters_in(entry.files, checkpoints=bool(name.subfolder))
     if name.subfolder:

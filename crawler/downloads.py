@@ -68,7 +68,7 @@ def file_info(hub: Hub, key: AdapterKey, files: Sequence[str]) -> dict[str, Remo
     try:
         found = hub.call(hub.api.get_paths_info, key.repo_id, list(files), revision=key.revision)
     except HUB_FAILURES as error:
-        raise adapter_error(error, str(key), key.repo_id, hub.endpoint) from error
+        raise adapter_error(error, "its weights", key.repo_id, hub.endpoint) from error
     known = {
         info.path: RemoteFile(info.path, info.size, info.lfs.sha256 if info.lfs else None)
         for info in found
@@ -76,7 +76,7 @@ def file_info(hub: Hub, key: AdapterKey, files: Sequence[str]) -> dict[str, Remo
     }
     for file in files:
         if file not in known:
-            raise AdapterError(Reason.NO_WEIGHTS, f"{key}: there is no {file} at this commit")
+            raise AdapterError(Reason.NO_WEIGHTS, f"there is no {file} at this commit")
     return known
 
 
@@ -98,9 +98,9 @@ def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
             start, file_bytes = hub.call(_read_start, hub, key, file, length)
         return parse_header(start, file_bytes)
     except BadHeaderError as error:
-        raise AdapterError(Reason.CORRUPT, f"{key}: {file}: {error}") from error
+        raise AdapterError(Reason.CORRUPT, f"{file}: {error}") from error
     except HUB_FAILURES as error:
-        raise adapter_error(error, f"{key}: {file}", key.repo_id, hub.endpoint) from error
+        raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
 
 
 def fetch(hub: Hub, key: AdapterKey, files: Sequence[str], into: Path) -> list[Path]:
@@ -191,7 +191,7 @@ def _fetch_file(hub: Hub, key: AdapterKey, file: str, into: Path) -> Path:
             return path
         logger.warning("%s: %s has another hash than the Hub has on record", key, file)
     raise AdapterError(
-        Reason.CORRUPT, f"{key}: {file} came twice with another hash than the Hub has on record"
+        Reason.CORRUPT, f"{file} came twice with another hash than the Hub has on record"
     )
 
 
@@ -213,7 +213,7 @@ def _download(hub: Hub, key: AdapterKey, file: str, into: Path, *, again: bool) 
             )
         )
     except HUB_FAILURES as error:
-        raise adapter_error(error, f"{key}: {file}", key.repo_id, hub.endpoint) from error
+        raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
 
 
 def _has_hash(path: Path, etag: str) -> bool:

@@ -142,8 +142,7 @@ def disk_error(error: BaseException, what: str) -> IndexWriteError | None:
         for link in _chain(error)
     ):
         return IndexWriteError(
-            f"no disk space left to download {what}: free some, "
-            "or set TMPDIR or HF_HOME to another disk"
+            f"no disk space left to download {what}: free some where the index and HF_HOME are"
         )
     if isinstance(error, OSError) and error.filename is not None:
         return IndexWriteError(f"cannot write {error.filename}: {error.strerror}")

@@ -65,6 +65,9 @@ def hubdelta(debug: bool) -> None:
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
+    # Threads that spin while they wait slow each other tenfold when two programs share the cores;
+    # read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "filelock", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -4,8 +4,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from threading import Event
-from typing import Any
+from threading import Event, Lock
 
 from hubdelta.indexer.engine import Adapter
 from hubdelta.indexer.obtain import Inspected, Obtainer
@@ -17,10 +16,17 @@ _GLANCE = 0.5  # seconds between two looks at whether to stop
 
 @dataclass(frozen=True)
 class Obtained:
-    """One adapter of a batch: read, or the error that kept it from being read."""
+    """One adapter of a batch: read, or the error that kept it from being read.
+
+    Attributes:
+        pending: which one.
+        result: the adapter, or the error.
+        held: bytes of the budget that it takes until its batch is let go.
+    """
 
     pending: Pending
     result: Adapter | AdapterError
+    held: int = 0
 
 
 def batches(
@@ -34,9 +40,9 @@ def batches(
 ) -> Generator[list[Obtained]]:
     """Yield adapters in batches, in the order in which they arrive.
 
-    While the caller computes on a batch, the downloads that were begun go on; no more are begun
-    than fit the budget together with the batch. A batch is closed early when nothing more can
-    arrive before it is let go, so the budget can never block the run.
+    While the caller computes on a batch, the next one is downloaded, as far as it fits the budget
+    together with the batch in hand. A batch is closed early when nothing more can arrive before
+    it is let go, so the budget can never block the run.
 
     Args:
         pending: what to obtain.
@@ -46,46 +52,79 @@ def batches(
         budget: bytes of weights that may be on disk or in memory at once.
         stop: when set, no more is waited for.
     """
+    arrivals = _Arrivals(obtainer, _Budget(budget))
     waiting = deque(pending)
-    admissible: deque[Inspected] = deque()
-    running: dict[Future[Any], tuple[Pending, int]] = {}
-    ahead = batch_size + workers
-    held = 0
+    too_big_for_now: deque[Inspected] = deque()
+    running: set[Future[Obtained | Inspected]] = set()
     batch: list[Obtained] = []
-    batch_bytes = 0
 
     executor = ThreadPoolExecutor(workers, thread_name_prefix="hubdelta-download")
     try:
-        while waiting or admissible or running or batch:
-            while waiting and len(running) + len(admissible) < ahead:
-                item = waiting.popleft()
-                running[executor.submit(obtainer.inspect, item)] = (item, 0)
-            while admissible and (held == 0 or held + admissible[0].weight_bytes <= budget):
-                ready = admissible.popleft()
-                held += ready.weight_bytes
-                future = executor.submit(obtainer.obtain, ready)
-                running[future] = (ready.pending, ready.weight_bytes)
+        while waiting or too_big_for_now or running or batch:
+            while waiting and len(running) + len(too_big_for_now) < batch_size + workers:
+                running.add(executor.submit(arrivals.inspect, waiting.popleft()))
+            while too_big_for_now and arrivals.budget.take(too_big_for_now[0].weight_bytes):
+                running.add(executor.submit(arrivals.obtain, too_big_for_now.popleft()))
+            if stop.is_set():
+                return
             if batch and (len(batch) >= batch_size or not running):
                 yield batch
                 for obtained in batch:
                     obtainer.release(obtained.pending)
-                held -= batch_bytes
-                batch, batch_bytes = [], 0
+                    arrivals.budget.give_back(obtained.held)
+                batch = []
                 continue
-            if stop.is_set():
-                return
-            for done in wait(running, _GLANCE, return_when=FIRST_COMPLETED).done:
-                item, size = running.pop(done)
-                try:
-                    result = done.result()
-                except AdapterError as error:
-                    batch.append(Obtained(item, error))
-                    batch_bytes += size
-                    continue
+            arrived, running = wait(running, _GLANCE, return_when=FIRST_COMPLETED)
+            for future in arrived:
+                result = future.result()
                 if isinstance(result, Inspected):
-                    admissible.append(result)
+                    too_big_for_now.append(result)
                 else:
-                    batch.append(Obtained(item, result))
-                    batch_bytes += size
+                    batch.append(result)
     finally:
         executor.shutdown(wait=not stop.is_set(), cancel_futures=True)
+
+
+class _Budget:
+    """Bytes that may be held at once; a single holder may have more than all of them."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._held, self._lock = size, 0, Lock()
+
+    def take(self, size: int) -> bool:
+        with self._lock:
+            if self._held and self._held + size > self._size:
+                return False
+            self._held += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._held -= size
+
+
+@dataclass(frozen=True)
+class _Arrivals:
+    """The work of the download threads."""
+
+    obtainer: Obtainer
+    budget: _Budget
+
+    def inspect(self, pending: Pending) -> Obtained | Inspected:
+        """Inspect an adapter and, where the budget allows, go on to obtain it."""
+        try:
+            inspected = self.obtainer.inspect(pending)
+        except AdapterError as error:
+            return Obtained(pending, error)
+        if not self.budget.take(inspected.weight_bytes):
+            return inspected
+        return self.obtain(inspected)
+
+    def obtain(self, inspected: Inspected) -> Obtained:
+        """Obtain an adapter for which the budget was taken."""
+        try:
+            adapter = self.obtainer.obtain(inspected)
+        except AdapterError as error:
+            self.budget.give_back(inspected.weight_bytes)
+            return Obtained(inspected.pending, error)
+        return Obtained(inspected.pending, adapter, inspected.weight_bytes)

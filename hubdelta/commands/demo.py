@@ -1,5 +1,6 @@
 """`hubdelta demo`: the whole tool at work on real adapters, on this machine alone."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import click
 
 from hubdelta.commands.options import index_option
 
-_SHOWN_ADAPTER = "legal-nlp-lab/smollm2-licence-clauses"
+_SHOWN_ADAPTER = "mlnights/lora-test-3"
 
 
 def _steps(base: str) -> list[list[str]]:
@@ -50,6 +51,8 @@ def command(folder: Path, index_path: Path) -> int:
     from hubdelta.demo.awkward import build_hub
     from hubdelta.demo.base import BASE_ID
 
+    for chatty in ("uvicorn", "hubdelta.crawler.local_hub"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     folder = folder.expanduser()
     click.echo(f"Building the demonstration's Hub in {folder} ...", err=True)
     with LocalHub(build_hub(folder / "hub")) as hub:
