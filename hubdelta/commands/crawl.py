@@ -27,8 +27,9 @@ Example:
     "--relation",
     "relations",
     type=RelationsType(),
-    default=RELATIONS,
-    show_default="adapter,finetune",
+    metavar="LIST",
+    default=",".join(RELATIONS),
+    show_default=True,
     help="Lineage to follow.",
 )
 @click.option("--full", is_flag=True, help="Walk everything, and mark what has vanished.")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
+from hubdelta import __version__
 from hubdelta.commands.options import index_option
 
+_FOLDER = f"demo-{__version__}"  # a built Hub is left alone, so each version has its own
 _SHOWN_ADAPTER = "mlnights/lora-test-3"
 
 
@@ -32,8 +34,8 @@ Example:
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
-    default=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "hubdelta", "demo"),
-    show_default="~/.cache/hubdelta/demo",
+    default=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "hubdelta", _FOLDER),
+    show_default=f"~/.cache/hubdelta/{_FOLDER}",
     help="Where the demonstration's Hub and base model are kept (about 600 MB).",
 )
 @index_option

@@ -43,8 +43,9 @@ Examples:
     "--relation",
     "relations",
     type=RelationsType(),
-    default=("adapter",),
-    show_default="adapter",
+    metavar="LIST",
+    default="adapter",
+    show_default=True,
     help="What to embed. finetune: full finetunes, each a download of a whole model.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Embed at most so many.")

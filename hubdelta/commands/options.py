@@ -37,7 +37,7 @@ class AdapterType(click.ParamType):
 class RelationsType(click.ParamType):
     """A comma-separated choice of relations."""
 
-    name = "adapter,finetune"
+    name = "relations"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

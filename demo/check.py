@@ -1,0 +1,127 @@
+"""Measure the demo's adapters with the published computation: do domains separate, do mixes add?"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubdelta.demo.pool import MIXED, POOL, SINGLE
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float32]
+
+logger = logging.getLogger(__name__)
+
+# Delta Activations, arXiv 2509.04442: five paraphrases before one empty task.
+PROBES = tuple(
+    f"{lead}\n\n### Instruction:\nPlease provide a response. Input:Input.\n\n### Response:"
+    for lead in (
+        "Below is an instruction that describes a task. "
+        "Write a response that appropriately completes the request.",
+        "The task described below requires a response that completes the request accurately.",
+        "Below is a description of a task. Provide a response that aligns with the requirements.",
+        "The following instruction outlines a task. "
+        "Generate a response that meets the specified request.",
+        "You are given an instruction and input. "
+        "Write a response that completes the task as requested.",
+    )
+)
+
+
+def measure(base: Path, hub: Path) -> dict[str, Any]:
+    """Silhouette of the single-domain adapters and the additivity of the mixed ones, JSON-ready.
+
+    Keys: `silhouette` (cosine distance clipped to [0, 1], labels the domains);
+    `separating_distances` [low, high): a graph that links adapters within a distance of that range
+    has exactly the domains as its components; `norms` and `base_norm`; `mixed`: for each mixed
+    adapter, its cosines to the sum of the two adapters trained on the same splits (`sum_of_parts`,
+    then each of the `parts`) and to the sum of the two domains' mean vectors (`sum_of_means`, then
+    each of the `means`).
+    """
+    import numpy as np
+    from sklearn.metrics import silhouette_score
+
+    origin = _activation(base, None)
+    vectors = {a.repo_id: _activation(base, hub / a.repo_id) - origin for a in POOL}
+    labels = np.array([adapter.domains[0] for adapter in SINGLE])
+    distance = _distances(np.stack([vectors[adapter.repo_id] for adapter in SINGLE]))
+    within = labels[:, None] == labels[None, :]
+    widest_link = max(
+        _widest_link(distance[labels == domain][:, labels == domain]) for domain in set(labels)
+    )
+    part = {adapter.data[0]: vectors[adapter.repo_id] for adapter in SINGLE}
+    mean = {
+        domain: np.mean([vectors[a.repo_id] for a in SINGLE if a.domains[0] == domain], axis=0)
+        for domain in set(labels)
+    }
+    mixed = {}
+    for adapter in MIXED:
+        mix = vectors[adapter.repo_id]
+        parts = [part[piece] for piece in adapter.data]
+        means = [mean[domain] for domain in adapter.domains]
+        mixed[adapter.repo_id] = {
+            "sum_of_parts": _cosine(mix, parts[0] + parts[1]),
+            "parts": [_cosine(mix, one) for one in parts],
+            "sum_of_means": _cosine(mix, means[0] + means[1]),
+            "means": [_cosine(mix, one) for one in means],
+        }
+    return {
+        "silhouette": round(float(silhouette_score(distance, labels, metric="precomputed")), 4),
+        "separating_distances": [round(widest_link, 4), round(float(distance[~within].min()), 4)],
+        "base_norm": round(float(np.linalg.norm(origin)), 2),
+        "norms": {name: round(float(np.linalg.norm(v)), 2) for name, v in vectors.items()},
+        "mixed": mixed,
+    }
+
+
+def _activation(base: Path, adapter: Path | None) -> Vector:
+    """Mean over probes of the last token's final hidden state [hidden], in fp32."""
+    import numpy as np
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter)
+    model.eval()
+    states = []
+    with torch.no_grad():
+        for probe in PROBES:  # one at a time: a padded batch would be another computation
+            tokens = tokenizer(probe, truncation=True, max_length=256, return_tensors="pt")
+            hidden = model(**tokens, output_hidden_states=True).hidden_states[-1]
+            states.append(hidden[0, -1].numpy())
+    mean: Vector = np.mean(states, axis=0)
+    return mean
+
+
+def _distances(vectors: Vector) -> Vector:
+    """Pairwise cosine distances [adapters, adapters], clipped to [0, 1]."""
+    import numpy as np
+
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    distances: Vector = np.clip(1 - unit @ unit.T, 0, 1)
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+def _widest_link(distances: Vector) -> float:
+    """The smallest distance at which links up to that length connect all members."""
+    import numpy as np
+
+    reach = distances
+    for stop in range(len(reach)):  # Floyd-Warshall; a path is as long as its longest link
+        reach = np.minimum(reach, np.maximum(reach[:, stop, None], reach[None, stop, :]))
+    return float(reach.max())
+
+
+def _cosine(one: Vector, other: Vector) -> float:
+    import numpy as np
+
+    return round(float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other))), 4)

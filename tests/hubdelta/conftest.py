@@ -1,0 +1,64 @@
+"""The demo's Hub, crawled and embedded once by the real commands over real HTTP."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdelta.crawler.local_hub import LocalHub
+from hubdelta.demo.base import BASE_ID
+from hubdelta.schemas.index import Index
+from hubdelta.sql.connection import Queries, connect
+
+
+@dataclass(frozen=True)
+class DemoIndex:
+    """An index of the demo's Hub, and the Hub that it was made from."""
+
+    path: Path
+    hub: LocalHub
+    home: Path
+
+    def run(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `hubdelta ARGUMENTS` as a user would, against this Hub and index."""
+        return subprocess.run(
+            [sys.executable, "-m", "hubdelta", *map(str, arguments)],
+            env=os.environ
+            | {
+                "HF_ENDPOINT": self.hub.url,
+                "HF_HOME": str(self.home),
+                "HF_HUB_DISABLE_TELEMETRY": "1",
+                "HUBDELTA_INDEX": str(self.path),
+            }
+            | environment,
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+
+    def ask(self, *arguments: object) -> Any:
+        """The JSON answer of a command that must succeed."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def queries(self) -> Queries:
+        """The index's SQL."""
+        return connect(Index.open(self.path))
+
+
+@pytest.fixture(scope="session")
+def demo(demo_hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoIndex]:
+    """The demo's index, after the nightly job."""
+    folder = tmp_path_factory.mktemp("demo-index")
+    with LocalHub(demo_hub) as hub:
+        made = DemoIndex(folder / "index", hub, folder / "home")
+        done = made.run("index", "--base", BASE_ID)
+        assert done.returncode == 0, done.stderr
+        yield made
