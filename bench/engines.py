@@ -19,13 +19,11 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hubdelta.demo.base import build_base
 from hubdelta.indexer.probes import ALPACA_5
@@ -54,9 +52,13 @@ class Figures:
 
 def published(base: Path, adapters: list[Path]) -> tuple[Vectors, float]:
     """The published computation; returns vectors [hidden] by folder, and seconds."""
+    import torch  # here and not above: only now is the environment what hubdelta's process has
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(base)
 
-    def mean_hidden_state(model: torch.nn.Module) -> npt.NDArray[np.float32]:
+    def mean_hidden_state(model: Any) -> npt.NDArray[np.float32]:
         states = []
         for prompt in ALPACA_5.prompts:
             inputs = tokenizer(prompt, return_tensors="pt", truncation=True, max_length=256)
@@ -65,7 +67,7 @@ def published(base: Path, adapters: list[Path]) -> tuple[Vectors, float]:
             states.append(outputs.hidden_states[-1][0, -1].numpy())
         return np.mean(states, axis=0)
 
-    def build() -> torch.nn.Module:
+    def build() -> Any:
         return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
 
     started = time.perf_counter()
@@ -103,7 +105,7 @@ def compare(base: Path, adapters: list[Path], engine: str) -> Figures:
     return Figures(
         adapters=len(adapters),
         engine=engine,
-        threads=torch.get_num_threads(),
+        threads=int(os.environ["OMP_NUM_THREADS"]),
         machine=f"{platform.machine()}, {os.cpu_count()} CPUs",
         hubdelta_rate=rate,
         hubdelta_rate_with_startup=len(adapters) / seconds,
@@ -123,6 +125,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="take only the first N adapters")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    # Both rivals get the same threads, which do not spin while they wait.
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     base = (arguments.base or build_base(_DEMO_BASE)).resolve()
     found = sorted(
         path.parent.resolve() for path in arguments.adapters.rglob("adapter_config.json")

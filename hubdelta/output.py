@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -64,7 +65,11 @@ def print_table(table: pa.Table, *, caption: str | None = None) -> None:
     """
     shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in table.schema:
-        numeric = str(column.type) in {"int8", "int16", "int32", "int64", "float", "double"}
+        numeric = (
+            pa.types.is_integer(column.type)
+            or pa.types.is_floating(column.type)
+            or pa.types.is_decimal(column.type)
+        )
         shown.add_column(_plain(column.name), justify="right" if numeric else "left")
     for row in _rows(table):
         shown.add_row(*(_plain(_text(value)) for value in row.values()))
@@ -157,6 +162,8 @@ def _text(value: object) -> str:
             return ""
         case bool():
             return "yes" if value else "no"
+        case Decimal():
+            return str(_number(value))
         case float():
             return f"{value:.4g}" if math.isfinite(value) else str(value)
         case datetime():
@@ -177,6 +184,8 @@ _SHOWN = 4
 
 def _jsonable(value: object) -> Any:
     match value:
+        case Decimal():
+            return _number(value)
         case float():
             return value if math.isfinite(value) else None
         case datetime():
@@ -198,6 +207,11 @@ def _jsonable(value: object) -> Any:
             return value
         case _:
             return str(value)
+
+
+def _number(value: Decimal) -> int | float:
+    """DuckDB's sums of integers come as decimals without places."""
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def _csv(table: pa.Table) -> str:

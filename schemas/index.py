@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -177,19 +178,37 @@ class Index:
         folder = self.root / row_type.table
         return folder if row_type is RunRow else folder / f"base={slug(base)}"
 
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text beside the tables, which replaces the one of that name whole.
+
+        Raises:
+            IndexWriteError: no space, no permission.
+        """
+        path = self.root / name
+        with _appearing(path) as file:
+            file.write(text.encode())
+        return path
+
     def _write_file(self, path: Path, table: pa.Table) -> None:
-        unfinished = path.with_name(path.name + _UNFINISHED)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
-                pq.write_table(table, file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-            _sync_folder(path.parent)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise _write_error(path, error) from error
+        with _appearing(path) as file:
+            pq.write_table(table, file, compression="zstd")
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name whole and safe on disk, or not at all."""
+    unfinished = path.with_name(path.name + _UNFINISHED)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise _write_error(path, error) from error
 
 
 def slug(base: str) -> str:

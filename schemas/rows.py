@@ -44,7 +44,9 @@ class CatalogRow(Row):
     repo_id: str = _column(pa.string(), "repository, ORG/NAME, or a local folder's path")
     subfolder: str = _column(pa.string(), "folder that holds the adapter; empty for the root")
     revision: str = _column(pa.string(), "40-hex commit of the repository")
-    kind: str = _column(pa.string(), "adapter (PEFT) or full (a full finetune)")
+    kind: str = _column(
+        pa.string(), "adapter (PEFT), full (a full finetune) or mirror (a copy of the base)"
+    )
     relation: str | None = _column(pa.string(), "adapter, finetune, quantized or merge, as tagged")
     canonical_base: str | None = _column(
         pa.string(), "the base it was concluded to belong to; differs from base on a contradiction"

@@ -187,7 +187,6 @@ def test_plain_duckdb_gives_the_same_answers(demo):
     question = "FROM neighbors('mlnights/lora-test-5', k := 4)"
     with demo.queries() as queries:
         ours = queries.run(question).to_pylist()
-    plain = duckdb.connect()
-    script = (demo.path / "hubdelta.sql").read_text()
-    plain.execute(script)
-    assert plain.sql(question).to_arrow_table().to_pylist() == ours
+    with duckdb.connect() as plain:
+        plain.execute((demo.path / "hubdelta.sql").read_text())
+        assert plain.sql(question).to_arrow_table().to_pylist() == ours

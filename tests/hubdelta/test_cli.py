@@ -1,0 +1,146 @@
+"""The command line: help, errors in a line, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hubdelta.cli import hubdelta
+
+README = Path(__file__).parents[2] / "README.md"
+COMMANDS = hubdelta.list_commands(None)
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "hubdelta", *map(str, arguments)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example_and_is_in_the_readme(name):
+    done = run(name, "--help")
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+    assert f"hubdelta {name}" in done.stdout.replace("Usage: ", "", 1).partition("Example")[2]
+    command = hubdelta.get_command(None, name)
+    assert len(command.help) > 40
+    for option in command.params:
+        if option.param_type_name == "option":
+            assert option.help, option.name
+    assert f"`hubdelta {name}" in README.read_text()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["index", "--help"], ["sql", "SELECT 1"]])
+def test_help_and_queries_never_import_torch(arguments, tmp_path):
+    from hubdelta.schemas.index import Index
+
+    Index.create(tmp_path / "index")
+    code = (
+        "import sys; from hubdelta.cli import run; "
+        f"assert run({arguments!r}) == 0; "
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"HUBDELTA_INDEX": str(tmp_path / "index")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["no-such-command"], 2, "No such command"),
+        (["index"], 2, "--base"),
+        (["index", "--base", "not a name"], 2, "org/name"),
+        (["index", "--base", "a/b", "--engine", "warp"], 2, "warp"),
+        (["index", "--base", "a/b", "--relation", "cousin"], 2, "cousin"),
+        (["index", "--base", "a/b", "--limit", "0"], 2, "--limit"),
+        (["index", "--base", "./nowhere"], 2, "no such folder"),
+        (["status"], 1, "no index at"),
+        (["similar", "a/b"], 1, "no index at"),
+        (["sql", "SELECT 1"], 1, "no index at"),
+        (["sql", "SELECT 1", "--format", "xml"], 2, "xml"),
+        (["serve-hub", "nowhere"], 2, "does not exist"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_wrong_usage_is_told_in_a_line(arguments, code, says, tmp_path):
+    done = run(*arguments, HUBDELTA_INDEX=str(tmp_path / "index"))
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_network_is_told_in_a_line_and_debug_shows_the_traceback(tmp_path):
+    dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
+    arguments = ["index", "--base", "a/b", "--index", tmp_path / "index"]
+    done = run(*arguments, **dead)
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in run("--debug", *arguments, **dead).stderr
+
+
+def test_a_missing_extra_is_named(tmp_path):
+    """As after `pip install hubdelta`, without torch."""
+    code = (
+        "import sys, importlib.util as util; find = util.find_spec; "
+        "util.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a); "
+        "from hubdelta.cli import run; sys.exit(run(['index', '--base', 'a/b']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: hubdelta index needs more packages: pip install 'hubdelta[index]'\n"
+    )
+
+
+@pytest.mark.parametrize("output_format", ["json", "csv", "parquet", "table"])
+def test_every_format_is_read_back(output_format, tmp_path):
+    import io
+
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    from hubdelta.schemas.index import Index
+
+    Index.create(tmp_path / "index")
+    query = "SELECT 1 AS n, 'a,\"b' AS t, [1.5, NULL] AS l, 'nan'::DOUBLE AS x, MAP {'k': 2} AS m"
+    command = [sys.executable, "-m", "hubdelta", "sql", query, "--format", output_format]
+    done = subprocess.run(
+        command, env=os.environ | {"HUBDELTA_INDEX": str(tmp_path / "index")}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    if output_format == "json":
+        assert json.loads(done.stdout) == [
+            {"n": 1, "t": 'a,"b', "l": [1.5, None], "x": None, "m": {"k": 2}}
+        ]
+    elif output_format == "csv":
+        (row,) = pyarrow.csv.read_csv(io.BytesIO(done.stdout)).to_pylist()
+        assert (row["t"], json.loads(row["l"])) == ('a,"b', [1.5, None])
+    elif output_format == "parquet":
+        assert pq.read_table(io.BytesIO(done.stdout))["n"].to_pylist() == [1]
+    else:
+        assert "1 row" in done.stdout.decode()
+
+
+def test_a_table_shows_markup_and_control_characters_as_text(tmp_path):
+    from hubdelta.schemas.index import Index
+
+    Index.create(tmp_path / "index")
+    done = run(
+        "sql", "SELECT '[red]x[/red]' || chr(27) || '[2J' AS t", "--index", tmp_path / "index"
+    )
+    assert "[red]x[/red]\N{REPLACEMENT CHARACTER}[2J" in done.stdout
+    assert "\x1b" not in done.stdout
