@@ -8,7 +8,7 @@ from hubdelta.crawler.catalog import Sighting, is_adapter_repo, named_row
 from hubdelta.crawler.entry import Entry, is_repo_id
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_hidden, refused_token
-from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude
+from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude, plain_name
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import CatalogRow
@@ -54,6 +54,33 @@ def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> lis
     else:
         wanted = found
     return [named_row(entry, conclusion, sighting, *item) for item in wanted.items()]
+
+
+def base_behind(hub: Hub, declared: str, base: str) -> str:
+    """Which base a name in an adapter_config.json stands for: at most one request.
+
+    Args:
+        hub: where to ask.
+        declared: the name, ORG/NAME, as written.
+        base: the base that the adapter is said to belong to.
+
+    Returns:
+        `base` if the name is an old one of it, a mirror's, or that of a hidden copy; otherwise
+        the other model's present name.
+
+    Raises:
+        AdapterError: network.
+        HubError: offline, or a refused token.
+    """
+    if declared.casefold() == base.casefold():
+        return base
+    try:
+        answer = DeclaredNames(hub, Family(base))(declared)
+    except HUB_FAILURES as error:
+        raise adapter_error(error, f"its base {declared}", declared, hub.endpoint) from error
+    if answer is not None:
+        return answer.canonical_base
+    return base if plain_name(declared) == plain_name(base) else declared
 
 
 def _conclusion(hub: Hub, entry: Entry, base: str) -> Conclusion:

@@ -158,6 +158,11 @@ def conclude(entry: Entry, family: Family, resolve: Resolve) -> Conclusion | Non
     if named is not None:
         return linked if named.via is None or linked.via else named._replace(evidence="mirror")
     resolved = resolve(declared) if is_repo_id(declared) or _is_bare_name(declared) else None
+    hidden = resolved is None and is_repo_id(declared)
+    if hidden and plain_name(declared) != plain_name(family.base):
+        # A hidden model of another name is another base: a private merge, say. One of the same
+        # name is most likely a private copy of this base.
+        return Conclusion(declared, "peft_config")
     if resolved is None or (resolved.canonical_base == family.base and resolved.via is None):
         return linked
     return resolved

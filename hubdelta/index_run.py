@@ -5,13 +5,13 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from hubdelta.crawler import crawl as crawling
-from hubdelta.crawler.describe import describe
+from hubdelta.crawler.describe import base_behind, describe
 from hubdelta.crawler.downloads import fetch_base
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.lineage import find_base
@@ -181,7 +181,7 @@ class _IndexRun:
         for name in self.request.names:
             try:
                 found = (
-                    [describe_folder(name, base, run_id=self.summary.run_id)]
+                    [self._local_row(name, base)]
                     if name.is_local
                     else describe(self.hub, name, base, run_id=self.summary.run_id)
                 )
@@ -199,6 +199,12 @@ class _IndexRun:
         self.index.write(news, base=base)
         self.index.write(failures, base=base)
         return rows
+
+    def _local_row(self, name: AdapterName, base: str) -> CatalogRow:
+        row = describe_folder(name, base, run_id=self.summary.run_id)
+        if row.canonical_base in (None, base):
+            return row
+        return replace(row, canonical_base=base_behind(self.hub, row.canonical_base, base))
 
     def _embed(self, plan: Plan, recipe: Recipe) -> bool:
         """Embed the plan; true if it was stopped."""

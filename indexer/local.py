@@ -19,7 +19,7 @@ _BLOCK = 1 << 20  # bytes
 def describe_folder(name: AdapterName, base: str, *, run_id: str) -> CatalogRow:
     """The catalog row of an adapter in a local folder.
 
-    A base that it names as ORG/NAME must be the given one; a path that it names says nothing
+    A base that it names as ORG/NAME is its canonical base; a path that it names says nothing
     about which model stood there, and so leaves the word to the caller. The revision is the
     SHA-1 of its files, so that a folder whose contents change becomes a new key.
 

@@ -58,14 +58,16 @@ def test_the_tag_holds_where_the_config_says_nothing_else(
     assert (row.canonical_base, row.evidence, row.via) == (BASE, "tag", None)
 
 
-def test_the_tag_holds_where_the_declared_base_is_not_to_be_seen(
+def test_a_declared_base_that_is_not_to_be_seen_is_told_by_its_name(
     index: Index, hub: Hub, repos: Repos, served: LocalHub
 ) -> None:
-    repos.adapter("org/a", declared="gone/base")
-    repos.adapter("org/b", declared="gone/base")
+    repos.adapter("org/a", declared="gone/Base-1B-bnb-4bit")
+    repos.adapter("org/b", declared="gone/merge")
+    repos.adapter("org/c", declared="gone/merge")
     rows = found(index, hub)
-    assert rows["org/a"].canonical_base == rows["org/b"].canonical_base == BASE
-    asked = [record for record in served.requests if record.path == "/api/models/gone/base"]
+    assert rows["org/a"].canonical_base == BASE
+    assert rows["org/b"].canonical_base == rows["org/c"].canonical_base == "gone/merge"
+    asked = [record for record in served.requests if record.path == "/api/models/gone/merge"]
     assert len(asked) == 1, "one request for each distinct name"
 
 

@@ -59,7 +59,7 @@ def test_a_whole_model_can_be_named(hub: Hub, repos: Repos) -> None:
     assert (row.kind, row.weights_files) == ("full", ["model.safetensors"])
 
 
-@pytest.mark.parametrize("declared", [None, "", "/home/me/model", "gone/base", BASE])
+@pytest.mark.parametrize("declared", [None, "", "/home/me/model", "gone/base-1b", BASE])
 def test_a_persons_word_holds_where_the_config_does_not_contradict(
     hub: Hub, repos: Repos, declared: str | None
 ) -> None:

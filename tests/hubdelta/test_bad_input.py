@@ -179,13 +179,22 @@ def test_strict_says_that_adapters_failed(hubdelta, folder):
 
 
 def test_adapters_named_by_hand_need_no_crawl(hubdelta, folder, hub, tmp_path, tiny_base):
-    local = make_adapter(tmp_path / "local", tiny_base, seed=9)
+    mirror = add_base(folder, tiny_base, "quants/base-bnb-4bit")
+    card = f"---\nbase_model: {BASE}\nbase_model_relation: quantized\n---\n"
+    (mirror / "README.md").write_text(card)
+    local = make_adapter(tmp_path / "local", tiny_base, seed=9, base_name="quants/base-bnb-4bit")
+    other = make_adapter(tmp_path / "other", tiny_base, seed=9, base_name="some/other-model")
     listed = tmp_path / "list.txt"
     listed.write_text(f"# mine\na/two\n\n{local}  # from yesterday\n")
-    done = hubdelta("index", "--base", BASE, "a/one", "a/nobody", "--from-file", listed, "--json")
+    done = hubdelta(
+        "index", "--base", BASE, "a/one", "a/nobody", other, "--from-file", listed, "--json"
+    )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    assert (summary["embedded"], summary["failed"]) == (3, {"not_found": 1})
+    assert (summary["embedded"], summary["failed"]) == (
+        3,
+        {"not_found": 1, "base_mismatch": 1},
+    )
     assert not [request for request in hub.requests if request.path == "/api/models"]
     found = json.loads(hubdelta("similar", local, "--json").stdout)
     assert {row["adapter"] for row in found} == {"a/one", "a/two"}

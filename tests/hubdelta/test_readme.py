@@ -1,0 +1,31 @@
+"""What the README shows is true: every query of the cookbook runs on the demo's index."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hubdelta.demo.pool import MIXED
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+COOKBOOK = re.findall(r"\*\*(.+?)\*\*.*?```sql\n(.*?)```", README, re.DOTALL)
+
+
+def test_there_is_a_cookbook():
+    assert len(COOKBOOK) == README.count("```sql") >= 10
+
+
+@pytest.mark.parametrize(("title", "query"), COOKBOOK, ids=[title for title, _ in COOKBOOK])
+def test_a_query_of_the_cookbook_runs_and_answers(title, query, demo):
+    done = demo.run("sql", query)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout.rstrip().endswith("\n0 rows"), title
+
+
+def test_the_cookbook_shows_additivity(demo):
+    (query,) = (query for title, query in COOKBOOK if "sum of the two" in title)
+    with demo.queries() as queries:
+        rows = {row["adapter"]: row for row in queries.run(query).to_pylist()}
+    for mixed in MIXED:
+        row = rows[mixed.repo_id]
+        assert row["to_sum"] > max(row["to_first"], row["to_second"])
