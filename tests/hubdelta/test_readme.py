@@ -8,7 +8,8 @@ import pytest
 from hubdelta.demo.pool import MIXED
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-COOKBOOK = re.findall(r"\*\*(.+?)\*\*.*?```sql\n(.*?)```", README, re.DOTALL)
+SECTION = README.partition("## SQL cookbook")[2].partition("\n## ")[0]
+COOKBOOK = re.findall(r"\*\*(.+?)\*\*.*?```sql\n(.*?)```", SECTION, re.DOTALL)
 
 
 def test_there_is_a_cookbook():

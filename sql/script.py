@@ -1,0 +1,64 @@
+"""The views and macros as SQL text: for our own connection, and `<index>/hubdelta.sql` for any."""
+
+from importlib import resources
+from pathlib import Path
+
+from hubdelta.schemas.index import Index
+
+SCRIPT_NAME = "hubdelta.sql"
+
+_ROOM = resources.files(__package__)
+_PARTS = ("tables.sql", "adapters.sql", "neighbors.sql", "domains.sql")
+
+_INTRODUCTION = """\
+-- hubdelta's views and macros over the Parquet files of one index; written anew by every run.
+-- In the DuckDB shell (1.5 or newer) `.read` this file; any client can execute it as one text.
+-- Where the index has moved or is mounted: SET VARIABLE hubdelta_index = '/its/new/place';
+-- Then, for example: FROM adapters; FROM neighbors('org/name', k := 5); FROM domains(NULL);
+"""
+
+
+def definitions(*, bind: str, files: str) -> str:
+    """The statements that define every view and macro; running them again replaces them.
+
+    Binding a view opens every file that it names. So the definitions are bound to few files, and
+    the macro that names a table's files gets its lasting meaning only at the end.
+
+    Args:
+        bind: SQL expression of `name`, a table: at least one of its files, as read_parquet's
+            argument.
+        files: the same for all of its files.
+    """
+    name_files = "CREATE OR REPLACE MACRO hubdelta.files(name) AS\n    {};\n"
+    return "\n".join(
+        [
+            "CREATE SCHEMA IF NOT EXISTS hubdelta;",
+            name_files.format(bind),
+            *((_ROOM / part).read_text("utf-8") for part in _PARTS),
+            name_files.format(files),
+        ]
+    )
+
+
+def script(index: Index) -> str:
+    """A script that gives any DuckDB the views and macros, over the Parquet files alone.
+
+    The index's absolute path is its default place; the variable `hubdelta_index` overrides it,
+    also after the script has run.
+    """
+    default = "'" + str(index.root.absolute()).replace("'", "''") + "'"
+    place = f"coalesce(getvariable('hubdelta_index'), {default})"
+    root = rf"regexp_replace({place}, '([*?\[])', '[\1]', 'g')"
+    return f"{_INTRODUCTION}\n" + definitions(
+        bind=f"{root}\n    || '/' || name || '/schema-v*.parquet'",
+        files=f"{root}\n    || '/' || name || '/**/*.parquet'",
+    )
+
+
+def write_script(index: Index) -> Path:
+    """Write `<index>/hubdelta.sql`; it appears whole or not at all.
+
+    Raises:
+        IndexWriteError: no space, no permission.
+    """
+    return index.write_text(SCRIPT_NAME, script(index))

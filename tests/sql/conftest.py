@@ -1,0 +1,92 @@
+"""Small indexes of known geometry, and DuckDB 1.5 beside the installed one."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import CatalogRow, VectorRow
+
+OLDEST_DUCKDB = "1.5.0"
+
+_BUILD = Path(__file__).parents[2] / ".build"
+
+_ASK = """
+import json, sys
+import duckdb
+script, before, queries = json.load(sys.stdin)
+connection = duckdb.connect()
+if before:
+    connection.execute(before)
+connection.execute(open(script, encoding="utf-8").read())
+answers = [connection.execute(query).to_arrow_table().to_pylist() for query in queries]
+print(json.dumps([duckdb.__version__, answers], default=str))
+"""
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    """An index without rows."""
+    return Index.create(tmp_path / "index")
+
+
+@pytest.fixture
+def fill(index: Index) -> Callable[..., Index]:
+    """Write pairs of catalog row and vector, a file per table and base."""
+
+    def write(*adapters: tuple[CatalogRow, VectorRow]) -> Index:
+        for base in {listed.base for listed, _ in adapters}:
+            mine = [pair for pair in adapters if pair[0].base == base]
+            index.write([listed for listed, _ in mine], base=base)
+            index.write([vector for _, vector in mine], base=base)
+        return index
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def oldest_duckdb() -> Path:
+    """A folder with the oldest DuckDB that the script has to work on."""
+    folder = _BUILD / f"duckdb-{OLDEST_DUCKDB}"
+    if not folder.is_dir():
+        unfinished = folder.with_name(folder.name + ".tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        pip = subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(unfinished),
+             f"duckdb=={OLDEST_DUCKDB}"],
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+        if pip.returncode:
+            reason = (pip.stderr.strip().splitlines() or ["no reason given"])[-1]
+            pytest.skip(f"DuckDB {OLDEST_DUCKDB} could not be installed: {reason}")
+        unfinished.rename(folder)
+    return folder
+
+
+@pytest.fixture(params=["installed", "oldest"])
+def ask(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
+    """Run queries after a script in a plain DuckDB of another process."""
+    folder = request.getfixturevalue("oldest_duckdb") if request.param == "oldest" else None
+
+    def run(script: Path, queries: Sequence[str], *, before: str = "") -> list[Any]:
+        done = subprocess.run(
+            [sys.executable, "-c", _ASK],
+            input=json.dumps([str(script), before, list(queries)]),
+            env={"PYTHONPATH": str(folder), "PYTHONWARNINGS": "ignore"} if folder else {},
+            cwd="/",
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        version, answers = json.loads(done.stdout)
+        assert version.startswith("1.5.") == bool(folder)
+        return list(answers)
+
+    return run
