@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import BASE, Repos
+from small_repos import BASE, Repos
 
 from hubdelta.crawler.crawl import CrawlSummary, Progress, crawl
 from hubdelta.crawler.hub import Hub, HubSettings

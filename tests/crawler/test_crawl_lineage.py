@@ -4,7 +4,7 @@ import json
 import logging
 
 import pytest
-from conftest import BASE, Repos, tensors
+from small_repos import BASE, Repos, tensors
 
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.entry import read_entry

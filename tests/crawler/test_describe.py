@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from conftest import BASE, Repos, tensors
+from small_repos import BASE, Repos, tensors
 
 from hubdelta.crawler.describe import describe
 from hubdelta.crawler.hub import Hub

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import BASE, Repos, tensors
 from huggingface_hub import constants
+from small_repos import BASE, Repos, tensors
 
 from hubdelta.crawler.downloads import fetch, fetch_base, file_info, weight_header
 from hubdelta.crawler.hub import Hub, HubSettings

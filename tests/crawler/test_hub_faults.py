@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from conftest import BASE, Repos
 from huggingface_hub import constants
+from small_repos import BASE, Repos
 
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.hub import Hub, HubSettings
