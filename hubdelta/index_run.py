@@ -11,23 +11,21 @@ from pathlib import Path
 from typing import Protocol
 
 from hubdelta.crawler import crawl as crawling
-from hubdelta.crawler.describe import base_behind, describe
 from hubdelta.crawler.downloads import fetch_base
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.lineage import find_base
-from hubdelta.indexer.local import describe_folder, folder_revision
-from hubdelta.indexer.plan import Plan, make_plan, newest
+from hubdelta.indexer.plan import Plan, make_plan
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
 from hubdelta.indexer.progress import Progress
 from hubdelta.indexer.recipe import Recipe
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.interrupt import stop_on_interrupt
-from hubdelta.schemas.errors import AdapterError, UsageError
+from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.index import Index, new_run_id
 from hubdelta.schemas.keys import AdapterName
-from hubdelta.schemas.rows import BaseRow, CatalogRow, FailureRow, RunRow, rows_of
+from hubdelta.schemas.rows import CatalogRow, RunRow
 from hubdelta.settings import versions
 from hubdelta.sql.script import write_script
+from hubdelta.targets import choose_base, find_named
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +115,9 @@ def run_index(
     started_at, started = datetime.now(UTC), time.monotonic()
     requests_before = hub.requests
     crawled = None
-    if request.crawl and not request.names and not request.base.is_local:
+    if request.base.is_local and not request.names:
+        raise UsageError("a base in a local folder has no listing: name the adapters to embed")
+    if request.crawl and not request.names:
         crawled = crawling.crawl(
             index,
             hub,
@@ -127,7 +127,8 @@ def run_index(
             on_page=display.crawled,
             versions=versions(),
         )
-    base, revision = _choose_base(request, index, hub, crawled)
+    present_name = crawled.base if crawled else request.base.repo_id
+    base, revision = choose_base(replace(request.base, repo_id=present_name), index, hub)
     summary = IndexSummary(base, revision, new_run_id(started_at), crawl=crawled)
     try:
         _IndexRun(request, index, hub, settings, display, probes, summary).run(started_at)
@@ -160,7 +161,7 @@ class _IndexRun:
             recipe_id=recipe.id,
             now=now,
             kinds=self.request.kinds,
-            only=self._named_rows(recipe.base) if self.request.names else None,
+            only=self._named() if self.request.names else None,
             retry_failed=self.request.retry_failed,
             limit=self.request.limit,
         )
@@ -169,42 +170,12 @@ class _IndexRun:
         stopped = self._embed(plan, recipe) if plan.pending else False
         self.summary.outcome = "interrupted" if stopped else "done"
 
-    def _named_rows(self, base: str) -> list[CatalogRow]:
-        """Catalog rows of the adapters named by hand; those that are news are written."""
-        known = {
-            (row.repo_id, row.subfolder): row.revision
-            for row in newest(rows_of(self.index.read(CatalogRow, base=base), CatalogRow))
-        }
-        rows: list[CatalogRow] = []
-        news: list[CatalogRow] = []
-        failures: list[FailureRow] = []
-        for name in self.request.names:
-            try:
-                found = (
-                    [self._local_row(name, base)]
-                    if name.is_local
-                    else describe(self.hub, name, base, run_id=self.summary.run_id)
-                )
-            except AdapterError as error:
-                failures.append(_named_failure(name, base, error, self.summary.run_id))
-                self.summary.failed[error.reason] += 1
-                logger.warning("%s: %s: %s", name, error.reason, error)
-                continue
-            rows += found
-            for row in found:
-                before = known.get((row.repo_id, row.subfolder))
-                # An old revision asked for by its commit must not pass for the newest one.
-                if before is None or (name.revision is None and before != row.revision):
-                    news.append(row)
-        self.index.write(news, base=base)
-        self.index.write(failures, base=base)
-        return rows
-
-    def _local_row(self, name: AdapterName, base: str) -> CatalogRow:
-        row = describe_folder(name, base, run_id=self.summary.run_id)
-        if row.canonical_base in (None, base):
-            return row
-        return replace(row, canonical_base=base_behind(self.hub, row.canonical_base, base))
+    def _named(self) -> list[CatalogRow]:
+        found = find_named(
+            self.request.names, self.summary.base, self.index, self.hub, self.summary.run_id
+        )
+        self.summary.failed.update(failure.reason for failure in found.failures)
+        return found.rows
 
     def _embed(self, plan: Plan, recipe: Recipe) -> bool:
         """Embed the plan; true if it was stopped."""
@@ -245,42 +216,6 @@ class _IndexRun:
         """Remove what a run, perhaps a killed one, has left behind."""
         if not self.settings.keep_downloads:
             shutil.rmtree(downloads, ignore_errors=True)
-
-
-def _choose_base(
-    request: IndexRequest, index: Index, hub: Hub, crawled: crawling.CrawlSummary | None
-) -> tuple[str, str]:
-    """The base's present name and the commit to use: asked for, used before, or newest."""
-    if request.base.is_local:
-        if not request.names:
-            raise UsageError("a base in a local folder has no listing: name the adapters to embed")
-        return request.base.repo_id, folder_revision(Path(request.base.repo_id))
-    name = crawled.base if crawled else request.base.repo_id
-    if request.base.commit:
-        return name, request.base.commit
-    if request.base.revision is None:
-        # A base's new commit is most often a new README. Vectors of two commits are not
-        # comparable, so the commit of the vectors that are there is kept until another is named.
-        before = rows_of(index.read(BaseRow, base=name), BaseRow)
-        if before:
-            return name, max(before, key=lambda row: row.embedded_at).base_revision
-    found = find_base(hub, name, request.base.revision)
-    return found.repo_id, found.revision
-
-
-def _named_failure(name: AdapterName, base: str, error: AdapterError, run_id: str) -> FailureRow:
-    return FailureRow(
-        base=base,
-        repo_id=name.repo_id,
-        subfolder=name.subfolder,
-        revision=name.commit or "",
-        reason=error.reason,
-        message=str(error),
-        attempt=1,
-        failed_at=datetime.now(UTC),
-        due_at=None,
-        run_id=run_id,
-    )
 
 
 def _run_row(summary: IndexSummary, started_at: datetime, requests: int) -> RunRow:

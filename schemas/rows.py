@@ -121,7 +121,9 @@ class FailureRow(Row):
     base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
     repo_id: str = _column(pa.string(), "repository, ORG/NAME, or a local folder's path")
     subfolder: str = _column(pa.string(), "folder that holds the adapter; empty for the root")
-    revision: str = _column(pa.string(), "40-hex commit of the repository")
+    revision: str = _column(
+        pa.string(), "40-hex commit of the repository; empty where the Hub does not tell it"
+    )
     reason: str = _column(pa.string(), "one of the closed list of reasons")
     message: str = _column(pa.string(), "what happened and what to do, in a line")
     attempt: int = _column(pa.int32(), "which attempt this was, from 1")

@@ -111,7 +111,8 @@ COMMENT ON COLUMN failures.adapter IS
 COMMENT ON COLUMN failures.base IS 'base model, ORG/NAME or a local folder''s path';
 COMMENT ON COLUMN failures.repo_id IS 'repository, ORG/NAME, or a local folder''s path';
 COMMENT ON COLUMN failures.subfolder IS 'folder that holds the adapter; empty for the root';
-COMMENT ON COLUMN failures.revision IS '40-hex commit of the repository';
+COMMENT ON COLUMN failures.revision IS
+    '40-hex commit of the repository; empty where the Hub does not tell it';
 COMMENT ON COLUMN failures.reason IS 'one of the closed list of reasons';
 COMMENT ON COLUMN failures.message IS 'what happened and what to do, in a line';
 COMMENT ON COLUMN failures.attempt IS 'which attempt this was, from 1';

@@ -1,0 +1,111 @@
+"""What a run is about: the base at a commit, and the adapters that were named by hand."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hubdelta.crawler.describe import base_behind, describe
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.lineage import find_base
+from hubdelta.indexer.local import describe_folder, folder_revision
+from hubdelta.indexer.plan import newest
+from hubdelta.schemas.errors import AdapterError
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.rows import BaseRow, CatalogRow, FailureRow, rows_of
+
+logger = logging.getLogger(__name__)
+
+
+def choose_base(base: AdapterName, index: Index, hub: Hub) -> tuple[str, str]:
+    """The base's name and the commit to use: the one asked for, used before, or newest.
+
+    A base's new commit is most often a new README. Vectors of two commits are not comparable,
+    so the commit of the vectors that are there is kept until another is named.
+
+    Returns:
+        ORG/NAME as the Hub has it, or a local folder's path; and a 40-hex commit.
+
+    Raises:
+        HubError: the Hub does not know it, or does not answer.
+    """
+    if base.is_local:
+        return base.repo_id, folder_revision(Path(base.repo_id))
+    if base.commit:
+        return base.repo_id, base.commit
+    if base.revision is None:
+        before = rows_of(index.read(BaseRow, base=base.repo_id), BaseRow)
+        if before:
+            return base.repo_id, max(before, key=lambda row: row.embedded_at).base_revision
+    found = find_base(hub, base.repo_id, base.revision)
+    return found.repo_id, found.revision
+
+
+@dataclass(frozen=True)
+class Named:
+    """What became of the adapters named by hand.
+
+    Attributes:
+        rows: those that were found, at the commits that were asked for.
+        failures: those that were not.
+    """
+
+    rows: list[CatalogRow] = field(default_factory=list)
+    failures: list[FailureRow] = field(default_factory=list)
+
+
+def find_named(
+    names: Sequence[AdapterName], base: str, index: Index, hub: Hub, run_id: str
+) -> Named:
+    """Describe the adapters named by hand, and write what is news and what failed.
+
+    Raises:
+        HubError: offline, or a refused token.
+    """
+    catalog = rows_of(index.read(CatalogRow, base=base), CatalogRow)
+    known = {(row.repo_id, row.subfolder): row.revision for row in newest(catalog)}
+    named, news = Named(), []
+    for name in names:
+        try:
+            found = (
+                [_local_row(name, base, hub, run_id)]
+                if name.is_local
+                else describe(hub, name, base, run_id=run_id)
+            )
+        except AdapterError as error:
+            named.failures.append(_failure(name, base, error, run_id))
+            logger.warning("%s: %s: %s", name, error.reason, error)
+            continue
+        named.rows.extend(found)
+        for row in found:
+            before = known.get((row.repo_id, row.subfolder))
+            # An old revision asked for by its commit must not pass for the newest one.
+            if before is None or (name.revision is None and before != row.revision):
+                news.append(row)
+    index.write(news, base=base)
+    index.write(named.failures, base=base)
+    return named
+
+
+def _local_row(name: AdapterName, base: str, hub: Hub, run_id: str) -> CatalogRow:
+    row = describe_folder(name, base, run_id=run_id)
+    if row.canonical_base in (None, base):
+        return row
+    return replace(row, canonical_base=base_behind(hub, row.canonical_base, base))
+
+
+def _failure(name: AdapterName, base: str, error: AdapterError, run_id: str) -> FailureRow:
+    return FailureRow(
+        base=base,
+        repo_id=name.repo_id,
+        subfolder=name.subfolder,
+        revision=name.commit or "",
+        reason=error.reason,
+        message=str(error),
+        attempt=1,
+        failed_at=datetime.now(UTC),
+        due_at=None,
+        run_id=run_id,
+    )
