@@ -1,15 +1,21 @@
 """Downloads ahead of the computation, within a budget of bytes, gathered into batches."""
 
+import logging
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Event, Lock
+from typing import TypeVar
 
-from hubdelta.indexer.engine import Adapter
+from hubdelta.indexer.engine import Adapter, unexpected
 from hubdelta.indexer.obtain import Inspected, Obtainer
 from hubdelta.indexer.plan import Pending
-from hubdelta.schemas.errors import AdapterError
+from hubdelta.schemas.errors import AdapterError, HubdeltaError
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _GLANCE = 0.5  # seconds between two looks at whether to stop
 
@@ -112,19 +118,31 @@ class _Arrivals:
 
     def inspect(self, pending: Pending) -> Obtained | Inspected:
         """Inspect an adapter and, where the budget allows, go on to obtain it."""
-        try:
-            inspected = self.obtainer.inspect(pending)
-        except AdapterError as error:
-            return Obtained(pending, error)
+        inspected = _attempt(pending, lambda: self.obtainer.inspect(pending))
+        if isinstance(inspected, AdapterError):
+            return Obtained(pending, inspected)
         if not self.budget.take(inspected.weight_bytes):
             return inspected
         return self.obtain(inspected)
 
     def obtain(self, inspected: Inspected) -> Obtained:
         """Obtain an adapter for which the budget was taken."""
-        try:
-            adapter = self.obtainer.obtain(inspected)
-        except AdapterError as error:
+        pending = inspected.pending
+        adapter = _attempt(pending, lambda: self.obtainer.obtain(inspected))
+        if isinstance(adapter, AdapterError):
             self.budget.give_back(inspected.weight_bytes)
-            return Obtained(inspected.pending, error)
-        return Obtained(inspected.pending, adapter, inspected.weight_bytes)
+            return Obtained(pending, adapter)
+        return Obtained(pending, adapter, inspected.weight_bytes)
+
+
+def _attempt(pending: Pending, step: Callable[[], Result]) -> Result | AdapterError:
+    """What a step gives, or the error that concerns this adapter alone."""
+    try:
+        return step()
+    except AdapterError as error:
+        return error
+    except HubdeltaError:
+        raise
+    except Exception as error:
+        logger.debug("%s", pending.key, exc_info=True)
+        return unexpected(error)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.schemas.errors import AdapterError
+from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterKey
 
 Activations = npt.NDArray[np.float32]
@@ -50,6 +50,12 @@ class FullFinetune:
 
 
 Adapter = PeftAdapter | FullFinetune
+
+
+def unexpected(error: Exception) -> AdapterError:
+    """The failure of an adapter that met an error nobody foresaw; it must not end a night's run."""
+    text = " ".join(str(error).split())[:300]
+    return AdapterError(Reason.ENGINE, f"{type(error).__name__}: {text}")
 
 
 class Engine(Protocol):

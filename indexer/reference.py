@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from hubdelta.indexer.adapter_config import AdapterConfig
 from hubdelta.indexer.base_model import BaseModel, load_causal_lm
-from hubdelta.indexer.engine import Activations, Adapter, FullFinetune, PeftAdapter
+from hubdelta.indexer.engine import Activations, Adapter, FullFinetune, PeftAdapter, unexpected
 from hubdelta.indexer.fit import PREFIX
 from hubdelta.schemas.errors import AdapterError, Reason
 
@@ -72,7 +72,7 @@ class ReferenceEngine:
                 yield error
             except Exception as error:
                 logger.debug("%s", adapter.key, exc_info=True)
-                yield AdapterError(Reason.ENGINE, f"{type(error).__name__}: {_one_line(error)}")
+                yield unexpected(error)
 
     def _run(self, adapter: Adapter) -> Activations:
         if isinstance(adapter, FullFinetune):

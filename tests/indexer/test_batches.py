@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -133,3 +134,16 @@ def test_kept_downloads_stay(pending, hub, base, tmp_path):
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
+
+
+def test_a_path_that_leads_out_of_the_folder_is_refused_and_the_others_arrive(pending, obtainer):
+    hostile = replace(pending[0].row, subfolder="../..", weights_files=["../../x.safetensors"])
+    arrived = [
+        obtained
+        for batch in gather([Pending(hostile, 1), *pending[1:]], obtainer)
+        for obtained in batch
+    ]
+    refused = [o.pending.row.repo_id for o in arrived if isinstance(o.result, AdapterError)]
+    assert refused == [NAMES[0]]
+    assert len(arrived) == len(NAMES)
+    assert not list(obtainer.folder.parent.parent.rglob("x.safetensors"))
