@@ -161,7 +161,7 @@ def _reason(error: BaseException, repo_id: str, endpoint: str) -> tuple[Reason, 
         case GatedRepoError():
             return (
                 Reason.GATED,
-                f"gated: request access at {endpoint}/{repo_id}, then set HF_TOKEN",
+                f"request access at {endpoint}/{repo_id}, then set HF_TOKEN",
             )
         case DisabledRepoError():
             return Reason.DISABLED, "the Hub has switched this repository off"

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PIPED_WIDTH = 100_000
 
+_NAMES = frozenset({"adapter", "central", "a", "b"})
+"""Columns that hold names to copy from: other columns give way before they are broken."""
+
 
 def console() -> Console:
     """A console on standard output: as wide as the terminal, or unlimited into a pipe."""
@@ -70,7 +73,12 @@ def print_table(table: pa.Table, *, caption: str | None = None) -> None:
             or pa.types.is_floating(column.type)
             or pa.types.is_decimal(column.type)
         )
-        shown.add_column(_plain(column.name), justify="right" if numeric else "left")
+        shown.add_column(
+            _plain(column.name),
+            justify="right" if numeric else "left",
+            no_wrap=numeric or column.name in _NAMES,
+            overflow="fold",
+        )
     for row in _rows(table):
         shown.add_row(*(_plain(_text(value)) for value in row.values()))
     console().print(shown)
@@ -136,8 +144,14 @@ def print_status(status: "IndexStatus") -> None:
         out.print(counts)
     if len(status.runs):
         out.print()
-        columns = ["started_at", "kind", "base", "outcome", "seconds", "requests", "counts"]
-        print_table(status.runs.select(columns), caption="last runs")
+        columns = ["started_at", "kind", "base", "outcome", "seconds", "requests"]
+        runs = status.runs.select(columns)
+        totals = [
+            {what: n for what, n in row["counts"].items() if ":" not in what}
+            for row in _rows(status.runs)
+        ]
+        counts = pa.array([list(row.items()) for row in totals], status.runs["counts"].type)
+        print_table(runs.append_column("counts", counts), caption="last runs")
 
 
 def _ago(age: timedelta) -> str:
@@ -164,8 +178,10 @@ def _text(value: object) -> str:
             return "yes" if value else "no"
         case Decimal():
             return str(_number(value))
+        case float() if 1e4 <= abs(value) < 1e15:
+            return f"{value:,.0f}"
         case float():
-            return f"{value:.4g}" if math.isfinite(value) else str(value)
+            return f"{value:.4g}"
         case datetime():
             return f"{value:%Y-%m-%d %H:%M}"
         case list() if len(value) > _SHOWN and all(isinstance(item, float) for item in value):

@@ -4,6 +4,7 @@ A thousandth of a real model's size, but with the real classes, so that a test o
 milliseconds. What needs a model that really learned something uses the demo's adapters.
 """
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,10 @@ def make_adapter(
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=scale)
     wrapped.peft_config["default"].base_model_name_or_path = base_name or str(base)
-    wrapped.save_pretrained(folder)
+    with warnings.catch_warnings():
+        # PEFT asks the Hub about the base by name, and says that this one is not there.
+        warnings.simplefilter("ignore")
+        wrapped.save_pretrained(folder)
     return folder
 
 

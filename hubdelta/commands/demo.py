@@ -53,10 +53,14 @@ def command(folder: Path, index_path: Path) -> int:
     from hubdelta.demo.awkward import build_hub
     from hubdelta.demo.base import BASE_ID
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the libraries that build the base
     for chatty in ("uvicorn", "hubdelta.crawler.local_hub"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     folder = folder.expanduser()
-    click.echo(f"Building the demonstration's Hub in {folder} ...", err=True)
+    click.echo(
+        f"Building the demonstration's Hub in {folder} (the first time: half a minute) ...",
+        err=True,
+    )
     with LocalHub(build_hub(folder / "hub")) as hub:
         environment = os.environ | {
             "HF_ENDPOINT": hub.url,

@@ -6,6 +6,8 @@ import click
 
 from hubdelta.commands.options import index_option, json_option
 
+_SHOWN = ["domain", "name", "size", "central"]
+
 
 @click.command(
     epilog="""\b
@@ -32,7 +34,10 @@ Example:
 def command(
     base: str | None, distance: float, min_size: int, index_path: Path, as_json: bool
 ) -> None:
-    """List the domains of a base's adapters: groups connected by steps of a small distance."""
+    """List the domains of a base's adapters: groups connected by steps of a small distance.
+
+    `central` is the member most like the others; --json has all members.
+    """
     import pyarrow.compute as pc
 
     from hubdelta.output import print_table, write_table
@@ -48,8 +53,9 @@ def command(
     else:
         left_out = pc.sum(found["size"]).as_py() or 0
         left_out -= pc.sum(shown["size"]).as_py() or 0
+        bases = set(found["base"].to_pylist())
         print_table(
-            shown,
+            shown.select([*_SHOWN, "base"] if len(bases) > 1 else _SHOWN),
             caption=f"{len(shown)} domains; {left_out} adapters in domains of fewer than "
             f"{min_size} are not shown",
         )

@@ -7,7 +7,7 @@ import click
 from hubdelta.commands.options import AdapterType, index_option, json_option
 from hubdelta.schemas.keys import AdapterName
 
-_SHOWN = ["adapter", "similarity", "distance", "signal", "downloads", "license", "datasets"]
+_SHOWN = ["adapter", "distance", "signal", "downloads", "license", "datasets"]
 
 
 @click.command(
