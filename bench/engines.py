@@ -99,6 +99,8 @@ def compare(base: Path, adapters: list[Path], engine: str) -> Figures:
     """Run both rivals and compare their speed and their vectors."""
     ours, rate, seconds = hubdelta(base, adapters, engine)
     theirs, published_seconds = published(base, adapters)
+    if failed := theirs.keys() - ours.keys():
+        raise SystemExit(f"hubdelta gave no vector for {', '.join(sorted(failed))}")
     pairs = [(ours[name], theirs[name]) for name in theirs]
     cosines = [a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in pairs]
     published_rate = len(adapters) / published_seconds

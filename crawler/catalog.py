@@ -1,13 +1,13 @@
-"""From a repository to the rows of the catalog."""
+"""From a repository to the rows of the catalog, and what such rows tell the next crawl."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from hubdelta.crawler.adapter_files import adapters_in, model_weights
-from hubdelta.crawler.entry import Entry
-from hubdelta.crawler.lineage import Conclusion
+from hubdelta.crawler.entry import Entry, is_repo_id
+from hubdelta.crawler.lineage import Conclusion, plain_name
 from hubdelta.schemas.rows import CatalogRow
 
 ADAPTER: Final = "adapter"
@@ -80,6 +80,27 @@ def is_adapter_repo(entry: Entry) -> bool:
         or entry.library_name == "peft"
         or bool(adapters_in(entry.files))
     )
+
+
+def known_answers(rows: Iterable[CatalogRow], base: str) -> dict[str, Conclusion]:
+    """What rows of earlier crawls prove that the Hub said of declared names.
+
+    Not that it did not know a name: that may have changed, and is asked again.
+    """
+    answers: dict[str, Conclusion] = {}
+    for row in rows:
+        name, canonical, via = row.declared_base, row.canonical_base, row.via
+        if name is None or canonical is None or row.evidence == NAMED or not is_repo_id(name):
+            continue
+        if canonical != base:
+            if canonical.casefold() != name.casefold():  # else it may be hidden
+                answers[name] = Conclusion(canonical, "peft_config")
+        elif via is not None:
+            if via.casefold() == name.casefold():  # else the tags may have named the mirror
+                answers[name] = Conclusion(base, "mirror", via)
+        elif plain_name(name) != plain_name(base):  # else it may be a hidden copy
+            answers[name] = Conclusion(base, "tag")
+    return answers
 
 
 def _row(

@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import httpx
 
 from hubdelta.crawler.adapter_files import adapters_in
-from hubdelta.crawler.catalog import MIRROR, NAMED, Sighting, adapter_rows, mirror_row
+from hubdelta.crawler.catalog import MIRROR, Sighting, adapter_rows, known_answers, mirror_row
 from hubdelta.crawler.discovery import (
     STRAYS,
     Walk,
@@ -22,11 +22,12 @@ from hubdelta.crawler.discovery import (
 )
 from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.hub_errors import hub_error
+from hubdelta.crawler.hub_errors import hub_error, is_outage
 from hubdelta.crawler.ledger import Ledger
 from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude, find_base
+from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index, new_run_id
-from hubdelta.schemas.rows import CatalogRow, RunRow
+from hubdelta.schemas.rows import RunRow
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class CrawlSummary:
         unreadable: entries of listings that were left out.
         requests: HTTP requests sent.
         seconds: wall time.
+        incomplete: tags of listings that were begun and not walked to their end, because of the
+            limit or because the Hub stopped answering; the next crawl walks them again.
     """
 
     base: str
@@ -77,6 +80,7 @@ class CrawlSummary:
     unreadable: int
     requests: int
     seconds: float
+    incomplete: tuple[str, ...] = ()
 
 
 def crawl(
@@ -94,7 +98,9 @@ def crawl(
 
     Each listing is walked down to its mark of the last crawl. Rows are written in batches, and
     last the row in `runs`, also when the crawl fails or is interrupted; what has been seen by
-    then is kept, and only listings that were walked to their end move their marks.
+    then is kept, and only listings that were walked to their end move their marks. The listing of
+    all PEFT adapters, which is long and shows few that no other listing does, may break off
+    without failing the crawl.
 
     Args:
         index: where to.
@@ -108,7 +114,7 @@ def crawl(
 
     Raises:
         HubError: offline, no network, a refused token, an unknown base, or a Hub that stops
-            answering on the way.
+            answering on the way down a listing of the base's own.
         IndexWriteError: no space, no permission.
     """
     run = _Crawl(index, hub, base, relations, full, limit, on_page, versions or {})
@@ -158,7 +164,7 @@ class _Crawl:
         known = self._ledger.present()
         mirrors = [row for row in known if row.kind == MIRROR]
         self._family = Family(self._base, [asked_for], [row.repo_id for row in mirrors])
-        answers = {} if self._full else _known_answers(known, self._base)
+        answers = {} if self._full else known_answers(known, self._base)
         self._resolve = DeclaredNames(self._hub, self._family, answers)
         marks = {} if self._full else read_marks(self._index, self._base)
         # A mirror that was finetuned from the base under its name is a re-upload of it, and has
@@ -180,6 +186,7 @@ class _Crawl:
             run_id=self._run_id,
             kind="crawl",
             base=self._base,
+            base_revision=None,
             outcome=outcome,
             started_at=self._began,
             seconds=time.monotonic() - self._clock,
@@ -202,21 +209,39 @@ class _Crawl:
             unreadable=sum(len(walk.unreadable) for walk in self._walks),
             requests=self._hub.requests - self._requests_before,
             seconds=time.monotonic() - self._clock,
+            incomplete=tuple(dict.fromkeys(w.tag for w in self._walks if not w.complete)),
         )
 
     def _open_ledger(self) -> Ledger:
         return Ledger(self._index, self._base, self._run_id, popularity=self._full)
 
     def _walk_listing(self, tag: str, mark: datetime | None) -> bool:
-        """Walk one listing; false when the limit was reached on the way."""
+        """Walk one listing; false when it was left before its end."""
         walk = Walk(self._hub, tag, mark, self._began)
         self._walks.append(walk)
+        try:
+            return self._take_all(walk)
+        except HubError as error:
+            # The Hub often times out deep in the listing of all adapters. What the base's own
+            # listings gave is worth having without it.
+            if tag != STRAYS or not is_outage(error.__cause__):
+                raise
+            logger.warning(
+                "%s, on the way down the listing of all adapters: those without a lineage tag of "
+                "%s may be left out; the next crawl tries again",
+                error,
+                self._base,
+            )
+            return False
+
+    def _take_all(self, walk: Walk) -> bool:
+        """Take down what a walk shows; false when the limit was reached on the way."""
         for entry in walk:
-            self._report(tag)
+            self._report(walk.tag)
             self._take(entry)
             if self._limit is not None and self._ledger.counts["listed"] >= self._limit:
                 return False
-        self._report(tag)
+        self._report(walk.tag)
         return True
 
     def _mark_vanished(self) -> None:
@@ -260,18 +285,3 @@ class _Crawl:
             self._requests_reported = self._hub.requests
             requests = self._hub.requests - self._requests_before
             self._on_page(Progress(tag, self._ledger.counts["listed"], requests))
-
-
-def _known_answers(rows: list[CatalogRow], base: str) -> dict[str, Conclusion | None]:
-    """What earlier crawls learned of declared names, so that no crawl asks again."""
-    answers: dict[str, Conclusion | None] = {}
-    for row in rows:
-        if row.declared_base is None or row.canonical_base is None or row.evidence == NAMED:
-            continue
-        if row.canonical_base != base:
-            answers[row.declared_base] = Conclusion(row.canonical_base, "peft_config")
-        elif row.via is not None:
-            answers[row.declared_base] = Conclusion(base, "mirror", row.via)
-        else:
-            answers[row.declared_base] = None
-    return answers

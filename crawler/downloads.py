@@ -103,6 +103,31 @@ def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
         raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
 
 
+def small_file(hub: Hub, key: AdapterKey, file: str, *, limit: int) -> bytes:
+    """The content of a small file at the adapter's commit: one ranged GET.
+
+    Args:
+        hub: where from.
+        key: the adapter.
+        file: path inside the repository.
+        limit: bytes; a longer file is not read on.
+
+    Raises:
+        AdapterError: corrupt (longer than the limit), gated, not_found, disabled, no_weights (no
+            such file) or network.
+        HubError: offline, or a refused token.
+    """
+    try:
+        content, file_bytes = hub.call(_read_start, hub, key, file, limit)
+    except HUB_FAILURES as error:
+        raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
+    if file_bytes > limit:
+        raise AdapterError(Reason.CORRUPT, f"{file} has {file_bytes} bytes, more than {limit}")
+    if len(content) != file_bytes:
+        raise AdapterError(Reason.NETWORK, f"{file} arrived cut short")
+    return content
+
+
 def fetch(hub: Hub, key: AdapterKey, files: Sequence[str], into: Path) -> list[Path]:
     """Download files at the adapter's commit, checking their sizes and hashes.
 

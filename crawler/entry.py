@@ -1,5 +1,6 @@
 """One repository as the Hub lists it, read with no trust in what its author wrote."""
 
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,8 +11,13 @@ from huggingface_hub.utils import parse_datetime
 
 from hubdelta.schemas.keys import is_commit
 
+logger = logging.getLogger(__name__)
+
 RELATIONS: Final = ("adapter", "finetune", "quantized", "merge")
 """How a model can relate to its base, in the Hub's words (`base_model:<relation>:<base>`)."""
+
+_LONGEST_PART: Final = 255  # bytes of a file's name, on all usual file systems
+_LONGEST_PATH: Final = 1024  # bytes; what object storage allows
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _LINEAGE_TAG = re.compile(rf"base_model:({'|'.join(RELATIONS)}):(.+)", re.DOTALL)
@@ -27,7 +33,8 @@ class Entry:
         card_bases: `base_model` of the card, as written.
         declared_base: `base_model_name_or_path` of adapter_config.json, as written.
         has_adapter_config: whether the Hub found an adapter_config.json (`config.peft`).
-        files: paths inside the repository.
+        files: paths inside the repository; those that no disk or terminal should meet are left
+            out.
     """
 
     repo_id: str
@@ -98,7 +105,7 @@ def read_entry(raw: object) -> Entry:
         datasets=_texts(card.get("datasets")),
         languages=_texts(card.get("language")),
         tags=tags,
-        files=_files(raw.get("siblings")),
+        files=_files(raw.get("siblings"), repo_id),
     )
 
 
@@ -116,15 +123,26 @@ def _lineage(base_models: dict[str, object], tags: list[str]) -> tuple[str | Non
     return relation if relation in RELATIONS else None, tuple(dict.fromkeys(bases))
 
 
-def _files(siblings: object) -> list[str]:
-    if not isinstance(siblings, list):
-        return []
-    named = _texts([_object(sibling).get("rfilename") for sibling in siblings])
-    return [path for path in named if _stays_inside(path)]
+def _files(siblings: object, repo_id: str) -> list[str]:
+    files = []
+    for sibling in siblings if isinstance(siblings, list) else []:
+        path = _object(sibling).get("rfilename")
+        if isinstance(path, str) and _is_usable_path(path):
+            files.append(path)
+        else:
+            logger.debug("%s: a file is left out for its path: %.200r", repo_id, path)
+    return files
 
 
-def _stays_inside(path: str) -> bool:
-    return "\\" not in path and not {"", ".", ".."} & set(path.split("/"))
+def _is_usable_path(path: str) -> bool:
+    """Whether it stays inside the repository and can be written to a disk, an index, a terminal."""
+    if not path.isprintable() or "\\" in path:  # neither are controls and half surrogate pairs
+        return False
+    encoded = path.encode()
+    parts = encoded.split(b"/")
+    if {b"", b".", b".."} & set(parts):
+        return False
+    return len(encoded) <= _LONGEST_PATH and max(map(len, parts)) <= _LONGEST_PART
 
 
 def _object(value: object) -> dict[str, object]:

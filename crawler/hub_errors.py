@@ -23,6 +23,7 @@ from hubdelta.schemas.errors import (
     HubError,
     IndexWriteError,
     Reason,
+    printable,
 )
 
 HUB_FAILURES: Final = (
@@ -38,6 +39,10 @@ an answer that is not what it should be. RuntimeError: a client closed by anothe
 
 _TRANSIENT_STATUS: Final = {408, 429, 500, 502, 503, 504}
 _TRANSIENT: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
+_FULL_DISK: Final = {errno.ENOSPC, errno.EDQUOT}
+_OPEN_FILES: Final = {errno.EMFILE, errno.ENFILE}
+_BROKEN_DISK: Final = {errno.EROFS, errno.EIO}
+_FORBIDDEN: Final = {errno.EACCES, errno.EPERM}
 _REFUSED_TOKEN: Final = "Invalid credentials in Authorization header"  # noqa: S105
 
 
@@ -49,6 +54,13 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in _TRANSIENT_STATUS
     return isinstance(error, _TRANSIENT) or _is_cut_short(error) or _is_closed_client(error)
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether the Hub or the way to it is down for now, not the question wrong."""
+    if isinstance(error, HfHubHTTPError) and error.response.status_code >= 500:
+        return True
+    return error is not None and is_transient(error)
 
 
 def asked_wait(error: BaseException) -> float | None:
@@ -90,6 +102,8 @@ def hub_error(error: Exception, endpoint: str) -> HubdeltaError:
         )
     if isinstance(cause, ValueError):
         return HubError(f"{endpoint} does not answer as a Hub: check HF_ENDPOINT")
+    if isinstance(cause, OSError) and cause.filename is not None:
+        return _unwritable(cause)
     return HubError(f"{endpoint} cannot be used: {one_line(cause)}")
 
 
@@ -136,17 +150,29 @@ def is_hidden(error: BaseException) -> bool:
 
 
 def disk_error(error: BaseException, what: str) -> IndexWriteError | None:
-    """The error of a disk that is full or may not be written, if it is one."""
-    if any(
-        isinstance(link, OSError) and link.errno in {errno.ENOSPC, errno.EDQUOT}
-        for link in _chain(error)
-    ):
+    """The error of a machine on which no file can be written, if it is one.
+
+    What the system only has against one path, as its length, is not.
+    """
+    numbers = {link.errno for link in _chain(error) if isinstance(link, OSError)}
+    if numbers & _FULL_DISK:
         return IndexWriteError(
             f"no disk space left to download {what}: free some where the index and HF_HOME are"
         )
-    if isinstance(error, OSError) and error.filename is not None:
-        return IndexWriteError(f"cannot write {error.filename}: {error.strerror}")
+    if numbers & _OPEN_FILES:
+        return IndexWriteError(f"too many open files to download {what}: raise `ulimit -n`")
+    if isinstance(error, OSError) and (
+        error.errno in _BROKEN_DISK
+        # With a file's name only: a firewall forbids sockets with the same numbers.
+        or (error.errno in _FORBIDDEN and error.filename is not None)
+    ):
+        return _unwritable(error)
     return None
+
+
+def _unwritable(error: OSError) -> IndexWriteError:
+    where = "a file" if error.filename is None else printable(str(error.filename))
+    return IndexWriteError(f"cannot write {where}: {error.strerror}")
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -172,6 +198,10 @@ def _reason(error: BaseException, repo_id: str, endpoint: str) -> tuple[Reason, 
             return Reason.NO_WEIGHTS, "the repository does not hold this file at this revision"
         case HFValidationError():
             return Reason.NOT_FOUND, "not a name that the Hub allows"
+        case UnicodeEncodeError():
+            return Reason.CORRUPT, "its path cannot be kept here"
+        case OSError(filename=str() | bytes()):
+            return Reason.CORRUPT, f"its path cannot be kept here: {error.strerror}"
     if isinstance(error, HfHubHTTPError) and error.response.status_code == 403:
         return Reason.GATED, f"not allowed with this token: {one_line(error)}"
     if is_hidden(error):

@@ -182,15 +182,19 @@ class DeclaredNames:
     Args:
         hub: whom to ask.
         family: the base and its mirrors; a name that turns out to be the base's is added.
-        known: answers of earlier crawls, by declared name.
+        known: what the Hub answered in earlier crawls, by declared name.
     """
 
     def __init__(
-        self, hub: Hub, family: Family, known: Mapping[str, Conclusion | None] | None = None
+        self, hub: Hub, family: Family, known: Mapping[str, Conclusion] | None = None
     ) -> None:
         self.family = family
         self._hub = hub
-        self._answers = {name.casefold(): answer for name, answer in (known or {}).items()}
+        self._answers: dict[str, Conclusion | None] = {}
+        for name, answer in (known or {}).items():
+            self._answers[name.casefold()] = answer
+            if answer.canonical_base == family.base and answer.via is None:
+                family.add_alias(name)
 
     def __call__(self, name: str) -> Conclusion | None:
         """The base behind a name; None where the Hub does not show it.
@@ -207,7 +211,8 @@ class DeclaredNames:
         try:
             entry = self._hub.model(name)
         except HfHubHTTPError as error:
-            if is_hidden(error):
+            # 400: what looks like a name to us does not to the Hub.
+            if is_hidden(error) or error.response.status_code == 400:
                 return None
             raise
         except ValueError:

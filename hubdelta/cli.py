@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from hubdelta import __version__
-from hubdelta.schemas.errors import HubdeltaError, UsageError
+from hubdelta.schemas.errors import HubdeltaError, UsageError, printable, without_controls
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -59,12 +59,9 @@ Examples:
 @click.option("--debug", is_flag=True, help="Show tracebacks and debug logs.")
 def hubdelta(debug: bool) -> None:
     """Find every model finetuned from a base, embed each by what it does, query them in SQL."""
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
     # Threads that spin while they wait slow each other tenfold when two programs share the cores;
     # read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -111,14 +108,23 @@ def run(arguments: list[str]) -> int:
 
 
 def _tell(error: Exception, arguments: list[str]) -> int:
+    text = printable(str(error))
     if "--debug" in arguments:
-        logging.getLogger(__name__).error("%s", error, exc_info=error)
+        logging.getLogger(__name__).error("%s", text, exc_info=error)
     elif isinstance(error, HubdeltaError):
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {text}", err=True)
     else:
+        command = " ".join(arguments[:1])
         click.echo(
-            f"error: {type(error).__name__}: {error} (unexpected: `hubdelta --debug "
-            f"{' '.join(arguments[:1])} ...` shows where; please report it)",
+            f"error: {type(error).__name__}: {text} (unexpected: `hubdelta --debug {command} ...` "
+            "shows where; please report it)",
             err=True,
         )
     return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+
+
+class _PlainFormatter(logging.Formatter):
+    """Log lines may quote what a stranger uploaded, which must not steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_controls(super().format(record))

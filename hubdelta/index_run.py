@@ -24,7 +24,6 @@ from hubdelta.schemas.index import Index, new_run_id
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import CatalogRow, RunRow
 from hubdelta.settings import versions
-from hubdelta.sql.script import write_script
 from hubdelta.targets import choose_base, find_named
 
 logger = logging.getLogger(__name__)
@@ -81,7 +80,8 @@ class IndexSummary:
         skipped: adapters left alone, by why.
         failed: adapters that gave no vector, by reason.
         seconds: wall time of the whole run.
-        adapters_per_second: embedded adapters over the seconds from the first download to the end.
+        adapters_per_second: embedded adapters over the seconds of embedding, the base's loading
+            and all downloads included.
         crawl: how the crawl ended, if there was one.
     """
 
@@ -139,7 +139,6 @@ def run_index(
         summary.seconds = time.monotonic() - started
         run = _run_row(summary, started_at, hub.requests - requests_before)
         index.write([run], base=base)
-        write_script(index)
     return summary
 
 
@@ -228,6 +227,7 @@ def _run_row(summary: IndexSummary, started_at: datetime, requests: int) -> RunR
         run_id=summary.run_id,
         kind="index",
         base=summary.base,
+        base_revision=summary.base_revision,
         outcome=summary.outcome,
         started_at=started_at,
         seconds=summary.seconds,

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 import math
-import re
 import sys
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,13 +18,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hubdelta.schemas.errors import UsageError
+from hubdelta.schemas.errors import UsageError, without_controls
 
 if TYPE_CHECKING:
     from hubdelta.index_run import IndexSummary
     from hubdelta.sql.answers import IndexStatus
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PIPED_WIDTH = 100_000
 
 _NAMES = frozenset({"adapter", "central", "a", "b"})
@@ -167,7 +165,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 def _plain(text: str) -> Text:
     """Text that is shown as it is: no markup, no control characters."""
-    return Text(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
+    return Text(without_controls(text))
 
 
 def _text(value: object) -> str:

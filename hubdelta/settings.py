@@ -2,7 +2,6 @@
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubdelta import __version__
@@ -10,8 +9,6 @@ from hubdelta.schemas.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from hubdelta.crawler.hub import Hub
-
-DEFAULT_INDEX = Path("hubdelta-index")
 
 _LIBRARIES = ("huggingface_hub", "pyarrow", "duckdb", "torch", "transformers", "peft")
 

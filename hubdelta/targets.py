@@ -1,7 +1,7 @@
 """What a run is about: the base at a commit, and the adapters that were named by hand."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +10,11 @@ from hubdelta.crawler.describe import base_behind, describe
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.lineage import find_base
 from hubdelta.indexer.local import describe_folder, folder_revision
-from hubdelta.indexer.plan import newest
+from hubdelta.indexer.plan import newest, newest_failures
 from hubdelta.schemas.errors import AdapterError
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.keys import AdapterName
-from hubdelta.schemas.rows import BaseRow, CatalogRow, FailureRow, rows_of
+from hubdelta.schemas.keys import AdapterKey, AdapterName
+from hubdelta.schemas.rows import CatalogRow, FailureRow, RunRow, rows_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,18 @@ def choose_base(base: AdapterName, index: Index, hub: Hub) -> tuple[str, str]:
         return base.repo_id, folder_revision(Path(base.repo_id))
     if base.commit:
         return base.repo_id, base.commit
-    if base.revision is None:
-        before = rows_of(index.read(BaseRow, base=base.repo_id), BaseRow)
-        if before:
-            return base.repo_id, max(before, key=lambda row: row.embedded_at).base_revision
+    if base.revision is None and (used := _used_before(base.repo_id, index)):
+        return base.repo_id, used
     found = find_base(hub, base.repo_id, base.revision)
-    return found.repo_id, found.revision
+    used = _used_before(found.repo_id, index) if base.revision is None else None
+    return found.repo_id, used or found.revision
+
+
+def _used_before(base: str, index: Index) -> str | None:
+    """The commit of the base in the newest index run; the name must be the present one."""
+    runs = rows_of(index.read(RunRow, base=base), RunRow)
+    used = [run for run in runs if run.base_revision]
+    return max(used, key=lambda run: run.started_at).base_revision if used else None
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ def find_named(
     """
     catalog = rows_of(index.read(CatalogRow, base=base), CatalogRow)
     known = {(row.repo_id, row.subfolder): row.revision for row in newest(catalog)}
+    attempts = newest_failures(index, base)
     named, news = Named(), []
     for name in names:
         try:
@@ -75,7 +82,7 @@ def find_named(
                 else describe(hub, name, base, run_id=run_id)
             )
         except AdapterError as error:
-            named.failures.append(_failure(name, base, error, run_id))
+            named.failures.append(_failure(name, base, error, attempts, run_id))
             logger.warning("%s: %s: %s", name, error.reason, error)
             continue
         named.rows.extend(found)
@@ -96,16 +103,25 @@ def _local_row(name: AdapterName, base: str, hub: Hub, run_id: str) -> CatalogRo
     return replace(row, canonical_base=base_behind(hub, row.canonical_base, base))
 
 
-def _failure(name: AdapterName, base: str, error: AdapterError, run_id: str) -> FailureRow:
+def _failure(
+    name: AdapterName,
+    base: str,
+    error: AdapterError,
+    attempts: Mapping[AdapterKey, FailureRow],
+    run_id: str,
+) -> FailureRow:
+    key, now = name.at(name.commit or ""), datetime.now(UTC)
+    attempt = attempts[key].attempt + 1 if key in attempts else 1
+    pause = error.reason.pause_after(attempt)
     return FailureRow(
         base=base,
-        repo_id=name.repo_id,
-        subfolder=name.subfolder,
-        revision=name.commit or "",
+        repo_id=key.repo_id,
+        subfolder=key.subfolder,
+        revision=key.revision,
         reason=error.reason,
         message=str(error),
-        attempt=1,
-        failed_at=datetime.now(UTC),
-        due_at=None,
+        attempt=attempt,
+        failed_at=now,
+        due_at=None if pause is None else now + pause,
         run_id=run_id,
     )

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.errors import AdapterError, Reason, printable
 
 CONFIG_FILE = "adapter_config.json"
 
-HEAD_TASKS = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"})
-"""Tasks whose adapters bring a head of their own, above the hidden state that is embedded."""
+_MOST = 2**31  # beyond any rank or alpha, and what a column holds
 
 _NO_EFFECT = frozenset(
     {
@@ -41,14 +40,22 @@ class AdapterConfig:
 
     @classmethod
     def read(cls, file: Path) -> "AdapterConfig":
-        """Read an adapter_config.json.
+        """Read an adapter_config.json from disk; raises as `parse`."""
+        try:
+            return cls.parse(file.read_bytes())
+        except OSError as error:
+            raise AdapterError(Reason.CORRUPT, f"{file}: {error.strerror}") from error
+
+    @classmethod
+    def parse(cls, text: bytes) -> "AdapterConfig":
+        """Read the content of an adapter_config.json.
 
         Raises:
             AdapterError: corrupt (not a JSON object), unsupported_adapter (no PEFT type).
         """
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise AdapterError(Reason.CORRUPT, f"{CONFIG_FILE} is not JSON: {error}") from error
         if not isinstance(content, dict):
             raise AdapterError(Reason.CORRUPT, f"{CONFIG_FILE} does not hold a JSON object")
@@ -56,24 +63,21 @@ class AdapterConfig:
         if not isinstance(peft_type, str) or not peft_type:
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, f"{CONFIG_FILE} names no peft_type")
         values = {key: value for key, value in content.items() if value is not None}
-        return cls(peft_type.upper(), values)
+        return cls(printable(peft_type.upper()), values)
 
     @property
     def rank(self) -> int | None:
         """The rank r of a low-rank adapter."""
         rank = self.values.get("r")
-        return rank if isinstance(rank, int) else None
+        return rank if type(rank) is int and 0 < rank < _MOST else None
 
     @property
     def alpha(self) -> float | None:
         """The numerator of a low-rank adapter's scaling."""
         alpha = self.values.get("lora_alpha", self.values.get("alpha"))
-        return float(alpha) if isinstance(alpha, int | float) else None
-
-    @property
-    def brings_head(self) -> bool:
-        """Whether it was trained with a classifier head, which the base does not have."""
-        return self.values.get("task_type") in HEAD_TASKS
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float):
+            return None
+        return float(alpha) if abs(alpha) < _MOST else None
 
     def reject_unknown(self, known: frozenset[str]) -> dict[str, Any]:
         """The values that PEFT here knows, if the others cannot change what is computed.

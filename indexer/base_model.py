@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
@@ -16,6 +17,13 @@ from hubdelta.indexer.recipe import MAX_PROBE_TOKENS
 from hubdelta.schemas.errors import HubdeltaError
 
 logger = logging.getLogger(__name__)
+
+LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
+"""What transformers raises when a folder does not hold a model that it can load."""
+
+
+class IncompleteModelError(Exception):
+    """A checkpoint does not hold all weights of its architecture."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,8 @@ class BaseModel:
         try:
             model = load_causal_lm(folder).to(device)
             tokenizer = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise HubdeltaError(
-                f"the base in {folder} cannot be loaded: {str(error).splitlines()[0]}"
-            ) from error
+        except (*LOADING_ERRORS, IncompleteModelError) as error:
+            raise HubdeltaError(f"the base in {folder} cannot be loaded: {error}") from error
         probes = tuple(
             tokenizer(prompt, truncation=True, max_length=MAX_PROBE_TOKENS, return_tensors="pt")[
                 "input_ids"
@@ -63,16 +69,47 @@ class BaseModel:
         return cls(folder, model, probes, _shapes(model))
 
     @property
+    def hidden_size(self) -> int:
+        """d, the length of a hidden state."""
+        return int(self.model.config.hidden_size)
+
+    @property
     def model_type(self) -> str:
         """The architecture, as config.json names it."""
         return str(self.model.config.model_type)
 
 
 def load_causal_lm(folder: Path) -> PreTrainedModel:
-    """Load a causal language model in fp32, in evaluation mode, running no code of its own."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    """Load a causal language model in fp32, in evaluation mode, running no code of its own.
+
+    Raises:
+        IncompleteModelError: weights are missing or of another shape; transformers would fill
+            them with random numbers. The output layer may be missing: nothing here needs it.
+        LOADING_ERRORS: what transformers raises.
+    """
+    model: PreTrainedModel
+    model, loaded = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        local_files_only=True,
+        trust_remote_code=False,
+        output_loading_info=True,
     )
+    output = model.get_output_embeddings()
+    unneeded = {
+        name
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if output is not None and any(parameter is own for own in output.parameters())
+    }
+    missing = sorted(set(loaded["missing_keys"]) - unneeded)
+    if missing:
+        raise IncompleteModelError(
+            f"tensor {missing[0]} is missing from the weights ({len(missing)} such tensors)"
+        )
+    for name, stored, wanted in sorted(loaded["mismatched_keys"]):
+        raise IncompleteModelError(
+            f"tensor {name} has shape {list(stored)}, where {list(wanted)} is expected"
+        )
     model.eval()
     return model
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from hubdelta.indexer.engine import Adapter, unexpected
 from hubdelta.indexer.obtain import Inspected, Obtainer
 from hubdelta.indexer.plan import Pending
-from hubdelta.schemas.errors import AdapterError, HubdeltaError
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, IndexWriteError
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def batches(
         obtainer: inspects, fetches and reads.
         batch_size: adapters in a full batch.
         workers: downloads at once.
-        budget: bytes of weights that may be on disk or in memory at once.
+        budget: bytes that the weights may take at once, on disk or in memory.
         stop: when set, no more is waited for.
     """
     arrivals = _Arrivals(obtainer, _Budget(budget))
@@ -69,16 +69,17 @@ def batches(
         while waiting or too_big_for_now or running or batch:
             while waiting and len(running) + len(too_big_for_now) < batch_size + workers:
                 running.add(executor.submit(arrivals.inspect, waiting.popleft()))
-            while too_big_for_now and arrivals.budget.take(too_big_for_now[0].weight_bytes):
+            while too_big_for_now and arrivals.budget.take(too_big_for_now[0].memory_bytes):
                 running.add(executor.submit(arrivals.obtain, too_big_for_now.popleft()))
             if stop.is_set():
                 return
             if batch and (len(batch) >= batch_size or not running):
-                yield batch
-                for obtained in batch:
+                # Several may have arrived at once; what is over begins the next batch.
+                full, batch = batch[:batch_size], batch[batch_size:]
+                yield full
+                for obtained in full:
                     obtainer.release(obtained.pending)
                     arrivals.budget.give_back(obtained.held)
-                batch = []
                 continue
             arrived, running = wait(running, _GLANCE, return_when=FIRST_COMPLETED)
             for future in arrived:
@@ -121,7 +122,7 @@ class _Arrivals:
         inspected = _attempt(pending, lambda: self.obtainer.inspect(pending))
         if isinstance(inspected, AdapterError):
             return Obtained(pending, inspected)
-        if not self.budget.take(inspected.weight_bytes):
+        if not self.budget.take(inspected.memory_bytes):
             return inspected
         return self.obtain(inspected)
 
@@ -130,9 +131,9 @@ class _Arrivals:
         pending = inspected.pending
         adapter = _attempt(pending, lambda: self.obtainer.obtain(inspected))
         if isinstance(adapter, AdapterError):
-            self.budget.give_back(inspected.weight_bytes)
+            self.budget.give_back(inspected.memory_bytes)
             return Obtained(pending, adapter)
-        return Obtained(pending, adapter, inspected.weight_bytes)
+        return Obtained(pending, adapter, inspected.memory_bytes)
 
 
 def _attempt(pending: Pending, step: Callable[[], Result]) -> Result | AdapterError:
@@ -143,6 +144,9 @@ def _attempt(pending: Pending, step: Callable[[], Result]) -> Result | AdapterEr
         return error
     except HubdeltaError:
         raise
+    except OSError as error:
+        # What a file holds was judged where it was read; what is left is this machine's trouble.
+        raise IndexWriteError(f"cannot work on the downloads: {error}") from error
     except Exception as error:
         logger.debug("%s", pending.key, exc_info=True)
         return unexpected(error)

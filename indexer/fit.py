@@ -3,14 +3,15 @@
 import re
 from collections.abc import Mapping
 
-from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.indexer.adapter_config import AdapterConfig
+from hubdelta.schemas.errors import AdapterError, Reason, printable
 
 PREFIX = "base_model.model."
 """What PEFT puts before the base's own module names when it saves an adapter."""
 
-_FACTOR = re.compile(
-    r"(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])(?:\.default)?(?:\.weight)?$"
-)
+_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])(?:\.weight)?$")
+
+_UNUSED_RANK = 1024
 
 Shape = tuple[int, ...]
 
@@ -63,7 +64,35 @@ def check_fit(tensors: Mapping[str, Shape], modules: Mapping[str, tuple[int, int
         )
 
 
+def check_ranks(config: AdapterConfig, tensors: Mapping[str, Shape]) -> None:
+    """Check the sizes that a config asks for against its tensors: PEFT allocates by the config.
+
+    Raises:
+        AdapterError: corrupt: the config asks for more than the weights hold.
+    """
+    factors = [(_FACTOR.match(name), shape) for name, shape in tensors.items()]
+    ranks = [shape[0 if match["factor"] == "A" else -1] for match, shape in factors if match]
+    pattern = config.values.get("rank_pattern")
+    asked = dict(pattern) if isinstance(pattern, dict) else {}
+    if config.peft_type == "LORA" and ranks:
+        allowed = max(ranks)
+        # With a pattern for each module the general rank may go unused.
+        general_allowed = max(allowed, _UNUSED_RANK) if asked else allowed
+    else:
+        allowed = general_allowed = max((max(s) for s in tensors.values() if s), default=0)
+    sizes = {key: config.values.get(key) for key in ("r", "init_r", "num_virtual_tokens")}
+    for key, size, most in [
+        *((key, size, general_allowed) for key, size in sizes.items()),
+        *((f"rank_pattern {key}", size, allowed) for key, size in asked.items()),
+    ]:
+        if isinstance(size, int) and size > most:
+            raise AdapterError(
+                Reason.CORRUPT,
+                f"adapter_config.json says {key}={size:.3g}, but its tensors hold at most {most}",
+            )
+
+
 def adapted_modules(tensors: Mapping[str, object]) -> list[str]:
     """Last names of the modules whose low-rank factors the weights hold, sorted: q_proj, ..."""
     matches = (_FACTOR.match(name) for name in tensors)
-    return sorted({match["module"].rpartition(".")[2] for match in matches if match})
+    return sorted({printable(match["module"].rpartition(".")[2]) for match in matches if match})

@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
+from hubdelta.schemas.errors import Reason
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterKey
 from hubdelta.schemas.rows import CatalogRow, FailureRow, VectorRow, rows_of
+
+_ROW_VERDICTS = frozenset({Reason.DISABLED, Reason.BASE_MISMATCH, Reason.NO_WEIGHTS})
+"""Reasons that may rest on what the Hub said of a repository, which can change at one commit."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ def make_plan(
         recipe_id: vectors of this recipe count as done.
         now: failures due later are left alone.
         kinds: which kinds of catalog rows to embed: adapter, full.
-        only: plan these rows, named by hand, in place of the catalog; their failures count as due.
+        only: plan these rows, named by hand, in place of the catalog, whatever their kind; their
+            failures count as due.
         retry_failed: failures count as due, whatever their reason.
         limit: at most so many adapters.
     """
@@ -72,20 +77,20 @@ def make_plan(
         ).to_pylist()
         if row["recipe_id"] == recipe_id
     }
-    failures = _newest_failures(index, base)
+    failures = newest_failures(index, base)
     rows = newest(rows_of(index.read(CatalogRow, base=base), CatalogRow)) if only is None else only
     plan = Plan([])
-    for row in rows:
+    for row in {key_of(row): row for row in rows}.values():
         failure = failures.get(key_of(row))
         if key_of(row) in done:
             plan.skipped["already embedded"] += 1
-        elif row.kind == "full" and "full" not in kinds:
+        elif only is None and row.kind == "full" and "full" not in kinds:
             plan.skipped["full finetune, without --relation finetune"] += 1
-        elif row.kind not in kinds:
+        elif only is None and row.kind not in kinds:
             continue
         elif row.vanished_at is not None:
             plan.skipped["vanished"] += 1
-        elif failure and only is None and not retry_failed and not _due(failure, now):
+        elif failure and only is None and not retry_failed and not _due(failure, row, now):
             plan.skipped["failed before, not due"] += 1
         else:
             plan.pending.append(Pending(row, failure.attempt + 1 if failure else 1))
@@ -111,7 +116,8 @@ def key_of(row: CatalogRow | FailureRow) -> AdapterKey:
     return AdapterKey(row.repo_id, row.subfolder, row.revision)
 
 
-def _newest_failures(index: Index, base: str) -> dict[AdapterKey, FailureRow]:
+def newest_failures(index: Index, base: str) -> dict[AdapterKey, FailureRow]:
+    """The last failure of each adapter that ever failed."""
     newest: dict[AdapterKey, FailureRow] = {}
     for row in rows_of(index.read(FailureRow, base=base), FailureRow):
         key = key_of(row)
@@ -120,5 +126,8 @@ def _newest_failures(index: Index, base: str) -> dict[AdapterKey, FailureRow]:
     return newest
 
 
-def _due(failure: FailureRow, now: datetime) -> bool:
+def _due(failure: FailureRow, row: CatalogRow, now: datetime) -> bool:
+    """Whether its pause is over, or the Hub has since taken back what the failure rests on."""
+    if failure.reason in _ROW_VERDICTS and row.crawled_at > failure.failed_at:
+        return True
     return failure.due_at is not None and failure.due_at <= now

@@ -10,23 +10,37 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import peft
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel, load_causal_lm
+from hubdelta.indexer.base_model import (
+    LOADING_ERRORS,
+    BaseModel,
+    IncompleteModelError,
+    load_causal_lm,
+)
 from hubdelta.indexer.engine import Activations, Adapter, FullFinetune, PeftAdapter, unexpected
 from hubdelta.indexer.fit import PREFIX
-from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
 
 logger = logging.getLogger(__name__)
 
 _HEADS = frozenset({"score", "classifier", "qa_outputs", "summary", "v_head"})
 """Modules above the hidden state that task heads and reward models add to a base."""
+
+_LACKING = {
+    "MULTITASK_PROMPT_TUNING": "the id of a task",
+    "POLY": "the id of a task",
+    "XLORA": "other adapters",
+}
+"""PEFT types that do not say what to answer to a prompt alone."""
 
 _INITS_THAT_KEEP_THE_BASE = (True, False, "gaussian", "eva", "orthogonal")
 """Values of init_lora_weights that leave the base's weights alone when PEFT loads an adapter;
@@ -41,6 +55,7 @@ class ReferenceEngine:
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
+        self._before = self.base_activations()
 
     def base_activations(self) -> Activations:
         """The base's own activations, [probes, hidden]."""
@@ -73,6 +88,19 @@ class ReferenceEngine:
             except Exception as error:
                 logger.debug("%s", adapter.key, exc_info=True)
                 yield unexpected(error)
+
+    def _check_base(self, error: Exception) -> None:
+        """Make sure that the base still answers as before, and so that later vectors are right.
+
+        Raises:
+            HubdeltaError: it does not; a lost GPU, for one.
+        """
+        try:
+            sound = np.array_equal(self.base_activations(), self._before)
+        except RuntimeError:
+            sound = False
+        if not sound:
+            raise HubdeltaError(f"the engine no longer works, run again: {error}") from error
 
     def _run(self, adapter: Adapter) -> Activations:
         if isinstance(adapter, FullFinetune):
@@ -124,19 +152,13 @@ class ReferenceEngine:
     def _run_full(self, finetune: FullFinetune) -> Activations:
         try:
             model = load_causal_lm(finetune.folder)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except UnpicklingError as error:
+            raise AdapterError(Reason.UNSAFE_FORMAT, _one_line(error)) from error
+        except (IncompleteModelError, SafetensorError) as error:
+            raise AdapterError(Reason.CORRUPT, _one_line(error)) from error
+        except LOADING_ERRORS as error:
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, _one_line(error)) from error
-        base = self._base.model
-        if (model.config.model_type, model.config.hidden_size) != (
-            base.config.model_type,
-            base.config.hidden_size,
-        ):
-            raise AdapterError(
-                Reason.BASE_MISMATCH,
-                f"a {model.config.model_type} of hidden size {model.config.hidden_size}; the "
-                f"base is a {base.config.model_type} of {base.config.hidden_size}",
-            )
-        return _hidden_states(model.to(base.device), self._base.probes)
+        return _hidden_states(model.to(self._base.model.device), self._base.probes)
 
     @staticmethod
     def _finite(activations: Activations) -> Activations:
@@ -167,20 +189,31 @@ def _peft_config(config: AdapterConfig, base: BaseModel) -> Any:
         raise AdapterError(
             Reason.UNSUPPORTED_ADAPTER, f"the installed peft does not know {config.peft_type}"
         )
+    if lacking := _LACKING.get(config.peft_type):
+        raise AdapterError(
+            Reason.UNSUPPORTED_ADAPTER,
+            f"a {config.peft_type} adapter answers only together with {lacking}",
+        )
     known = frozenset(inspect.signature(config_class).parameters)
     values = config.reject_unknown(known) | {"inference_mode": True}
+    if str(values.get("init_lora_weights", "")).startswith("pissa_niter"):
+        raise AdapterError(
+            Reason.UNSUPPORTED_ADAPTER,
+            "init_lora_weights=pissa_niter: the part of the base that it replaces came from a "
+            "random decomposition, which cannot be made again",
+        )
     modules_to_save = values.get("modules_to_save")
     if isinstance(modules_to_save, list):
         present = {name.rpartition(".")[2] for name, _ in base.model.named_modules()}
         kept = [name for name in modules_to_save if name.rpartition(".")[2] in present]
         values["modules_to_save"] = kept or None
+    values["task_type"] = None
+    if issubclass(config_class, peft.PromptLearningConfig) or config.peft_type == "CPT":
+        values["task_type"] = peft.TaskType.CAUSAL_LM
     try:
-        made = config_class(**{key: v for key, v in values.items() if key != "task_type"})
+        return config_class(**values)
     except (TypeError, ValueError) as error:
         raise AdapterError(Reason.UNSUPPORTED_ADAPTER, _one_line(error)) from error
-    if made.is_prompt_learning:
-        made.task_type = peft.TaskType.CAUSAL_LM
-    return made
 
 
 def _without_heads(adapter: PeftAdapter, base: BaseModel) -> dict[str, torch.Tensor]:
@@ -201,6 +234,8 @@ def _changes_base(
     """Whether loading it writes into the base's own weights, as some initialisations do."""
     if config.values.get("init_lora_weights", True) not in _INITS_THAT_KEEP_THE_BASE:
         return True
+    if config.values.get("layer_replication"):
+        return True
     own = dict(model.named_parameters())
     plain = (name.removeprefix(PREFIX).replace(".base_layer.", ".") for name in tensors)
     return any(name in own for name in plain)
@@ -208,11 +243,13 @@ def _changes_base(
 
 @contextmanager
 def _restored(model: PreTrainedModel) -> Iterator[None]:
-    """Put every module of a model back as it was: children, parameters, hooks, attributes."""
+    """Put every module of a model back as it was: children, parameters, hooks, config."""
     saved = [
         (module, {k: copy.copy(v) if isinstance(v, dict) else v for k, v in vars(module).items()})
         for module in model.modules()
     ]
+    configs = {id(c): c for c in (getattr(m, "config", None) for m in model.modules()) if c}
+    settings = [(config, dict(vars(config))) for config in configs.values()]
     frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         yield
@@ -220,6 +257,9 @@ def _restored(model: PreTrainedModel) -> Iterator[None]:
         for module, attributes in saved:
             vars(module).clear()
             vars(module).update(attributes)
+        for config, values in settings:
+            vars(config).clear()
+            vars(config).update(values)
         for parameter, requires_grad in frozen:
             parameter.requires_grad_(requires_grad)
 

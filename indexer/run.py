@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
+import numpy as np
 import torch
 
 from hubdelta.crawler.hub import Hub
@@ -20,6 +21,7 @@ from hubdelta.indexer.progress import Progress
 from hubdelta.indexer.recipe import Recipe
 from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
+from hubdelta.schemas.errors import HubdeltaError, UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import BaseRow
 
@@ -62,11 +64,11 @@ def embed_plan(
     """
     base = BaseModel.load(base_folder, probes, device=_device(settings.device))
     engine = ENGINES[settings.engine](base)
+    if not np.isfinite(engine.base_activations()).all():
+        raise HubdeltaError(f"the base {recipe.base} itself answers with NaN or infinity")
     embedding = Embedding(engine, recipe, engine.base_activations(), engine.noise_floor(), run_id)
     _write_base(index, base, embedding, probes)
-    obtainer = Obtainer(
-        hub, base.shapes, downloads, settings.disk_budget, keep=settings.keep_downloads
-    )
+    obtainer = Obtainer(hub, base, downloads, settings.disk_budget, keep=settings.keep_downloads)
     arriving = batches(
         plan.pending,
         obtainer,
@@ -109,6 +111,15 @@ def _write_base(index: Index, base: BaseModel, embedding: Embedding, probes: Pro
 
 
 def _device(asked: str) -> str:
-    if asked != "auto":
-        return asked
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The device to run on.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"no device {asked!r} here: {str(error).partition(chr(10))[0]}") from error
+    return asked

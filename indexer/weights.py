@@ -38,7 +38,7 @@ def read_tensors(files: list[Path]) -> dict[str, torch.Tensor]:
 def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(file)
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError) as error:
         raise AdapterError(Reason.CORRUPT, f"{file.name} is not readable: {error}") from error
 
 

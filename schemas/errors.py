@@ -14,6 +14,7 @@ HubdeltaError                  the run could not be done            exit code 1
 └── AdapterError               one adapter gave no vector: becomes a row of `failures`
 """
 
+import re
 from datetime import timedelta
 from enum import StrEnum
 
@@ -46,6 +47,9 @@ class Reason(StrEnum):
         first = _FIRST_PAUSE.get(self)
         return None if first is None else min(first * 2 ** min(attempt - 1, 16), timedelta(days=30))
 
+
+_LONGEST_MESSAGE = 500  # characters
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _FIRST_PAUSE = {
     Reason.NETWORK: timedelta(hours=1),
@@ -104,10 +108,24 @@ class QueryError(HubdeltaError):
 class AdapterError(HubdeltaError):
     """One adapter gave no vector.
 
+    Its text may quote what a stranger uploaded: control characters and what UTF-8 cannot hold
+    are replaced, so that it can be stored and shown, and it is kept to one line.
+
     Attributes:
         reason: one of the closed list.
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message)[:_LONGEST_MESSAGE])
         self.reason = reason
+
+
+def printable(text: str) -> str:
+    """A text in one line that UTF-8 can hold and that cannot steer a terminal."""
+    return without_controls(" ".join(text.split()))
+
+
+def without_controls(text: str) -> str:
+    """A text, line breaks and tabs included, without other control characters or surrogates."""
+    encodable = text.encode("utf-8", "replace").decode("utf-8")
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", encodable)

@@ -100,6 +100,7 @@ class Index:
         """
         lock = FileLock(self.root / ".lock")
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             message = f"another run is writing to {self.root}"
@@ -197,7 +198,7 @@ class Index:
 @contextmanager
 def _appearing(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under its name whole and safe on disk, or not at all."""
-    unfinished = path.with_name(path.name + _UNFINISHED)
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
@@ -238,18 +239,16 @@ def _read_file(path: Path, schema: pa.Schema, base: str) -> pa.Table:
     known = [name for name in schema.names if name in stored.names]
     try:
         table = file.read(columns=list({*known, "base"}))
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
-    table = table.filter(pc.equal(table["base"], base))
-    return pa.table(
-        [
+        table = table.filter(pc.equal(table["base"], base))
+        columns = [
             table[spec.name].cast(spec.type)
             if spec.name in known
             else pa.nulls(len(table), spec.type)
             for spec in schema
-        ],
-        schema=schema,
-    )
+        ]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
+    return pa.table(columns, schema=schema)
 
 
 def _version(schema: pa.Schema) -> int:

@@ -176,6 +176,9 @@ class RunRow(Row):
     run_id: str = _column(pa.string(), "start time and a random suffix; sorts by time")
     kind: str = _column(pa.string(), "crawl or index")
     base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
+    base_revision: str | None = _column(
+        pa.string(), "index: 40-hex commit of the base that was used"
+    )
     outcome: str = _column(pa.string(), "done, interrupted or failed")
     started_at: datetime = _column(_TIME, "start of the run")
     seconds: float = _column(pa.float64(), "wall time", "seconds")

@@ -10,7 +10,6 @@ CREATE OR REPLACE MACRO hubdelta.has_direction(delta) AS
 CREATE OR REPLACE VIEW adapters AS
 WITH current AS (
     FROM catalog AS c
-    WHERE c.kind <> 'mirror'
     QUALIFY row_number() OVER (
         PARTITION BY c.base, c.repo_id, c.subfolder
         ORDER BY c.crawled_at DESC, c.run_id DESC, c.revision

@@ -154,6 +154,7 @@ COMMENT ON VIEW runs IS
 COMMENT ON COLUMN runs.run_id IS 'start time and a random suffix; sorts by time';
 COMMENT ON COLUMN runs.kind IS 'crawl or index';
 COMMENT ON COLUMN runs.base IS 'base model, ORG/NAME or a local folder''s path';
+COMMENT ON COLUMN runs.base_revision IS 'index: 40-hex commit of the base that was used';
 COMMENT ON COLUMN runs.outcome IS 'done, interrupted or failed';
 COMMENT ON COLUMN runs.started_at IS 'start of the run';
 COMMENT ON COLUMN runs.seconds IS 'wall time [seconds]';

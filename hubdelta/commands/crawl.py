@@ -6,12 +6,12 @@ import click
 
 from hubdelta.commands.options import (
     RELATIONS,
-    AdapterType,
+    BaseType,
     RelationsType,
-    create_index,
     index_option,
     json_option,
     wait_option,
+    writable_index,
 )
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.keys import AdapterName
@@ -22,7 +22,7 @@ from hubdelta.schemas.keys import AdapterName
 Example:
   hubdelta crawl --base meta-llama/Llama-3.1-8B --limit 100"""
 )
-@click.option("--base", required=True, type=AdapterType(), metavar="ORG/NAME", help="Base model.")
+@click.option("--base", required=True, type=BaseType(), metavar="ORG/NAME", help="Base model.")
 @click.option(
     "--relation",
     "relations",
@@ -54,8 +54,13 @@ def command(
 
     if base.is_local:
         raise UsageError("a base in a local folder has no listing to crawl")
-    index = create_index(index_path)
-    with index.writing(wait=wait), open_hub() as hub, show_progress() as display:
+    if base.revision:
+        raise UsageError("a listing has no revision: leave out @REVISION")
+    with (
+        writable_index(index_path, wait=wait) as index,
+        open_hub() as hub,
+        show_progress() as display,
+    ):
         summary = crawl(
             index,
             hub,

@@ -6,11 +6,12 @@ import click
 
 from hubdelta.commands.options import (
     AdapterType,
+    BaseType,
     RelationsType,
-    create_index,
     index_option,
     json_option,
     wait_option,
+    writable_index,
 )
 from hubdelta.indexer.settings import ENGINE_NAMES, GIGABYTE
 from hubdelta.schemas.errors import UsageError
@@ -27,7 +28,7 @@ Examples:
 @click.option(
     "--base",
     required=True,
-    type=AdapterType(),
+    type=BaseType(),
     metavar="ORG/NAME[@REVISION]",
     help="Base model, or a local folder as ./FOLDER.",
 )
@@ -139,8 +140,11 @@ def command(
         disk_budget=int(disk_budget * GIGABYTE),
         keep_downloads=keep_downloads,
     )
-    index = create_index(index_path)
-    with index.writing(wait=wait), open_hub() as hub, show_progress() as display:
+    with (
+        writable_index(index_path, wait=wait) as index,
+        open_hub() as hub,
+        show_progress() as display,
+    ):
         summary = run_index(request, index=index, hub=hub, settings=settings, display=display)
     if as_json:
         print_json(summary)

@@ -1,6 +1,7 @@
 """Options that several commands share, and the types of their values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +33,21 @@ class AdapterType(click.ParamType):
             return AdapterName.parse(value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+class BaseType(AdapterType):
+    """`org/name[@revision]`, or a folder."""
+
+    name = "base"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> AdapterName:
+        """Parse the text, or fail with what was expected."""
+        base = super().convert(value, param, ctx)
+        if base.subfolder:
+            self.fail(f"{value!r} is not a base model: write org/name[@revision]", param, ctx)
+        return base
 
 
 class RelationsType(click.ParamType):
@@ -78,11 +94,19 @@ def wait_option(command: Command) -> Command:
     )(command)
 
 
-def create_index(path: Path) -> "Index":
-    """The index at a path, made if there is none, with its SQL script."""
+@contextmanager
+def writable_index(path: Path, *, wait: bool) -> "Iterator[Index]":
+    """The index at a path, made if there is none, held for one run; its SQL script is renewed.
+
+    Raises:
+        IndexBusyError: another run holds it, and `wait` is false.
+        IndexWriteError: it cannot be written.
+        NewerIndexError: a newer hubdelta wrote it.
+    """
     from hubdelta.schemas.index import Index
     from hubdelta.sql.script import write_script
 
-    index = Index.create(path)
-    write_script(index)
-    return index
+    with Index(path).writing(wait=wait):
+        index = Index.create(path)
+        write_script(index)
+        yield index

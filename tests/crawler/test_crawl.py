@@ -1,5 +1,6 @@
 """Crawls after crawls: what is written, what is asked for, and what a crawl may not forget."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -228,10 +229,53 @@ def test_listings_walked_to_their_end_keep_their_marks_when_a_later_one_fails(
     index: Index, hub: Hub, repos: Repos, served: LocalHub, pauses: list[float]
 ) -> None:
     fill(repos)
-    served.faults.add(Fault("/api/models", after=3, times=None, status=504))  # the fourth: peft
+    served.faults.add(Fault("/api/models", after=2, times=None, status=504))  # the finetunes
     with pytest.raises(HubError):
         crawl(index, hub, BASE)
     assert runs(index)[0].marks == {f"base_model:adapter:{BASE}": repos.now}
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_listing_of_all_adapters_may_break_off(
+    full: bool,
+    index: Index,
+    small_pages: Hub,
+    repos: Repos,
+    served: LocalHub,
+    pauses: list[float],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    repos.adapter("org/gone")
+    repos.adapter("org/stray", tag=None)
+    crawl(index, small_pages, BASE)
+    shutil.rmtree(repos.place / "org/gone")
+    names = fill(repos)
+    repos.adapter("org/late-stray", tag=None)
+    # Quantized, four pages of adapters, finetunes, and the first page of all adapters go well.
+    served.faults.add(Fault("/api/models", after=7, times=None, status=504))
+    with caplog.at_level(logging.WARNING, "hubdelta"):
+        summary = crawl(index, small_pages, BASE, full=full)
+    assert (summary.incomplete, summary.new, summary.vanished) == (("peft",), 8, 0)
+    (warning,) = [line[2] for line in caplog.record_tuples if line[0].startswith("hubdelta")]
+    assert "504" in warning
+    assert "the next crawl tries again" in warning
+    assert "\n" not in warning
+    run = runs(index)[-1]
+    assert run.outcome == "done"
+    assert set(run.marks) == {f"base_model:adapter:{BASE}"}
+    served.faults.clear()
+    assert crawl(index, small_pages, BASE).incomplete == ()
+    rows = newest_rows(index, BASE)
+    assert {name for name, _ in rows} == {*names, "org/gone", "org/stray", "org/late-stray"}
+
+
+def test_the_listing_of_all_adapters_may_not_be_refused(
+    index: Index, hub: Hub, served: LocalHub
+) -> None:
+    served.faults.add(Fault("/api/models", after=3, times=None, status=400))
+    with pytest.raises(HubError, match="400"):
+        crawl(index, hub, BASE)
+    assert runs(index)[0].outcome == "failed"
 
 
 def test_a_full_crawl_that_fails_lets_nothing_vanish(

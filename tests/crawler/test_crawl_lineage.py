@@ -2,16 +2,18 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 from small_repos import BASE, Repos, tensors
 
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.entry import read_entry
-from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.ledger import newest_rows
 from hubdelta.crawler.lineage import Conclusion, Family, conclude, plain_name
-from hubdelta.crawler.local_hub import LocalHub
+from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow
 
@@ -85,6 +87,62 @@ def test_an_old_name_of_the_base_is_the_base(index: Index, hub: Hub, repos: Repo
     repos.adapter("org/a", declared="old/base")
     row = found(index, hub)["org/a"]
     assert (row.canonical_base, row.evidence, row.declared_base) == (BASE, "tag", "old/base")
+
+
+def test_an_old_name_of_the_base_is_still_the_base_in_the_next_crawl(
+    index: Index, hub: Hub, repos: Repos, served: LocalHub
+) -> None:
+    repos.add("meta/first-name", renamed_to=BASE)
+    repos.adapter("org/old", declared="meta/first-name")
+    found(index, hub)
+    repos.adapter("org/old", declared="meta/first-name", card={"datasets": ["new"]})
+    repos.adapter("org/new", declared="meta/first-name")
+    repos.adapter("org/stray", tag=None, declared="meta/first-name")
+    before = len(served.requests)
+    rows = found(index, hub)
+    assert {name: (row.canonical_base, row.evidence, row.via) for name, row in rows.items()} == {
+        "org/old": (BASE, "tag", None),
+        "org/new": (BASE, "tag", None),
+        "org/stray": (BASE, "peft_config", None),
+    }
+    assert {record.path for record in served.requests[before:]} == {
+        f"/api/models/{BASE}",
+        "/api/models",
+    }
+
+
+def test_a_name_that_was_not_to_be_seen_is_asked_for_again(
+    index: Index, hub: Hub, repos: Repos
+) -> None:
+    for name in ("hidden/Base-1B", "hidden/merge"):
+        repos.adapter(f"org/{name[-5:]}", declared=name)
+    repos.adapter("org/path", declared="base")
+    found(index, hub)
+    repos.model("other/base-7b")
+    for name in ("hidden/Base-1B", "hidden/merge"):
+        repos.add(name, renamed_to="other/base-7b")
+        repos.adapter(f"org/{name[-5:]}", declared=name, card={"datasets": ["new"]})
+    rows = found(index, hub)
+    assert rows["org/se-1B"].canonical_base == rows["org/merge"].canonical_base == "other/base-7b"
+
+
+def test_the_mirror_of_a_tag_is_not_taken_for_what_a_config_names(
+    index: Index, hub: Hub, repos: Repos
+) -> None:
+    repos.model(MIRROR, of=BASE, relation="quantized")
+    repos.add("meta/first-name", renamed_to=BASE)
+    repos.adapter("org/a", tag=MIRROR, declared="meta/first-name")
+    assert found(index, hub)["org/a"].via == MIRROR
+    repos.adapter("org/b", declared="meta/first-name")
+    assert found(index, hub)["org/b"].via is None
+
+
+def test_a_declared_name_that_the_hub_refuses_costs_nothing(
+    index: Index, hub: Hub, repos: Repos, served: LocalHub
+) -> None:
+    repos.adapter("org/a", declared="a--b/base-1b")
+    served.faults.add(Fault("/api/models/a--b/base-1b", status=400, times=None))
+    assert found(index, hub)["org/a"].canonical_base == BASE
 
 
 def test_a_renamed_base_is_crawled_under_its_new_name(
@@ -253,6 +311,56 @@ def test_a_hostile_card_costs_nothing_but_its_own_fields(
     repos.adapter("org/hostile", card=card)
     repos.adapter("org/after")
     assert set(found(index, hub)) == {"org/before", "org/hostile", "org/after"}
+
+
+def test_hostile_paths_cost_nothing_but_themselves(
+    index: Index, hub: Hub, repos: Repos, caplog: pytest.LogCaptureFixture
+) -> None:
+    repos.adapter("org/before")
+    repos.adapter("org/hostile", folder="\x1b[2J/")
+    repos.adapter("org/hostile", folder=f"checkpoint-{'9' * 100}/")
+    repos.adapter("org/hostile", folder="line\nbreak/")
+    repos.adapter("org/hostile")
+    with caplog.at_level(logging.DEBUG):
+        summary = crawl(index, hub, BASE)
+    assert summary.listed == 2
+    assert set(newest_rows(index, BASE)) == {("org/before", ""), ("org/hostile", "")}
+    assert "org/hostile: a file is left out" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
+class HostileHub(Hub):
+    """The Hub, with one more entry on top of each listing, such as our own would not serve."""
+
+    entry: ClassVar[object]
+
+    def listing(self, tag: str, *, page_size: int | None = None) -> Iterator[object]:
+        yield self.entry
+        yield from super().listing(tag, page_size=page_size)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\x1b[2J", "a\0b", "x" * 100_000, "\udcff/../\ud800"])
+def test_a_hostile_entry_is_a_row_or_left_out_and_ends_no_crawl(
+    index: Index, settings: HubSettings, repos: Repos, text: str
+) -> None:
+    repos.adapter("org/a")
+    card = {key: [text, BASE] for key in ("base_model", "datasets", "language", "license")}
+    texts = dict.fromkeys(["author", "gated", "library_name", "pipeline_tag"], text)
+    files = [f"{text}/adapter_model.safetensors", text, "adapter_config.json"]
+    hostile = texts | {
+        "id": "org/hostile",
+        "sha": "0" * 40,
+        "lastModified": text,
+        "cardData": card,
+        "config": {"peft": {"base_model_name_or_path": text, "task_type": text}},
+        "tags": [text, f"base_model:adapter:{text}", f"base_model:adapter:{BASE}"],
+        "siblings": [{"rfilename": path} for path in files],
+    }
+    with HostileHub(settings) as hub:
+        for more in ({}, {"id": text}, {"id": f"org/{text}"}, {"sha": text}, {"siblings": text}):
+            HostileHub.entry = hostile | more
+            assert "org/a" in found(index, hub)
+    assert set(newest_rows(index, BASE)) == {("org/a", ""), ("org/hostile", "")}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -171,7 +172,7 @@ def test_what_is_no_whole_safetensors_file_is_corrupt(
 @pytest.mark.parametrize(
     ("change", "reason", "text"),
     [
-        ({"gated": "manual"}, Reason.GATED, r"gated: request access at http://.*/org/a, then set"),
+        ({"gated": "manual"}, Reason.GATED, r"request access at http://.*/org/a, then set"),
         ({"private": True}, Reason.NOT_FOUND, "or hidden"),
         ({"disabled": True}, Reason.DISABLED, "switched"),
     ],
@@ -321,6 +322,38 @@ def test_a_full_disk_is_not_an_adapters_failure(
     monkeypatch.setattr("huggingface_hub.file_download._chmod_and_move", full)
     with pytest.raises(IndexWriteError, match="no disk space left to download adapter_model"):
         fetch(hub, key, [WEIGHTS], into)
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE]
+)
+def test_a_disk_that_takes_no_file_is_not_an_adapters_failure(
+    number: int, hub: Hub, key: AdapterKey, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number), str(into / WEIGHTS))
+
+    monkeypatch.setattr("huggingface_hub.file_download._chmod_and_move", refuse)
+    with pytest.raises(IndexWriteError):
+        fetch(hub, key, [WEIGHTS], into)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "x" * 255,  # a name, but not with a suffix of huggingface_hub's own
+        f"taken/{WEIGHTS}",  # a file is where a folder is needed
+    ],
+)
+def test_a_path_that_cannot_be_kept_is_the_adapters_failure(
+    file: str, hub: Hub, repos: Repos, into: Path
+) -> None:
+    (into / "taken").touch()
+    repos.adapter("org/odd", files={file: b"x"})
+    with pytest.raises(AdapterError) as caught:
+        fetch(hub, key_of(hub, "org/odd"), [file], into)
+    assert caught.value.reason is Reason.CORRUPT
+    assert "\n" not in str(caught.value)
 
 
 def test_offline_is_not_an_adapters_failure(

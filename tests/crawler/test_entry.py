@@ -79,6 +79,16 @@ def test_files_that_would_leave_the_repository_are_not_seen() -> None:
     assert entry(siblings=[{"rfilename": path} for path in paths]).files == ["ok/f"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["\ud800", "a/\udcff/b", "\x1b[2J", "a\0b", "a\nb", "x" * 256, "é" * 128, "d/" * 512 + "f"],
+    ids=ascii,
+)
+def test_paths_that_no_disk_or_terminal_should_meet_are_not_seen(path: str) -> None:
+    fine = "ordner/Ä 中文/" + "x" * 255
+    assert entry(siblings=[{"rfilename": path}, {"rfilename": fine}]).files == [fine]
+
+
 def test_gated_is_manual_where_the_hub_only_says_yes() -> None:
     assert [entry(gated=value).gated for value in ("auto", "manual", True, False)] == [
         "auto",

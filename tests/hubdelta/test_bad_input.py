@@ -185,7 +185,7 @@ def test_adapters_named_by_hand_need_no_crawl(hubdelta, folder, hub, tmp_path, t
     local = make_adapter(tmp_path / "local", tiny_base, seed=9, base_name="quants/base-bnb-4bit")
     other = make_adapter(tmp_path / "other", tiny_base, seed=9, base_name="some/other-model")
     listed = tmp_path / "list.txt"
-    listed.write_text(f"# mine\na/two\n\n{local}  # from yesterday\n")
+    listed.write_text(f"# mine\na/two\na/two@main\n\n{local}  # from yesterday\n")
     done = hubdelta(
         "index", "--base", BASE, "a/one", "a/nobody", other, "--from-file", listed, "--json"
     )
@@ -218,9 +218,12 @@ def test_base_and_adapters_in_local_folders_need_no_hub(hubdelta, tmp_path, tiny
 def test_full_finetunes_are_embedded_when_asked_for(hubdelta, folder, tmp_path):
     make_base(folder / "a/finetuned", seed=5)
     (folder / "a/finetuned/README.md").write_text(f"---\nbase_model: {BASE}\n---\n")
+    make_base(folder / "a/larger", hidden_size=64)
+    shutil.copy(folder / "a/finetuned/README.md", folder / "a/larger")
     summary = json.loads(hubdelta("index", "--base", BASE, "--json").stdout)
     assert summary["embedded"] == 3
     both = ("--relation", "adapter,finetune")
     summary = json.loads(hubdelta("index", "--base", BASE, *both, "--json").stdout)
     assert summary["embedded"] == 1
     assert outcomes(tmp_path / "index")["a/finetuned"] == "embedded"
+    assert outcomes(tmp_path / "index")["a/larger"] == "base_mismatch"

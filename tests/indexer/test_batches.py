@@ -1,5 +1,6 @@
 """Downloads ahead of the computation: bounded, in order of arrival, and never in the way."""
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -49,7 +50,7 @@ def pending(hub):
 
 @pytest.fixture
 def obtainer(hub, base, tmp_path):
-    return Obtainer(hub, base.shapes, tmp_path / "downloads", max_bytes=10**9)
+    return Obtainer(hub, base, tmp_path / "downloads", max_bytes=10**9)
 
 
 def gather(pending, obtainer, **options):
@@ -57,15 +58,24 @@ def gather(pending, obtainer, **options):
     return list(batches(pending, obtainer, **settings))
 
 
-def test_everything_arrives_once_in_full_batches_and_nothing_stays_on_disk(pending, obtainer):
+def test_everything_arrives_once_and_nothing_stays_on_disk(pending, obtainer):
     arrived = gather(pending, obtainer)
-    assert [len(batch) for batch in arrived] == [4, 2]
+    assert sum(len(batch) for batch in arrived) == len(NAMES)
+    assert max(len(batch) for batch in arrived) <= 4
     assert {o.pending.row.repo_id for batch in arrived for o in batch} == set(NAMES)
     assert not [path for path in obtainer.folder.rglob("*") if path.is_file()]
 
 
+def test_a_slow_consumer_gets_no_larger_batches(pending, obtainer):
+    sizes = []
+    for batch in batches(pending, obtainer, batch_size=2, workers=4, budget=10**9, stop=Event()):
+        sizes.append(len(batch))
+        time.sleep(0.3)
+    assert sizes == [2, 2, 2]
+
+
 def test_a_budget_of_one_adapter_makes_small_batches_and_never_blocks(pending, obtainer):
-    size = obtainer.inspect(pending[0]).weight_bytes
+    size = obtainer.inspect(pending[0]).memory_bytes
     arrived = gather(pending, obtainer, budget=size + 1)
     assert [len(batch) for batch in arrived] == [1] * len(NAMES)
 
@@ -101,8 +111,13 @@ def test_a_stop_is_heeded_while_downloads_hang(pending, obtainer, local_hub):
 def test_weights_that_are_too_large_or_do_not_fit_are_not_downloaded(
     pending, obtainer, hub, local_hub, tmp_path
 ):
-    small = Obtainer(hub, obtainer.modules, tmp_path / "d", max_bytes=100)
-    other = Obtainer(hub, {"model.layers.0.self_attn.q_proj": (7, 7)}, tmp_path / "e", 10**9)
+    small = Obtainer(hub, obtainer.base, tmp_path / "d", max_bytes=100)
+    other = Obtainer(
+        hub,
+        replace(obtainer.base, shapes={"model.layers.0.self_attn.q_proj": (7, 7)}),
+        tmp_path / "e",
+        10**9,
+    )
     for refused, reason in ((small, Reason.TOO_LARGE), (other, Reason.BASE_MISMATCH)):
         with pytest.raises(AdapterError) as caught:
             refused.inspect(pending[0])
@@ -127,7 +142,7 @@ def test_what_the_catalog_settles_costs_no_request(row, reason, obtainer, local_
 
 
 def test_kept_downloads_stay(pending, hub, base, tmp_path):
-    keeping = Obtainer(hub, base.shapes, tmp_path / "kept", 10**9, keep=True)
+    keeping = Obtainer(hub, base, tmp_path / "kept", 10**9, keep=True)
     gather(pending[:1], keeping)
     (kept,) = keeping.folder.iterdir()
     assert sorted(path.name for path in kept.iterdir() if path.name[0] != ".") == [
@@ -147,3 +162,20 @@ def test_a_path_that_leads_out_of_the_folder_is_refused_and_the_others_arrive(pe
     assert refused == [NAMES[0]]
     assert len(arrived) == len(NAMES)
     assert not list(obtainer.folder.parent.parent.rglob("x.safetensors"))
+
+
+def test_a_config_of_absurd_size_or_rank_is_not_taken_in(pending, obtainer, folder):
+    huge, greedy = folder / NAMES[1], folder / NAMES[2]
+    configs = {place: (place / "adapter_config.json").read_text() for place in (huge, greedy)}
+    try:
+        (huge / "adapter_config.json").write_text(configs[huge] + " " * (2 << 20))
+        values = json.loads(configs[greedy]) | {"r": 3_000_000}
+        (greedy / "adapter_config.json").write_text(json.dumps(values))
+        for name in NAMES[1:3]:
+            (row,) = describe(obtainer.hub, AdapterName(name), BASE)
+            with pytest.raises(AdapterError) as caught:
+                obtainer.inspect(Pending(row, 1))
+            assert caught.value.reason is Reason.CORRUPT
+    finally:
+        for place, text in configs.items():
+            (place / "adapter_config.json").write_text(text)

@@ -16,7 +16,7 @@ from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.engine import FullFinetune
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.reference import ReferenceEngine
-from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
 from hubdelta.schemas.keys import AdapterKey
 
 KINDS = {
@@ -36,6 +36,12 @@ KINDS = {
     "trainable tokens": peft.LoraConfig(target_modules=["q_proj"], trainable_token_indices=[1, 2]),
     "pissa": peft.LoraConfig(target_modules=["q_proj"], init_lora_weights="pissa"),
     "olora": peft.LoraConfig(target_modules=["q_proj"], init_lora_weights="olora"),
+    "layer replication": peft.LoraConfig(
+        target_modules=["q_proj"], layer_replication=[[0, 2], [1, 2]]
+    ),
+    "cpt": peft.CPTConfig(
+        task_type="CAUSAL_LM", cpt_token_ids=[1, 2], cpt_mask=[1, 1], cpt_tokens_type_mask=[1, 2]
+    ),
     "adalora": peft.AdaLoraConfig(target_modules=["q_proj"], total_step=10),
     "ia3": peft.IA3Config(
         target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]
@@ -61,6 +67,8 @@ def test_activations_are_those_of_peft_and_the_base_is_untouched(
 ):
     folder = make_adapter(tmp_path / "adapter", tiny_base, config=KINDS[kind])
     before = state_checksum(base.model)
+    config = base.model.config.to_dict()
+    base_activations = engine.base_activations()
     modules = [name for name, _ in base.model.named_modules()]
 
     activations = next(engine.activations([read_adapter(folder)]))
@@ -82,6 +90,8 @@ def test_activations_are_those_of_peft_and_the_base_is_untouched(
     np.testing.assert_allclose(activations, expected, rtol=1e-5, atol=1e-5)
     assert np.linalg.norm(activations - engine.base_activations()) > 1e-3
     assert state_checksum(base.model) == before
+    assert base.model.config.to_dict() == config
+    np.testing.assert_array_equal(engine.base_activations(), base_activations)
     assert [name for name, _ in base.model.named_modules()] == modules
 
 
@@ -181,10 +191,21 @@ def test_a_full_finetune_is_run_whole(tmp_path, tiny_base, base, engine):
 
     expected = ReferenceEngine(BaseModel.load(folder, ALPACA_5)).base_activations()
     np.testing.assert_array_equal(activations, expected)
-    other = make_base(tmp_path / "other", hidden_size=64)
-    error = next(engine.activations([FullFinetune(key_of(other), other, 0)]))
+
+
+def test_an_incomplete_finetune_is_refused_not_filled_with_random_numbers(tmp_path, engine):
+    folder = make_base(tmp_path / "finetuned", seed=1)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    error = next(engine.activations([FullFinetune(key_of(folder), folder, 0)]))
+
     assert isinstance(error, AdapterError)
-    assert error.reason is Reason.BASE_MISMATCH
+    assert error.reason is Reason.CORRUPT
+    assert "model.layers.1.mlp.up_proj" in str(error)
+    with pytest.raises(HubdeltaError, match="up_proj"):
+        BaseModel.load(folder, ALPACA_5)
 
 
 def key_of(folder: Path) -> AdapterKey:
@@ -198,3 +219,26 @@ def test_a_zero_adapter_is_within_the_noise_floor(tmp_path, tiny_base, engine, r
 
     assert np.linalg.norm(delta) <= engine.noise_floor()
     assert 0 < engine.noise_floor() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"init_lora_weights": "pissa_niter_4"}, Reason.UNSUPPORTED_ADAPTER),
+        ({"peft_type": "XLORA"}, Reason.UNSUPPORTED_ADAPTER),
+        ({"peft_type": "\x1b]0;pwned\x07 \ud800"}, Reason.UNSUPPORTED_ADAPTER),
+        ({"r": "eight"}, Reason.UNSUPPORTED_ADAPTER),
+    ],
+    ids=["random init", "needs more", "hostile type", "rank of a wrong type"],
+)
+def test_what_cannot_be_exact_is_refused_in_printable_words(
+    values, reason, tmp_path, tiny_base, engine, read_adapter
+):
+    folder = make_adapter(tmp_path / "adapter", tiny_base)
+    edit_config(folder, **values)
+
+    error = next(engine.activations([read_adapter(folder)]))
+
+    assert isinstance(error, AdapterError)
+    assert error.reason is reason
+    assert str(error).encode("utf-8").decode().isprintable()

@@ -21,6 +21,7 @@ def test_rows_come_back_as_they_were():
         run_id="r",
         kind="crawl",
         base="org/base",
+        base_revision=None,
         outcome="done",
         started_at=datetime(2026, 11, 21, tzinfo=UTC),
         seconds=1.5,
