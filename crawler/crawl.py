@@ -27,7 +27,7 @@ from hubdelta.crawler.ledger import Ledger
 from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude, find_base
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index, new_run_id
-from hubdelta.schemas.rows import RunRow
+from hubdelta.schemas.rows import CatalogRow, RunRow
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,9 @@ class _Crawl:
         self._family = Family(self._base, [asked_for], [row.repo_id for row in mirrors])
         answers = {} if self._full else known_answers(known, self._base)
         self._resolve = DeclaredNames(self._hub, self._family, answers)
-        marks = {} if self._full else read_marks(self._index, self._base)
+        # What damaged files held can be anywhere in the listings.
+        everything = self._full or self._index.has_damage(CatalogRow, base=self._base)
+        marks = {} if everything else read_marks(self._index, self._base, has_rows=bool(known))
         # A mirror that was finetuned from the base under its name is a re-upload of it, and has
         # quantized copies of its own. `_take` appends the mirrors that it finds.
         self._to_follow.append((self._base, True))

@@ -35,14 +35,23 @@ def lineage_listings(name: str, relations: Iterable[str], *, with_copies: bool) 
     return [*copies, *(f"base_model:{relation}:{name}" for relation in relations)]
 
 
-def read_marks(index: Index, base: str) -> dict[str, datetime]:
+def read_marks(index: Index, base: str, *, has_rows: bool) -> dict[str, datetime]:
     """Each listing's mark: all that changed before it is in the catalog.
 
     Runs that failed or were interrupted count as well: they keep marks only of the listings that
     they walked to the end.
+
+    Args:
+        index: where the runs stand.
+        base: the base model.
+        has_rows: whether its catalog has any; if it has lost those of earlier crawls, no mark
+            holds.
     """
     marks: dict[str, datetime] = {}
-    for run in rows_of(index.read(RunRow, base=base), RunRow):
+    runs = rows_of(index.read(RunRow, base=base), RunRow)
+    if not has_rows and any(run.counts.get("new") for run in runs):
+        return {}
+    for run in runs:
         for tag, mark in run.marks.items() if run.kind == "crawl" else ():
             marks[tag] = max(mark, marks.get(tag, mark))
     return marks

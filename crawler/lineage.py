@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Final, Literal, NamedTuple
 
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
 from hubdelta.crawler.adapter_files import adapters_in, has_model_weights
 from hubdelta.crawler.entry import Entry, is_repo_id
@@ -130,6 +130,8 @@ def find_base(hub: Hub, base: str, revision: str | None = None) -> BaseModel:
     except HUB_FAILURES as error:
         if not is_hidden(error):
             raise hub_error(error, hub.endpoint) from error
+        if isinstance(error, RevisionNotFoundError):
+            raise HubError(f"{base} has no revision {revision} at {hub.endpoint}") from error
         raise (refused_token(hub.endpoint) if hub.refuses_token() else unknown) from error
     if entry.repo_id.casefold() != base.casefold():
         logger.warning("%s is now called %s", base, entry.repo_id)

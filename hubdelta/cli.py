@@ -4,7 +4,9 @@ import importlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
@@ -59,7 +61,9 @@ Examples:
 @click.option("--debug", is_flag=True, help="Show tracebacks and debug logs.")
 def hubdelta(debug: bool) -> None:
     """Find every model finetuned from a base, embed each by what it does, query them in SQL."""
-    handler = logging.StreamHandler(sys.stderr)
+    if not debug:
+        warnings.simplefilter("ignore")  # libraries' advice to their programmers
+    handler = _StderrHandler()
     handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
     # Threads that spin while they wait slow each other tenfold when two programs share the cores;
@@ -121,6 +125,14 @@ def _tell(error: Exception, arguments: list[str]) -> int:
             err=True,
         )
     return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is at the moment: above the progress bars, where there are any."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
 
 
 class _PlainFormatter(logging.Formatter):

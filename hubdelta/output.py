@@ -76,12 +76,27 @@ def print_table(table: pa.Table, *, caption: str | None = None) -> None:
             justify="right" if numeric else "left",
             no_wrap=numeric or column.name in _NAMES,
             overflow="fold",
+            min_width=len(column.name),
         )
     for row in _rows(table):
         shown.add_row(*(_plain(_text(value)) for value in row.values()))
-    console().print(shown)
+    out = console()
+    if Console(width=_PIPED_WIDTH).measure(shown).minimum <= out.width:
+        out.print(shown)
+    else:
+        _print_records(table, out)
     rows = f"{len(table)} row{'' if len(table) == 1 else 's'}"
     console().print(Text(caption or rows, style="dim"))
+
+
+def _print_records(table: pa.Table, out: Console) -> None:
+    """A field a line, where the columns do not fit beside each other."""
+    for number, row in enumerate(_rows(table), 1):
+        record = Table.grid(padding=(0, 2))
+        for name, value in row.items():
+            record.add_row(_plain(name), _plain(_text(value)))
+        out.print(Text(f"row {number}", style="bold"))
+        out.print(record)
 
 
 def print_json(answer: object) -> None:

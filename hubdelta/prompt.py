@@ -48,6 +48,8 @@ def run_prompt(queries: Queries) -> None:
             continue
         try:
             print_table(queries.run(text))
+        except KeyboardInterrupt:
+            console().print("interrupted", style="red")
         except QueryError as error:
             console().print(f"error: {error}", style="red", markup=False)
 

@@ -14,14 +14,21 @@ _MOST = 2**31  # beyond any rank or alpha, and what a column holds
 _NO_EFFECT = frozenset(
     {
         # provenance, and settings of training or of other loaders
+        "_commit",
         "auto_mapping",
+        "base_model_class",
         "inference_mode",
         "megatron_config",
         "megatron_core",
+        "model_type",
+        "parent_library",
         "peft_version",
         "qalora_group_size",
         "runtime_config",
+        "training_args",
+        "transformers_version",
         "unsloth_fixed",
+        "unsloth_version",
     }
 )
 
@@ -96,6 +103,6 @@ class AdapterConfig:
                 raise AdapterError(
                     Reason.UNSUPPORTED_ADAPTER,
                     f"{CONFIG_FILE} sets {key}={value!r:.80}, which the installed peft does not "
-                    "know: a newer peft may (pip install --upgrade peft)",
+                    "know: it may change what is computed, and a newer peft may know it",
                 )
         return {key: value for key, value in self.values.items() if key in known}

@@ -16,6 +16,7 @@ from hubdelta.indexer.progress import Progress
 from hubdelta.indexer.recipe import Recipe
 from hubdelta.schemas.errors import AdapterError
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import FailureRow, VectorRow
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,9 @@ def embed_all(
             if isinstance(answer, AdapterError):
                 failures.append(_failure_row(pending, answer, embedding))
                 progress.failed[answer.reason] += 1
-                logger.warning("%s: %s: %s", pending.key, answer.reason, answer)
+                key = pending.key
+                name = AdapterName(key.repo_id, key.subfolder, key.revision[:12])
+                logger.warning("%s: %s: %s", name, answer.reason, answer)
             else:
                 vectors.append(_vector_row(pending, answer, embedding))
                 progress.embedded += 1

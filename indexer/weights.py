@@ -29,9 +29,9 @@ def read_tensors(files: list[Path]) -> dict[str, torch.Tensor]:
         tensors.update(read(file))
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
-            if not torch.isfinite(tensor).all():
-                raise AdapterError(Reason.NOT_FINITE, f"tensor {name} holds NaN or infinity")
             tensors[name] = tensor.float()
+            if not torch.isfinite(tensors[name]).all():
+                raise AdapterError(Reason.NOT_FINITE, f"tensor {name} holds NaN or infinity")
     return tensors
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -160,6 +160,15 @@ class Index:
                 logger.warning("%s; left out", error)
         return pa.concat_tables(tables)
 
+    def has_damage(self, row_type: type[Row], *, base: str) -> bool:
+        """Whether some rows of a base cannot be read; only footers are looked at."""
+        for path in self._folder(row_type, base).glob("*.parquet"):
+            try:
+                _open(path)
+            except DamagedFileError:
+                return True
+        return False
+
     def files(self, row_type: type[Row]) -> list[Path]:
         """The readable Parquet files of a table, all bases, oldest first.
 
@@ -192,7 +201,7 @@ class Index:
 
     def _write_file(self, path: Path, table: pa.Table) -> None:
         with _appearing(path) as file:
-            pq.write_table(table, file, compression="zstd")
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
 @contextmanager
@@ -208,7 +217,8 @@ def _appearing(path: Path) -> Iterator[BinaryIO]:
         unfinished.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk refuses this too
+            unfinished.unlink(missing_ok=True)
         raise _write_error(path, error) from error
 
 
@@ -227,7 +237,7 @@ def new_run_id(now: datetime) -> str:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
 

@@ -156,5 +156,8 @@ def command(
 
 
 def _listed(lines: click.utils.LazyFile) -> tuple[AdapterName, ...]:
-    texts = (line.partition("#")[0].strip() for line in lines)
+    try:
+        texts = [line.partition("#")[0].strip() for line in lines]
+    except (UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{lines.name} is not a list of adapters: {error}") from error
     return tuple(AdapterName.parse(text) for text in texts if text)

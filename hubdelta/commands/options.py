@@ -44,9 +44,19 @@ class BaseType(AdapterType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> AdapterName:
         """Parse the text, or fail with what was expected."""
-        base = super().convert(value, param, ctx)
-        if base.subfolder:
-            self.fail(f"{value!r} is not a base model: write org/name[@revision]", param, ctx)
+        try:
+            base = AdapterName.parse(str(value))
+        except UsageError as error:
+            if "no such folder" in str(error):
+                self.fail(str(error), param, ctx)
+            base = None
+        if base is None or base.subfolder:
+            self.fail(
+                f"{value!r} is not a base model: write org/name[@revision], or the path of a "
+                "folder as ./folder",
+                param,
+                ctx,
+            )
         return base
 
 
@@ -68,12 +78,22 @@ class RelationsType(click.ParamType):
         return chosen
 
 
+class _IndexPath(click.Path):
+    """A directory; an empty text, as of an unset shell variable, is not the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty path."""
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def index_option(command: Command) -> Command:
     """The index to work on."""
     return click.option(
         "--index",
         "index_path",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=_IndexPath(path_type=Path, file_okay=False),
         default=Path("hubdelta-index"),
         envvar="HUBDELTA_INDEX",
         show_default=True,

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,10 +19,11 @@ from hubs import BASE, add_adapter, add_base
 
 from hubdelta.crawler.local_hub import Fault, LocalHub, keep_revision
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import VERSION_KEY, VectorRow
+from hubdelta.schemas.rows import VERSION_KEY, RunRow, VectorRow, rows_of, table_of
 from hubdelta.sql.connection import connect
 
 NAMES = ["a/one", "a/two", "a/three"]
+NOW = datetime.now(UTC) + timedelta(days=1)
 
 
 @pytest.fixture
@@ -127,6 +130,21 @@ def test_a_damaged_vector_file_is_named_and_its_adapters_are_embedded_again(hubd
     assert str(damaged) in done.stderr
     assert hubdelta("index", "--base", BASE).returncode == 0
     assert outcomes(index) == dict.fromkeys(NAMES, "embedded")
+
+
+@pytest.mark.parametrize("harm", [lambda file: file.write_bytes(b"junk"), Path.unlink])
+def test_a_lost_catalog_is_crawled_again(harm, hubdelta, tmp_path):
+    index = tmp_path / "index"
+    assert hubdelta("crawl", "--base", BASE).returncode == 0
+    (file,) = index.glob("catalog/base=*/*.parquet")
+    harm(file)
+    # Long after: the incremental crawl would no longer look at these repositories.
+    runs = next(path for path in index.glob("runs/*.parquet") if "schema" not in path.name)
+    (run,) = rows_of(pq.read_table(runs), RunRow)
+    run = replace(run, marks=dict.fromkeys(run.marks, NOW))
+    pq.write_table(table_of([run], RunRow), runs)
+
+    assert json.loads(hubdelta("crawl", "--base", BASE, "--json").stdout)["new"] == len(NAMES)
 
 
 def test_a_full_disk_ends_the_run_in_a_line_and_the_next_goes_on(hubdelta, tmp_path):

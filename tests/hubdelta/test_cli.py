@@ -69,6 +69,9 @@ def test_help_and_queries_never_import_torch(arguments, tmp_path):
         (["index", "--base", "./nowhere"], 2, "no such folder"),
         (["status"], 1, "no index at"),
         (["similar", "a/b"], 1, "no index at"),
+        (["status", "--index", ""], 2, "empty"),
+        (["index", "--base", "a/b/c"], 2, "not a base model"),
+        (["crawl", "--base", "a/b@main"], 2, "no revision"),
         (["sql", "SELECT 1"], 1, "no index at"),
         (["sql", "SELECT 1", "--format", "xml"], 2, "xml"),
         (["serve-hub", "nowhere"], 2, "does not exist"),
@@ -144,3 +147,41 @@ def test_a_table_shows_markup_and_control_characters_as_text(tmp_path):
     )
     assert "[red]x[/red]\N{REPLACEMENT CHARACTER}[2J" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_a_table_that_does_not_fit_the_terminal_shows_whole_values_all_the_same(tmp_path):
+    import pty
+
+    from hubdelta.schemas.index import Index
+
+    Index.create(tmp_path / "index")
+    columns = ", ".join(f"{n}123456789 AS a_long_name_{n}" for n in range(1, 20))
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "hubdelta",
+            "sql",
+            f"SELECT {columns}",
+            "--index",
+            tmp_path / "index",
+        ],
+        env=os.environ | {"COLUMNS": "80", "TERM": "xterm"},
+        stdout=follower,
+    )
+    os.close(follower)
+    shown = b""
+    while chunk := _read(leader):
+        shown += chunk
+    assert process.wait() == 0
+    for n in range(1, 20):
+        assert f"{n}123456789".encode() in shown
+        assert f"a_long_name_{n}".encode() in shown
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # how a terminal tells its end
+        return b""

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from hubdelta.cli import hubdelta
 
 ROOT = Path(__file__).parents[2]
 IMPORT = (
@@ -37,12 +40,19 @@ def test_the_wheel_works_among_folders_of_the_same_names(wheel, elsewhere):
     site = elsewhere / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site]
     subprocess.run([*install, wheel], check=True)
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); {IMPORT}"
+    # -S leaves out the editable install; what it imports else comes from the same place as ever.
+    path = f"import sys; sys.path[:0] = [{str(site)!r}, {sysconfig.get_path('purelib')!r}]; "
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=elsewhere, capture_output=True, text=True
+        [sys.executable, "-S", "-c", path + IMPORT], cwd=elsewhere, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_relative_to(site)
+    for command in hubdelta.list_commands(None):
+        code = f"{path}from hubdelta.cli import run; sys.exit(run([{command!r}, '--help']))"
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", code], cwd=elsewhere, capture_output=True
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_the_editable_install_works_among_folders_of_the_same_names(elsewhere):
@@ -55,6 +65,13 @@ def test_the_editable_install_works_among_folders_of_the_same_names(elsewhere):
 
 def test_the_wheel_carries_its_data_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
+    modules = [
+        path.relative_to(ROOT).as_posix()
+        for room in ("schemas", "crawler", "indexer", "sql", "demo", "hubdelta")
+        for path in (ROOT / room).rglob("*.py")
+    ]
+    for module in modules:
+        assert f"hubdelta/{module.removeprefix('hubdelta/')}" in names
     assert "hubdelta/sql/neighbors.sql" in names
     assert "hubdelta/py.typed" in names
     assert sum(name.endswith("adapter_model.safetensors") for name in names) == 18
