@@ -1,6 +1,7 @@
 """`hubdelta index`: the whole nightly job."""
 
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -89,7 +90,7 @@ Examples:
 def command(
     adapters: tuple[AdapterName, ...],
     base: AdapterName,
-    from_file: click.utils.LazyFile | None,
+    from_file: TextIO | None,
     no_crawl: bool,
     full: bool,
     relations: tuple[str, ...],
@@ -155,7 +156,7 @@ def command(
     return EXIT_SOME_FAILED if strict and summary.failed else 0
 
 
-def _listed(lines: click.utils.LazyFile) -> tuple[AdapterName, ...]:
+def _listed(lines: TextIO) -> tuple[AdapterName, ...]:
     try:
         texts = [line.partition("#")[0].strip() for line in lines]
     except (UnicodeDecodeError, OSError) as error:

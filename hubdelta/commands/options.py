@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+if TYPE_CHECKING:  # generic since click 8.5, for type checkers to know
+    _AdapterParam = click.ParamType[AdapterName]
+    _RelationsParam = click.ParamType[tuple[str, ...]]
+else:
+    _AdapterParam = _RelationsParam = click.ParamType
+
 RELATIONS = ("adapter", "finetune")
 
 
-class AdapterType(click.ParamType):
+class AdapterType(_AdapterParam):
     """`org/name[/subfolder][@revision]`, or a folder."""
 
     name = "adapter"
@@ -60,7 +66,7 @@ class BaseType(AdapterType):
         return base
 
 
-class RelationsType(click.ParamType):
+class RelationsType(_RelationsParam):
     """A comma-separated choice of relations."""
 
     name = "relations"
