@@ -23,6 +23,7 @@ def run_row(**changes: object) -> RunRow:
         "run_id": "r",
         "kind": "crawl",
         "base": "org/base",
+        "base_revision": None,
         "outcome": "done",
         "started_at": CRAWLED,
         "seconds": 90.5,
