@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from hubdelta.sql.answers import IndexStatus
 
 _PIPED_WIDTH = 100_000
+_LEAST_TEXT = 8  # characters of a text column, which folds
 
 _NAMES = frozenset({"adapter", "central", "a", "b"})
 """Columns that hold names to copy from: other columns give way before they are broken."""
@@ -81,12 +83,22 @@ def print_table(table: pa.Table, *, caption: str | None = None) -> None:
     for row in _rows(table):
         shown.add_row(*(_plain(_text(value)) for value in row.values()))
     out = console()
-    if Console(width=_PIPED_WIDTH).measure(shown).minimum <= out.width:
+    if _least_width(shown) <= out.width:
         out.print(shown)
     else:
         _print_records(table, out)
     rows = f"{len(table)} row{'' if len(table) == 1 else 's'}"
     console().print(Text(caption or rows, style="dim"))
+
+
+def _least_width(table: Table) -> int:
+    """Characters that a table needs if only names and numbers are to stay whole."""
+    columns = (
+        max(map(cell_len, map(str, column.cells)), default=0) if column.no_wrap else _LEAST_TEXT
+        for column in table.columns
+    )
+    headers = (cell_len(str(column.header)) for column in table.columns)
+    return sum(max(pair) + 3 for pair in zip(columns, headers, strict=True))
 
 
 def _print_records(table: pa.Table, out: Console) -> None:
