@@ -8,6 +8,7 @@ adapter_files.py, catalog.py    its adapters, and their rows
 ledger.py       which of the rows say something new
 describe.py     rows of adapters that a person names
 downloads.py, safetensors_header.py    an adapter's files at its commit
+partial_fetch.py, ranged.py     parts of such a file: some of its tensors
 hub.py, hub_errors.py    huggingface_hub's client, configured; what its errors mean
 local_hub/      a Hub for a folder of repositories
 """

@@ -2,19 +2,12 @@
 
 import hashlib
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from huggingface_hub import (
-    get_session,
-    hf_hub_download,
-    hf_hub_url,
-    hf_raise_for_status,
-    snapshot_download,
-)
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub._local_folder import read_download_metadata
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
@@ -26,6 +19,7 @@ from hubdelta.crawler.hub_errors import (
     disk_error,
     hub_error,
 )
+from hubdelta.crawler.ranged import open_part
 from hubdelta.crawler.safetensors_header import (
     BadHeaderError,
     Header,
@@ -187,25 +181,13 @@ def fetch_base(hub: Hub, base: str, revision: str) -> Path:
 
 def _read_start(hub: Hub, key: AdapterKey, file: str, length: int) -> tuple[bytes, int]:
     """The first bytes of a file, and its length."""
-    url = hf_hub_url(key.repo_id, file, revision=key.revision, endpoint=hub.endpoint)
-    headers = {
-        **hub.headers(),
-        "range": f"bytes=0-{length - 1}",
-        "accept-encoding": "identity",
-    }
-    # Streamed, since a server may ignore the range and send the whole file.
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
-        if response.status_code == 416:  # an empty file has no first byte
-            return b"", 0
-        hf_raise_for_status(response)
-        content = bytearray()
-        for chunk in response.iter_bytes():
+    content = bytearray()
+    with open_part(hub, key, file, 0, length) as part:
+        for chunk in part.chunks:
             content += chunk
             if len(content) >= length:
                 break
-        ranged = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("content-range", ""))
-        whole = ranged[1] if ranged else response.headers.get("content-length", "")
-    return bytes(content[:length]), int(whole) if whole.isdecimal() else len(content)
+    return bytes(content[:length]), len(content) if part.file_bytes is None else part.file_bytes
 
 
 def _fetch_file(hub: Hub, key: AdapterKey, file: str, into: Path) -> Path:

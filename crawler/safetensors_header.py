@@ -4,10 +4,12 @@ The format: https://huggingface.co/docs/safetensors/index#format
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 _PREFIX: Final = 8  # bytes, the header's length as a little-endian number
+_METADATA: Final = "__metadata__"
 _LONGEST: Final = 25_000_000  # bytes, huggingface_hub's own limit
 
 
@@ -22,10 +24,19 @@ class Tensor:
     Attributes:
         dtype: as the format spells it: F32, BF16, I64, …
         shape: its dimensions.
+        start: where its data begins, in bytes after the header.
+        end: where its data ends, in bytes after the header.
     """
 
     dtype: str
     shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def bytes(self) -> int:
+        """Length of its data."""
+        return self.end - self.start
 
 
 @dataclass(frozen=True)
@@ -33,13 +44,15 @@ class Header:
     """The header of a safetensors file.
 
     Attributes:
-        tensors: by name.
+        tensors: by name, in the order of their data, which has neither holes nor overlaps.
+        metadata: what the file says of itself, texts by name.
         header_bytes: its length, with the 8 bytes before it that give it.
         data_bytes: length of all tensors' data.
         file_bytes: length of the file, as the Hub states it.
     """
 
     tensors: dict[str, Tensor]
+    metadata: dict[str, str]
     header_bytes: int
     data_bytes: int
     file_bytes: int
@@ -77,17 +90,50 @@ def parse_header(start: bytes, file_bytes: int) -> Header:
         raise BadHeaderError(f"truncated: {file_bytes} bytes are fewer than its header's {length}")
     try:
         raw = json.loads(start[_PREFIX:length])
-        tensors = {
-            name: Tensor(str(spec["dtype"]), tuple(map(int, spec["shape"])))
-            for name, spec in raw.items()
-            if name != "__metadata__"
-        }
-        ends = [int(spec["data_offsets"][1]) for name, spec in raw.items() if name in tensors]
+        metadata = raw.pop(_METADATA, None) or {}
+        tensors = dict(sorted(map(_tensor, raw.items()), key=_place))
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise TypeError("metadata is text")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise BadHeaderError("not safetensors: its header cannot be read") from error
-    data_bytes = max(ends, default=0)
+    data_bytes = 0
+    for name, tensor in tensors.items():
+        if tensor.start != data_bytes or tensor.bytes < 0:
+            raise BadHeaderError(f"tensor {name} does not begin where the one before it ends")
+        data_bytes = tensor.end
     if length + data_bytes != file_bytes:
         raise BadHeaderError(
             f"truncated or overlong: {file_bytes} bytes where its header says {length + data_bytes}"
         )
-    return Header(tensors, length, data_bytes, file_bytes)
+    return Header(tensors, metadata, length, data_bytes, file_bytes)
+
+
+def header_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The first bytes of a file that holds these tensors, one after another in their order.
+
+    Args:
+        tensors: by name; where their data begins is not looked at.
+        metadata: what the file says of itself.
+    """
+    content: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.bytes
+        content[name] = {
+            "dtype": tensor.dtype,
+            "shape": tensor.shape,
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _PREFIX)  # data that is aligned, as the library writes it
+    return len(text).to_bytes(_PREFIX, "little") + text
+
+
+def _tensor(entry: tuple[str, Any]) -> tuple[str, Tensor]:
+    name, spec = entry
+    start, end = map(int, spec["data_offsets"])
+    return name, Tensor(str(spec["dtype"]), tuple(map(int, spec["shape"])), start, end)
+
+
+def _place(entry: tuple[str, Tensor]) -> tuple[int, int]:
+    return entry[1].start, entry[1].end

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ class IncompleteModelError(Exception):
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model in fp32, and the probes as its tokenizer cuts them.
+    """A base model, and the probes as its tokenizer cuts them.
 
     Attributes:
         folder: the transformers folder that it was read from.
@@ -43,20 +44,23 @@ class BaseModel:
     shapes: Mapping[str, tuple[int, int]]
 
     @classmethod
-    def load(cls, folder: Path, probe_set: ProbeSet, *, device: str = "cpu") -> "BaseModel":
+    def load(
+        cls, folder: Path, probe_set: ProbeSet, *, device: str = "cpu", as_stored: bool = False
+    ) -> "BaseModel":
         """Read a base from a transformers folder.
 
         Args:
             folder: holds config.json, the weights and the tokenizer.
             probe_set: the prompts; tokenized with the tokenizer's default special tokens.
             device: where the model is to run.
+            as_stored: keep the weights in the type in which they are stored, instead of fp32.
 
         Raises:
             HubdeltaError: the folder does not hold a causal language model with a tokenizer.
         """
         _quiet_transformers()
         try:
-            model = load_causal_lm(folder).to(device)
+            model = load_causal_lm(folder, as_stored=as_stored).to(device)
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except (*LOADING_ERRORS, IncompleteModelError) as error:
             raise HubdeltaError(f"the base in {folder} cannot be loaded: {error}") from error
@@ -67,6 +71,17 @@ class BaseModel:
             for prompt in probe_set.prompts
         )
         return cls(folder, model, probes, _shapes(model))
+
+    @cached_property
+    def output_layer(self) -> str | None:
+        """Name of the layer that makes logits, as in lm_head: nothing here ever needs it."""
+        output = self.model.get_output_embeddings()
+        return next((name for name, module in self.model.named_modules() if module is output), None)
+
+    def is_above_hidden_state(self, name: str) -> bool:
+        """Whether a tensor or module of that name belongs to the output layer."""
+        output = self.output_layer
+        return output is not None and (name == output or name.startswith(f"{output}."))
 
     @property
     def hidden_size(self) -> int:
@@ -79,8 +94,12 @@ class BaseModel:
         return str(self.model.config.model_type)
 
 
-def load_causal_lm(folder: Path) -> PreTrainedModel:
-    """Load a causal language model in fp32, in evaluation mode, running no code of its own.
+def load_causal_lm(folder: Path, *, as_stored: bool = False) -> PreTrainedModel:
+    """Load a causal language model, in evaluation mode, running no code of its own.
+
+    Args:
+        folder: holds config.json and the weights.
+        as_stored: keep the weights in the type in which they are stored, instead of fp32.
 
     Raises:
         IncompleteModelError: weights are missing or of another shape; transformers would fill
@@ -90,7 +109,7 @@ def load_causal_lm(folder: Path) -> PreTrainedModel:
     model: PreTrainedModel
     model, loaded = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=torch.float32,
+        dtype="auto" if as_stored else torch.float32,
         local_files_only=True,
         trust_remote_code=False,
         output_loading_info=True,

@@ -1,22 +1,25 @@
 """From a row of the catalog to an adapter in memory: inspect, then fetch, then read.
 
 Inspecting costs a ranged request and a small file, and settles whether the weights are worth
-fetching; the fetch then takes only the files that the engine reads, at the catalogued commit.
+fetching; the fetch then takes only the files that the engine reads, at the catalogued commit, and
+of an adapter's safetensors not the tensors of the output layer, which no hidden state depends on.
 """
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha1
-from math import prod
 from pathlib import Path, PurePosixPath
 
 from hubdelta.crawler.downloads import fetch, file_info, small_file, weight_header
 from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.partial_fetch import fetch_tensors
+from hubdelta.crawler.safetensors_header import Header, Tensor
 from hubdelta.indexer.adapter_config import CONFIG_FILE, AdapterConfig
 from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.engine import Adapter, FullFinetune, PeftAdapter
-from hubdelta.indexer.fit import Shape, check_fit, check_ranks
+from hubdelta.indexer.fit import PREFIX, Shape, check_fit, check_ranks
 from hubdelta.indexer.plan import Pending
 from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.errors import AdapterError, Reason
@@ -36,13 +39,15 @@ class Inspected:
         pending: which one.
         config: its adapter_config.json; None for a full finetune.
         weight_bytes: size of its weight files.
-        memory_bytes: what it takes until it is embedded: on disk, or in memory in fp32.
+        memory_bytes: what it takes until it is embedded, on disk or in memory.
+        headers: of each of its weight files; None where only reading them tells what they hold.
     """
 
     pending: Pending
     config: AdapterConfig | None
     weight_bytes: int
     memory_bytes: int
+    headers: Mapping[str, Header] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,23 +84,20 @@ class Obtainer:
             self._check_model(self._read(pending, _inside(row, _MODEL_CONFIG)))
         else:
             config = AdapterConfig.parse(self._read(pending, _inside(row, CONFIG_FILE)))
-        tensors, weight_bytes = self._look_at_weights(pending)
-        if tensors is None:  # a pickle tells its shapes only when it is read; bf16 doubles then
-            memory_bytes = 2 * weight_bytes
-        else:
-            memory_bytes = max(weight_bytes, 4 * sum(map(prod, tensors.values())))
-        if weight_bytes > self.max_bytes:
+        headers, weight_bytes = self._look_at_weights(pending)
+        memory_bytes = weight_bytes
+        if config is not None and headers is not None:
+            tensors = {name: t for header in headers.values() for name, t in header.tensors.items()}
+            self._check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()})
+            memory_bytes = sum(_held_bytes(t) for name, t in tensors.items() if self._needs(name))
+        size = weight_bytes if self.keep else memory_bytes
+        if size > self.max_bytes:
             raise AdapterError(
                 Reason.TOO_LARGE,
-                f"{weight_bytes / 1e9:.1f} GB of weights, more than the "
+                f"{size / 1e9:.1f} GB of weights, more than the "
                 f"{self.max_bytes / 1e9:.1f} GB that --disk-budget allows",
             )
-        if config is None:
-            return Inspected(pending, None, weight_bytes, weight_bytes)
-        if tensors is not None:
-            check_fit(tensors, self.base.shapes)
-            check_ranks(config, tensors)
-        return Inspected(pending, config, weight_bytes, memory_bytes)
+        return Inspected(pending, config, weight_bytes, memory_bytes, headers)
 
     def obtain(self, inspected: Inspected) -> Adapter:
         """Fetch the weights and read them; the files are deleted unless they are to be kept.
@@ -107,30 +109,56 @@ class Obtainer:
         pending, row = inspected.pending, inspected.pending.row
         root = Path(row.repo_id) if _is_local(row) else self._place(pending)
         if not _is_local(row):
-            files = list(row.weights_files)
-            if inspected.config is None:
-                files.append(_inside(row, _MODEL_CONFIG))
-            if inspected.config is None and len(row.weights_files) > 1:
-                safe = row.weights_files[0].endswith(".safetensors")
-                files.append(_inside(row, _SHARD_INDEX if safe else _PICKLE_SHARD_INDEX))
-            elif self.keep:
-                files.append(_inside(row, CONFIG_FILE))
-            fetch(self.hub, pending.key, files, root)
+            self._fetch(inspected, root)
         if inspected.config is None:
             return FullFinetune(pending.key, root / row.subfolder, inspected.weight_bytes)
+        paths = [root / file for file in row.weights_files]
         try:
-            tensors = read_tensors([root / file for file in row.weights_files])
+            if inspected.headers is not None:
+                tensors = read_tensors(paths, self._needs)
+            else:
+                tensors = read_tensors(paths)
+                shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+                self._check_shapes(inspected.config, shapes)
+                tensors = {name: tensor for name, tensor in tensors.items() if self._needs(name)}
         finally:
             self.release(pending)
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        check_fit(shapes, self.base.shapes)
-        check_ranks(inspected.config, shapes)
         return PeftAdapter(pending.key, inspected.config, tensors, inspected.weight_bytes)
 
     def release(self, pending: Pending) -> None:
         """Delete what was downloaded for an adapter, unless it is to be kept."""
         if not self.keep and not _is_local(pending.row):
             shutil.rmtree(self._place(pending), ignore_errors=True)
+
+    def _fetch(self, inspected: Inspected, root: Path) -> None:
+        """Fetch what is read of an adapter, or all of it where it is to be kept."""
+        row, key = inspected.pending.row, inspected.pending.key
+        files = list(row.weights_files)
+        if inspected.config is None:
+            files.append(_inside(row, _MODEL_CONFIG))
+            if len(row.weights_files) > 1:
+                safe = row.weights_files[0].endswith(".safetensors")
+                files.append(_inside(row, _SHARD_INDEX if safe else _PICKLE_SHARD_INDEX))
+        elif self.keep:
+            files.append(_inside(row, CONFIG_FILE))
+        else:
+            for file, header in (inspected.headers or {}).items():
+                if not all(map(self._needs, header.tensors)):
+                    fetch_tensors(self.hub, key, file, header, self._needs, root)
+                    files.remove(file)
+        fetch(self.hub, key, files, root)
+
+    def _needs(self, name: str) -> bool:
+        """Whether a hidden state may depend on a tensor of an adapter.
+
+        Where the output layer is tied to the input embedding, PEFT saves what it changes in the
+        embedding under the embedding's own name as well.
+        """
+        return not self.base.is_above_hidden_state(name.removeprefix(PREFIX))
+
+    def _check_shapes(self, config: AdapterConfig, shapes: Mapping[str, Shape]) -> None:
+        check_fit(shapes, self.base.shapes)
+        check_ranks(config, shapes)
 
     def _read(self, pending: Pending, path: str) -> bytes:
         """A small file of the adapter."""
@@ -159,16 +187,14 @@ class Obtainer:
                 f"is a {self.base.model_type} of {self.base.hidden_size}",
             )
 
-    def _look_at_weights(self, pending: Pending) -> tuple[dict[str, Shape] | None, int]:
-        """Tensor shapes, where they can be told without reading the weights, and bytes."""
+    def _look_at_weights(self, pending: Pending) -> tuple[dict[str, Header] | None, int]:
+        """The weight files' headers, where they can be had by themselves, and bytes in all."""
         row, files = pending.row, pending.row.weights_files
         if _is_local(row):
             return None, sum((Path(row.repo_id) / file).stat().st_size for file in files)
         if all(file.endswith(".safetensors") for file in files):
-            headers = [weight_header(self.hub, pending.key, file) for file in files]
-            tensors = (tensor for header in headers for tensor in header.tensors.items())
-            shapes = {name: tensor.shape for name, tensor in tensors}
-            return shapes, sum(header.file_bytes for header in headers)
+            headers = {file: weight_header(self.hub, pending.key, file) for file in files}
+            return headers, sum(header.file_bytes for header in headers.values())
         sizes = file_info(self.hub, pending.key, files)
         return None, sum(file.size for file in sizes.values())
 
@@ -176,6 +202,11 @@ class Obtainer:
         name = str(pending.key)
         digest = sha1(name.encode(), usedforsecurity=False).hexdigest()[:12]
         return self.folder / f"{pending.row.repo_id.replace('/', '--')}--{digest}"
+
+
+def _held_bytes(tensor: Tensor) -> int:
+    """What a tensor takes as it is read: fp8 comes as fp32, the others as they are stored."""
+    return tensor.bytes * (4 if tensor.dtype.startswith("F8_") else 1)
 
 
 def _is_local(row: CatalogRow) -> bool:

@@ -24,6 +24,7 @@ class Fault:
         delay: seconds before the answer begins; longer than the client's patience is a timeout.
         cut_after: bytes of the body after which the connection is closed.
         bytes_per_second: of the body.
+        no_ranges: the whole file is sent, whichever part was asked for.
         before_answer: called when the answer stands and before it is sent: what it changes in the
             folder is seen by the next request and not by this one.
     """
@@ -37,6 +38,7 @@ class Fault:
     delay: float = 0.0
     cut_after: int | None = None
     bytes_per_second: float | None = None
+    no_ranges: bool = False
     before_answer: Callable[[], object] | None = None
     _seen: int = field(default=0, repr=False)
 
@@ -90,6 +92,9 @@ class FaultMiddleware:
         for fault in faults:
             if fault.delay:
                 await anyio.sleep(fault.delay)
+            if fault.no_ranges:
+                kept = [header for header in scope["headers"] if header[0] != b"range"]
+                scope = {**scope, "headers": kept}
             send = _spoiled(send, fault)
         app = next((_status_answer(fault) for fault in faults if fault.status), self.app)
         try:

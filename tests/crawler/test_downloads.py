@@ -142,6 +142,16 @@ def test_a_long_header_takes_a_second_request(hub: Hub, repos: Repos) -> None:
     assert len(weight_header(hub, key_of(hub, "org/many"), WEIGHTS).tensors) == 3000
 
 
+def laid_out(places: list[tuple[int, int]]) -> bytes:
+    """A file whose tensors' data lies from and to these bytes."""
+    header = {
+        f"t{number}": {"dtype": "U8", "shape": [end - start], "data_offsets": [start, end]}
+        for number, (start, end) in enumerate(places)
+    }
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(max(end for _, end in places))
+
+
 @pytest.mark.parametrize(
     "weights",
     [
@@ -155,6 +165,10 @@ def test_a_long_header_takes_a_second_request(hub: Hub, repos: Repos) -> None:
         (2).to_bytes(8, "little") + b"[]",
         (9).to_bytes(8, "little") + b'{"a": {}}',
         (2000).to_bytes(8, "little") + b"[" * 2000,
+        laid_out([(0, 4), (2, 6)]),
+        laid_out([(0, 4), (5, 8)]),
+        laid_out([(0, 4), (4, 2), (2, 8)]),
+        laid_out([(4, 8)]),
         b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
     ],
     ids=lambda weights: repr(weights[:20]),

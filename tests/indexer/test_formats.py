@@ -22,13 +22,43 @@ def reason_of(function, *arguments) -> tuple[Reason, str]:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
-def test_tensors_are_read_in_fp32_from_either_format(suffix, tmp_path):
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        (torch.float32, torch.float32),
+        (torch.float16, torch.float16),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float64, torch.float32),
+        (torch.float8_e4m3fn, torch.float32),
+        (torch.float8_e5m2, torch.float32),
+        (torch.int8, torch.int8),
+        (torch.int64, torch.int64),
+    ],
+)
+def test_tensors_keep_the_type_that_they_are_stored_in(suffix, stored, read, tmp_path):
     file = tmp_path / f"adapter_model{suffix}"
-    tensors = {"a": torch.ones(2, dtype=torch.bfloat16), "b": torch.arange(3)}
+    tensors = {"a": torch.tensor([1, -2, 3]).to(stored), "empty": torch.ones(0, 4).to(stored)}
     (save_file if suffix == ".safetensors" else torch.save)(tensors, file)
+    found = read_tensors([file])
+    assert found["a"].dtype is read
+    assert found["a"].tolist() == [1, -2, 3]
+    assert found["empty"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_only_the_tensors_wanted_are_read_and_checked(suffix, tmp_path):
+    file = tmp_path / f"adapter_model{suffix}"
+    tensors = {"wanted": torch.ones(2), "other": torch.tensor([float("nan")])}
+    (save_file if suffix == ".safetensors" else torch.save)(tensors, file)
+    assert set(read_tensors([file], lambda name: name == "wanted")) == {"wanted"}
+
+
+def test_tensors_outlive_the_file_that_they_were_read_from(tmp_path):
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({"a": torch.arange(100_000.0)}, file)
     read = read_tensors([file])
-    assert read["a"].dtype is torch.float32
-    assert read["b"].tolist() == [0, 1, 2]
+    file.unlink()
+    assert torch.equal(read["a"], torch.arange(100_000.0))
 
 
 class Touch:
@@ -72,9 +102,13 @@ def test_truncated_weights_are_corrupt(suffix, keep, tmp_path):
     assert reason_of(read_tensors, [file])[0] is Reason.CORRUPT
 
 
-def test_the_tensor_that_is_not_finite_is_named(tmp_path):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
+def test_the_tensor_that_is_not_finite_is_named(value, dtype, tmp_path):
     file = tmp_path / "adapter_model.safetensors"
-    save_file({"fine": torch.ones(2), "broken": torch.tensor([1.0, float("nan")])}, file)
+    broken = torch.zeros(37, 3)
+    broken[20, 1] = value
+    save_file({"fine": torch.ones(2), "broken": broken.to(dtype)}, file)
     reason, message = reason_of(read_tensors, [file])
     assert reason is Reason.NOT_FINITE
     assert "broken" in message

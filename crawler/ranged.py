@@ -1,0 +1,56 @@
+"""One ranged GET of a file at a commit, streamed: servers may send more than was asked for."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
+
+from hubdelta.crawler.hub import Hub
+from hubdelta.schemas.keys import AdapterKey
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a server sends of a file.
+
+    Attributes:
+        start: offset of its first byte: 0 where the range was ignored.
+        file_bytes: length of the whole file; None where the server does not say.
+        chunks: the bytes, as they arrive.
+    """
+
+    start: int
+    file_bytes: int | None
+    chunks: Iterator[bytes]
+
+
+@contextmanager
+def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Iterator[Part]:
+    """Ask for the bytes [start, end) of a file; leaving the context ends the transfer.
+
+    A server that ignores ranges answers 200 with the whole file (RFC 9110, 14.2).
+
+    Raises:
+        HUB_FAILURES: as huggingface_hub and httpx raise them, also while chunks are taken.
+    """
+    url = hf_hub_url(key.repo_id, file, revision=key.revision, endpoint=hub.endpoint)
+    headers = {
+        **hub.headers(),
+        "range": f"bytes={start}-{end - 1}",
+        "accept-encoding": "identity",
+    }
+    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
+        if response.status_code == 416 and start == 0:  # an empty file has no first byte
+            yield Part(0, 0, iter(()))
+            return
+        hf_raise_for_status(response)
+        stated = response.headers.get("content-range", "")
+        ranged = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", stated)
+        whole = ranged[2] if ranged else response.headers.get("content-length", "")
+        yield Part(
+            int(ranged[1]) if ranged else 0,
+            int(whole) if whole.isdecimal() else None,
+            response.iter_bytes(),
+        )
