@@ -24,7 +24,8 @@ class PeftAdapter:
     Attributes:
         key: which adapter.
         config: its adapter_config.json.
-        tensors: its weights by name as saved, floats in fp32, all finite, on the CPU.
+        tensors: its weights by name as saved, floats in fp32, fp16 or bf16 as stored, all finite,
+            on the CPU; without those of the output layer.
         weight_bytes: size of its weight files.
     """
 
@@ -58,32 +59,65 @@ def unexpected(error: Exception) -> AdapterError:
     return AdapterError(Reason.ENGINE, f"{type(error).__name__}: {text}")
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """The base's own answer in one arithmetic: what an adapter's answer is compared with.
+
+    Attributes:
+        engine: which engine computes so.
+        precision: fp32, tf32, fp16 or bf16.
+        activations: the base's own, [probes, hidden].
+        noise_floor: the largest L2 norm of a delta that this arithmetic alone is seen to make.
+    """
+
+    engine: str
+    precision: str
+    activations: Activations
+    noise_floor: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an engine says about one adapter.
+
+    Attributes:
+        activations: [probes, hidden].
+        baseline: computed in the same arithmetic; subtracting it gives the adapter's effect.
+    """
+
+    activations: Activations
+    baseline: Baseline
+
+    @property
+    def delta(self) -> npt.NDArray[np.float64]:
+        """The Delta Activation [hidden]: mean over probes of adapter minus base."""
+        difference = self.activations.astype(np.float64) - self.baseline.activations
+        mean: npt.NDArray[np.float64] = difference.mean(axis=0)
+        return mean
+
+    @property
+    def signal(self) -> float:
+        """L2 norm of the delta over the noise floor."""
+        return float(np.linalg.norm(self.delta)) / self.baseline.noise_floor
+
+
+Result = tuple[int, Answer | AdapterError]
+"""An adapter's place among those asked for, and its answer or the error that it alone met."""
+
+
 class Engine(Protocol):
     """Runs the probes through a base and through adapters of it.
 
     An engine is made for one base and one probe set, which it holds ready. It must answer the
     same for an adapter whatever shares its batch and whatever came before.
-
-    Attributes:
-        name: goes into each vector's row.
-        precision: fp32, ...; goes into each vector's row.
     """
-
-    name: str
-    precision: str
-
-    def base_activations(self) -> Activations:
-        """The base's own activations, [probes, hidden]."""
-
-    def noise_floor(self) -> float:
-        """Largest L2 norm of a delta that arithmetic alone makes here: the base against itself."""
 
     def can_embed(self, adapter: Adapter) -> bool:
         """Whether this engine computes such an adapter exactly."""
 
-    def activations(self, adapters: Sequence[Adapter]) -> Iterator[Activations | AdapterError]:
-        """One answer for each adapter, in their order, each as soon as it is known.
+    def answers(self, adapters: Sequence[Adapter]) -> Iterator[Result]:
+        """One result for each adapter, in any order, each as soon as it is known.
 
-        Returns:
-            Activations [probes, hidden], or the error that this adapter alone met.
+        Raises:
+            HubdeltaError: the engine itself no longer works; a lost GPU, for one.
         """

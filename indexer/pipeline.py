@@ -5,21 +5,25 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
+from time import monotonic
 
 import numpy as np
 
 from hubdelta.indexer.batches import Obtained
-from hubdelta.indexer.engine import Activations, Adapter, Engine, PeftAdapter
+from hubdelta.indexer.engine import Adapter, Answer, Baseline, Engine, PeftAdapter
 from hubdelta.indexer.fit import adapted_modules
 from hubdelta.indexer.plan import Pending
+from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.progress import Progress
 from hubdelta.indexer.recipe import Recipe
-from hubdelta.schemas.errors import AdapterError
+from hubdelta.schemas.errors import AdapterError, HubdeltaError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterName
-from hubdelta.schemas.rows import FailureRow, VectorRow
+from hubdelta.schemas.rows import BaseRow, FailureRow, VectorRow
 
 logger = logging.getLogger(__name__)
+
+_MOST_LOST = 60.0  # seconds of work, when a run dies
 
 
 @dataclass(frozen=True)
@@ -29,22 +33,16 @@ class Embedding:
     Attributes:
         engine: makes the activations.
         recipe: what makes the vectors comparable.
-        base_activations: the base's own, [probes, hidden].
-        noise_floor: L2 norm of a delta that arithmetic alone makes.
+        probes: the probe set of the recipe.
+        model_type: the base's architecture, as its config.json names it.
         run_id: goes into each row.
     """
 
     engine: Engine
     recipe: Recipe
-    base_activations: Activations
-    noise_floor: float
+    probes: ProbeSet
+    model_type: str
     run_id: str
-
-
-@dataclass(frozen=True)
-class _Embedded:
-    adapter: Adapter
-    activations: Activations
 
 
 def embed_all(
@@ -71,28 +69,103 @@ def embed_all(
 
     Raises:
         IndexWriteError: the index cannot be written.
+        HubdeltaError: the engine no longer works, or the base itself answers with NaN.
     """
+    bases = _Bases(embedding, index)
     for batch in arriving:
-        vectors: list[VectorRow] = []
-        failures: list[FailureRow] = []
-        for pending, answer in _answers(batch, embedding.engine, stop):
-            if isinstance(answer, AdapterError):
-                failures.append(_failure_row(pending, answer, embedding))
-                progress.failed[answer.reason] += 1
+        rows = _Rows(index, embedding.recipe.base)
+        for pending, result in _results(batch, embedding.engine, stop):
+            if isinstance(result, AdapterError):
+                rows.failures.append(_failure_row(pending, result, embedding))
+                progress.failed[result.reason] += 1
                 key = pending.key
                 name = AdapterName(key.repo_id, key.subfolder, key.revision[:12])
-                logger.warning("%s: %s: %s", name, answer.reason, answer)
+                logger.warning("%s: %s: %s", name, result.reason, result)
             else:
-                vectors.append(_vector_row(pending, answer, embedding))
+                bases.write(result.answer.baseline)
+                rows.vectors.append(_vector_row(pending, result, embedding))
                 progress.embedded += 1
             on_progress(progress)
-        index.write(vectors, base=embedding.recipe.base)
-        index.write(failures, base=embedding.recipe.base)
+            rows.write_if_due()
+        rows.write()
         if stop.is_set():
             break
 
 
-def _answers(
+class _Rows:
+    """Rows on their way to the index: at the end of a batch, or of a minute if it takes longer."""
+
+    def __init__(self, index: Index, base: str) -> None:
+        self._index, self._base = index, base
+        self._written = monotonic()
+        self.vectors: list[VectorRow] = []
+        self.failures: list[FailureRow] = []
+
+    def write_if_due(self) -> None:
+        """Write when the last time is a minute ago, so that a run that dies loses little."""
+        if monotonic() - self._written >= _MOST_LOST:
+            self.write()
+
+    def write(self) -> None:
+        """Write what there is, one file of each kind."""
+        self._index.write(self.vectors, base=self._base)
+        self._index.write(self.failures, base=self._base)
+        self.vectors.clear()
+        self.failures.clear()
+        self._written = monotonic()
+
+
+class _Bases:
+    """Writes the base's row once for each recipe, engine and precision."""
+
+    def __init__(self, embedding: Embedding, index: Index) -> None:
+        self._embedding, self._index = embedding, index
+        columns = ["recipe_id", "engine", "precision"]
+        known = index.read(BaseRow, base=embedding.recipe.base, columns=columns).to_pylist()
+        self._known = {tuple(row[column] for column in columns) for row in known}
+
+    def write(self, baseline: Baseline) -> None:
+        """Write a baseline unless it is known.
+
+        Raises:
+            HubdeltaError: it is not finite.
+        """
+        recipe = self._embedding.recipe
+        key = (recipe.id, baseline.engine, baseline.precision)
+        if key in self._known:
+            return
+        if not np.isfinite(baseline.activations).all():
+            raise HubdeltaError(f"the base {recipe.base} itself answers with NaN or infinity")
+        row = BaseRow(
+            base=recipe.base,
+            base_revision=recipe.base_revision,
+            recipe_id=recipe.id,
+            probe_set=recipe.probe_set,
+            probe_set_id=recipe.probe_set_id,
+            prompts=list(self._embedding.probes.prompts),
+            layer=recipe.layer,
+            token=recipe.token,
+            pooling=recipe.pooling,
+            model_type=self._embedding.model_type,
+            hidden_size=baseline.activations.shape[1],
+            activations=list(baseline.activations),
+            noise_floor=baseline.noise_floor,
+            engine=baseline.engine,
+            precision=baseline.precision,
+            embedded_at=datetime.now(UTC),
+            run_id=self._embedding.run_id,
+        )
+        self._index.write([row], base=recipe.base)
+        self._known.add(key)
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    adapter: Adapter
+    answer: Answer
+
+
+def _results(
     batch: list[Obtained], engine: Engine, stop: Event
 ) -> Iterator[tuple[Pending, _Embedded | AdapterError]]:
     readable: list[tuple[Pending, Adapter]] = []
@@ -101,23 +174,17 @@ def _answers(
             yield obtained.pending, obtained.result
         else:
             readable.append((obtained.pending, obtained.result))
-    activations = engine.activations([adapter for _, adapter in readable])
-    for pending, adapter in readable:
+    for place, answer in engine.answers([adapter for _, adapter in readable]):
+        pending, adapter = readable[place]
+        yield pending, answer if isinstance(answer, AdapterError) else _Embedded(adapter, answer)
         if stop.is_set():
             return
-        answer = next(activations)
-        yield (
-            pending,
-            answer if isinstance(answer, AdapterError) else _Embedded(adapter, answer),
-        )
 
 
 def _vector_row(pending: Pending, embedded: _Embedded, embedding: Embedding) -> VectorRow:
-    adapter = embedded.adapter
-    delta = (embedded.activations.astype(np.float64) - embedding.base_activations).mean(axis=0)
-    norm = float(np.linalg.norm(delta))
-    low_rank = adapter.config if isinstance(adapter, PeftAdapter) else None
-    key, recipe = pending.key, embedding.recipe
+    adapter, answer = embedded.adapter, embedded.answer
+    config = adapter.config if isinstance(adapter, PeftAdapter) else None
+    key, recipe, delta = pending.key, embedding.recipe, answer.delta
     return VectorRow(
         base=recipe.base,
         base_revision=recipe.base_revision,
@@ -128,13 +195,13 @@ def _vector_row(pending: Pending, embedded: _Embedded, embedding: Embedding) -> 
         probe_set=recipe.probe_set,
         probe_set_id=recipe.probe_set_id,
         delta=delta.astype(np.float32),
-        norm=norm,
-        signal=norm / embedding.noise_floor,
-        engine=embedding.engine.name,
-        precision=embedding.engine.precision,
-        adapter_type=low_rank.peft_type if low_rank else "FULL",
-        rank=low_rank.rank if low_rank else None,
-        alpha=low_rank.alpha if low_rank else None,
+        norm=float(np.linalg.norm(delta)),
+        signal=answer.signal,
+        engine=answer.baseline.engine,
+        precision=answer.baseline.precision,
+        adapter_type=config.peft_type if config else "FULL",
+        rank=config.rank if config else None,
+        alpha=config.alpha if config else None,
         target_modules=adapted_modules(adapter.tensors) if isinstance(adapter, PeftAdapter) else [],
         weight_bytes=adapter.weight_bytes,
         embedded_at=datetime.now(UTC),

@@ -26,68 +26,59 @@ from hubdelta.indexer.base_model import (
     IncompleteModelError,
     load_causal_lm,
 )
-from hubdelta.indexer.engine import Activations, Adapter, FullFinetune, PeftAdapter, unexpected
+from hubdelta.indexer.engine import (
+    Activations,
+    Adapter,
+    Answer,
+    Baseline,
+    FullFinetune,
+    Result,
+    unexpected,
+)
 from hubdelta.indexer.fit import PREFIX
+from hubdelta.indexer.peft_config import (
+    INITS_THAT_KEEP_THE_BASE,
+    one_line,
+    peft_config,
+    tensors_that_count,
+)
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
 
 logger = logging.getLogger(__name__)
 
-_HEADS = frozenset({"score", "classifier", "qa_outputs", "summary", "v_head"})
-"""Modules above the hidden state that task heads and reward models add to a base."""
-
-_LACKING = {
-    "MULTITASK_PROMPT_TUNING": "the id of a task",
-    "POLY": "the id of a task",
-    "XLORA": "other adapters",
-}
-"""PEFT types that do not say what to answer to a prompt alone."""
-
-_INITS_THAT_KEEP_THE_BASE = (True, False, "gaussian", "eva", "orthogonal")
-"""Values of init_lora_weights that leave the base's weights alone when PEFT loads an adapter;
-the others (pissa, olora, corda, loftq) subtract something from them."""
-
 
 class ReferenceEngine:
-    """PEFT's own modules on the base, put in and taken out again for each adapter."""
+    """PEFT's own modules on the base, put in and taken out again for each adapter.
+
+    Attributes:
+        baseline: the base's own answer.
+    """
 
     name = "reference"
     precision = "fp32"
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
-        self._before = self.base_activations()
-
-    def base_activations(self) -> Activations:
-        """The base's own activations, [probes, hidden]."""
-        return _hidden_states(self._base.model, self._base.probes)
-
-    def noise_floor(self) -> float:
-        """The base against itself: each probe alone, and four times in one batch.
-
-        The batch changes the shapes of the matrix products and so the order of their sums,
-        which is all that can differ. Never less than one unit in the last place of fp32.
-        """
-        alone = self.base_activations().mean(axis=0)
-        batched = _hidden_states(
-            self._base.model, tuple(probe.repeat(4, 1) for probe in self._base.probes)
-        ).mean(axis=0)
-        smallest = float(np.finfo(np.float32).eps * np.linalg.norm(alone))
-        return max(float(np.linalg.norm(batched - alone)), smallest)
+        activations = hidden_states(base.model, base.probes)
+        self.baseline = Baseline(
+            self.name, self.precision, activations, _noise_floor(base, activations)
+        )
 
     def can_embed(self, adapter: Adapter) -> bool:
         """Any adapter: what PEFT or transformers can load, it runs."""
         return True
 
-    def activations(self, adapters: Sequence[Adapter]) -> Iterator[Activations | AdapterError]:
-        """One answer for each adapter, in their order, each as soon as it is known."""
-        for adapter in adapters:
+    def answers(self, adapters: Sequence[Adapter]) -> Iterator[Result]:
+        """One result for each adapter, in their order, each as soon as it is known."""
+        for place, adapter in enumerate(adapters):
             try:
-                yield self._run(adapter)
+                yield place, Answer(self._run(adapter), self.baseline)
             except AdapterError as error:
-                yield error
+                yield place, error
             except Exception as error:
                 logger.debug("%s", adapter.key, exc_info=True)
-                yield unexpected(error)
+                self._check_base(error)
+                yield place, unexpected(error)
 
     def _check_base(self, error: Exception) -> None:
         """Make sure that the base still answers as before, and so that later vectors are right.
@@ -96,7 +87,8 @@ class ReferenceEngine:
             HubdeltaError: it does not; a lost GPU, for one.
         """
         try:
-            sound = np.array_equal(self.base_activations(), self._before)
+            now = hidden_states(self._base.model, self._base.probes)
+            sound = np.array_equal(now, self.baseline.activations)
         except RuntimeError:
             sound = False
         if not sound:
@@ -105,9 +97,9 @@ class ReferenceEngine:
     def _run(self, adapter: Adapter) -> Activations:
         if isinstance(adapter, FullFinetune):
             return self._finite(self._run_full(adapter))
-        config = _peft_config(adapter.config, self._base)
-        tensors = _without_heads(adapter, self._base)
         model = self._base.model
+        config = peft_config(adapter.config, self._base)
+        tensors = {name: t.float() for name, t in tensors_that_count(adapter, self._base).items()}
         if _changes_base(adapter.config, tensors, model):
             return self._finite(self._run_peft(copy.deepcopy(model), config, tensors))
         with _restored(model):
@@ -126,9 +118,9 @@ class ReferenceEngine:
                 result = peft.set_peft_model_state_dict(wrapped, tensors)
                 expected = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
             except (RuntimeError, KeyError, ValueError) as error:
-                raise AdapterError(Reason.BASE_MISMATCH, _one_line(error)) from error
+                raise AdapterError(Reason.BASE_MISMATCH, one_line(error)) from error
             except (TypeError, AttributeError, NotImplementedError, ImportError) as error:
-                raise AdapterError(Reason.UNSUPPORTED_ADAPTER, _one_line(error)) from error
+                raise AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error)) from error
         # PEFT keeps learned prompts outside the module tree and reports them as unexpected.
         unexpected = (
             sorted(tensors.keys() - expected.keys())
@@ -141,24 +133,28 @@ class ReferenceEngine:
                 f"tensor {unexpected[0]} has no place in the base and its adapter "
                 f"({len(unexpected)} such tensors)",
             )
-        missing = sorted(expected.keys() - tensors.keys())
+        missing = sorted(
+            name
+            for name in expected.keys() - tensors.keys()
+            if not self._base.is_above_hidden_state(name.removeprefix(PREFIX))
+        )
         if missing:
             raise AdapterError(
                 Reason.CORRUPT,
                 f"tensor {missing[0]} is missing from the weights ({len(missing)} such tensors)",
             )
-        return _hidden_states(wrapped, self._base.probes)
+        return hidden_states(wrapped, self._base.probes)
 
     def _run_full(self, finetune: FullFinetune) -> Activations:
         try:
             model = load_causal_lm(finetune.folder)
         except UnpicklingError as error:
-            raise AdapterError(Reason.UNSAFE_FORMAT, _one_line(error)) from error
+            raise AdapterError(Reason.UNSAFE_FORMAT, one_line(error)) from error
         except (IncompleteModelError, SafetensorError) as error:
-            raise AdapterError(Reason.CORRUPT, _one_line(error)) from error
+            raise AdapterError(Reason.CORRUPT, one_line(error)) from error
         except LOADING_ERRORS as error:
-            raise AdapterError(Reason.UNSUPPORTED_ADAPTER, _one_line(error)) from error
-        return _hidden_states(model.to(self._base.model.device), self._base.probes)
+            raise AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error)) from error
+        return hidden_states(model.to(self._base.model.device), self._base.probes)
 
     @staticmethod
     def _finite(activations: Activations) -> Activations:
@@ -167,8 +163,20 @@ class ReferenceEngine:
         return activations
 
 
+def _noise_floor(base: BaseModel, alone: Activations) -> float:
+    """L2 norm of the base's difference from itself: each probe alone, and four times in one batch.
+
+    The batch changes the shapes of the matrix products and so the order of their sums, which is
+    all that can differ. Never less than one unit in the last place of fp32.
+    """
+    batched = hidden_states(base.model, tuple(probe.repeat(4, 1) for probe in base.probes))
+    mean = alone.mean(axis=0)
+    smallest = float(np.finfo(np.float32).eps * np.linalg.norm(mean))
+    return max(float(np.linalg.norm(batched.mean(axis=0) - mean)), smallest)
+
+
 @torch.inference_mode()
-def _hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Activations:
+def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Activations:
     """Last-token hidden state after the final norm of each probe's first row, [probes, hidden]."""
     options: dict[str, Any] = {"output_hidden_states": True, "use_cache": False}
     inner = model.get_base_model() if isinstance(model, peft.PeftModel) else model
@@ -183,56 +191,11 @@ def _hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Ac
     return torch.stack(rows).float().cpu().numpy()
 
 
-def _peft_config(config: AdapterConfig, base: BaseModel) -> Any:
-    config_class = peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.get(config.peft_type)
-    if config_class is None:
-        raise AdapterError(
-            Reason.UNSUPPORTED_ADAPTER, f"the installed peft does not know {config.peft_type}"
-        )
-    if lacking := _LACKING.get(config.peft_type):
-        raise AdapterError(
-            Reason.UNSUPPORTED_ADAPTER,
-            f"a {config.peft_type} adapter answers only together with {lacking}",
-        )
-    known = frozenset(inspect.signature(config_class).parameters)
-    values = config.reject_unknown(known) | {"inference_mode": True}
-    if str(values.get("init_lora_weights", "")).startswith("pissa_niter"):
-        raise AdapterError(
-            Reason.UNSUPPORTED_ADAPTER,
-            "init_lora_weights=pissa_niter: the part of the base that it replaces came from a "
-            "random decomposition, which cannot be made again",
-        )
-    modules_to_save = values.get("modules_to_save")
-    if isinstance(modules_to_save, list):
-        present = {name.rpartition(".")[2] for name, _ in base.model.named_modules()}
-        kept = [name for name in modules_to_save if name.rpartition(".")[2] in present]
-        values["modules_to_save"] = kept or None
-    values["task_type"] = None
-    if issubclass(config_class, peft.PromptLearningConfig) or config.peft_type == "CPT":
-        values["task_type"] = peft.TaskType.CAUSAL_LM
-    try:
-        return config_class(**values)
-    except (TypeError, ValueError) as error:
-        raise AdapterError(Reason.UNSUPPORTED_ADAPTER, _one_line(error)) from error
-
-
-def _without_heads(adapter: PeftAdapter, base: BaseModel) -> dict[str, torch.Tensor]:
-    """The tensors without those of a head that the base does not have."""
-    present = {name.partition(".")[0] for name, _ in base.model.named_modules()}
-    saved = adapter.config.values.get("modules_to_save")
-    heads = _HEADS.union(saved if isinstance(saved, list) else ()) - present
-    return {
-        name: tensor
-        for name, tensor in adapter.tensors.items()
-        if name.removeprefix(PREFIX).partition(".")[0] not in heads
-    }
-
-
 def _changes_base(
     config: AdapterConfig, tensors: dict[str, torch.Tensor], model: PreTrainedModel
 ) -> bool:
     """Whether loading it writes into the base's own weights, as some initialisations do."""
-    if config.values.get("init_lora_weights", True) not in _INITS_THAT_KEEP_THE_BASE:
+    if config.values.get("init_lora_weights", True) not in INITS_THAT_KEEP_THE_BASE:
         return True
     if config.values.get("layer_replication"):
         return True
@@ -262,8 +225,3 @@ def _restored(model: PreTrainedModel) -> Iterator[None]:
             vars(config).update(values)
         for parameter, requires_grad in frozen:
             parameter.requires_grad_(requires_grad)
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:300] or type(error).__name__

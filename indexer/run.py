@@ -1,31 +1,23 @@
 """The embedding half of an index run: the base, the engine and the pipeline, put together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-
-import numpy as np
-import torch
 
 from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.batches import batches
-from hubdelta.indexer.engine import Engine
+from hubdelta.indexer.engines import device_of, load_base, make_engine
 from hubdelta.indexer.obtain import Obtainer
 from hubdelta.indexer.pipeline import Embedding, embed_all
 from hubdelta.indexer.plan import Plan
 from hubdelta.indexer.probes import ProbeSet
+from hubdelta.indexer.process import keep_freed_memory, use_threads
 from hubdelta.indexer.progress import Progress
 from hubdelta.indexer.recipe import Recipe
-from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
-from hubdelta.schemas.errors import HubdeltaError, UsageError
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import BaseRow
-
-ENGINES: Mapping[str, Callable[[BaseModel], Engine]] = {"reference": ReferenceEngine}
 
 
 def embed_plan(
@@ -62,12 +54,18 @@ def embed_plan(
     Raises:
         HubdeltaError: the base cannot be loaded, the index cannot be written.
     """
-    base = BaseModel.load(base_folder, probes, device=_device(settings.device))
-    engine = ENGINES[settings.engine](base)
-    if not np.isfinite(engine.base_activations()).all():
-        raise HubdeltaError(f"the base {recipe.base} itself answers with NaN or infinity")
-    embedding = Embedding(engine, recipe, engine.base_activations(), engine.noise_floor(), run_id)
-    _write_base(index, base, embedding, probes)
+    use_threads(settings.threads)
+    keep_freed_memory()
+    base = load_base(base_folder, probes, settings)
+    device = device_of(settings.device)
+
+    def on_device() -> BaseModel:
+        if base.model.device.type == device.partition(":")[0]:
+            return base
+        return BaseModel.load(base_folder, probes, device=device)
+
+    engine = make_engine(base, on_device, settings)
+    embedding = Embedding(engine, recipe, probes, base.model_type, run_id)
     obtainer = Obtainer(hub, base, downloads, settings.disk_budget, keep=settings.keep_downloads)
     arriving = batches(
         plan.pending,
@@ -79,47 +77,3 @@ def embed_plan(
     )
     with closing(arriving):
         embed_all(arriving, embedding, index, stop=stop, progress=progress, on_progress=on_progress)
-
-
-def _write_base(index: Index, base: BaseModel, embedding: Embedding, probes: ProbeSet) -> None:
-    """Write the base's row, once for each (recipe, precision)."""
-    recipe, engine = embedding.recipe, embedding.engine
-    known = index.read(BaseRow, base=recipe.base, columns=["recipe_id", "precision"]).to_pylist()
-    if {"recipe_id": recipe.id, "precision": engine.precision} in known:
-        return
-    activations = embedding.base_activations
-    row = BaseRow(
-        base=recipe.base,
-        base_revision=recipe.base_revision,
-        recipe_id=recipe.id,
-        probe_set=recipe.probe_set,
-        probe_set_id=recipe.probe_set_id,
-        prompts=list(probes.prompts),
-        layer=recipe.layer,
-        token=recipe.token,
-        pooling=recipe.pooling,
-        model_type=base.model_type,
-        hidden_size=activations.shape[1],
-        activations=list(activations),
-        noise_floor=embedding.noise_floor,
-        engine=engine.name,
-        precision=engine.precision,
-        embedded_at=datetime.now(UTC),
-        run_id=embedding.run_id,
-    )
-    index.write([row], base=recipe.base)
-
-
-def _device(asked: str) -> str:
-    """The device to run on.
-
-    Raises:
-        UsageError: there is no such device here.
-    """
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=asked)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"no device {asked!r} here: {str(error).partition(chr(10))[0]}") from error
-    return asked

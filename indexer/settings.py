@@ -6,8 +6,11 @@ from hubdelta.schemas.errors import UsageError
 
 GIGABYTE = 10**9
 
-ENGINE_NAMES = ("reference",)
+ENGINE_NAMES = ("stacked", "reference")
 """What --engine takes; kept apart from the engines so that asking for help imports no torch."""
+
+PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16")
+"""What --precision takes."""
 
 
 @dataclass(frozen=True)
@@ -16,16 +19,20 @@ class IndexSettings:
 
     Attributes:
         engine: name of the engine that is asked for.
+        precision: of the matrix products; auto is the fastest that is precise enough.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
+        threads: of every library that computes; as many as there are cores by default.
         batch_size: adapters in a batch, and so at most in one Parquet file.
         workers: downloads at once.
         disk_budget: bytes of weights that may be downloaded and not yet embedded.
         keep_downloads: leave the weights on disk.
     """
 
-    engine: str = "reference"
+    engine: str = "stacked"
+    precision: str = "auto"
     device: str = "auto"
-    batch_size: int = 16
+    threads: int | None = None
+    batch_size: int = 64
     workers: int = 4
     disk_budget: int = 20 * GIGABYTE
     keep_downloads: bool = False
@@ -33,5 +40,9 @@ class IndexSettings:
     def __post_init__(self) -> None:
         if self.engine not in ENGINE_NAMES:
             raise UsageError(f"no engine {self.engine!r}: one of {', '.join(ENGINE_NAMES)}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"no precision {self.precision!r}: one of {', '.join(PRECISIONS)}")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError("threads must be at least 1")
         if min(self.batch_size, self.workers, self.disk_budget) < 1:
             raise UsageError("batch size, workers and disk budget must be at least 1")

@@ -136,7 +136,7 @@ class FailureRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class BaseRow(Row):
-    """What the base itself answers to the probes: a row per (recipe, precision)."""
+    """What the base itself answers to the probes: a row per (recipe, engine, precision)."""
 
     table: ClassVar[str] = "bases"
 

@@ -14,7 +14,7 @@ from hubdelta.commands.options import (
     wait_option,
     writable_index,
 )
-from hubdelta.indexer.settings import ENGINE_NAMES, GIGABYTE
+from hubdelta.indexer.settings import ENGINE_NAMES, GIGABYTE, PRECISIONS
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.keys import AdapterName
 
@@ -55,17 +55,30 @@ Examples:
 @click.option(
     "--engine",
     type=click.Choice(ENGINE_NAMES),
-    default="reference",
+    default="stacked",
     show_default=True,
-    help="What computes the activations.",
+    help="What computes the activations; what stacked cannot do exactly goes to reference.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="Of the matrix products. auto: fp32 on a CPU; on a GPU the fastest precise enough.",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads of every library that computes.  [default: the number of cores]",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    default=16,
+    default=64,
     show_default=True,
-    help="Adapters computed, and written, together.",
+    help="Adapters downloaded, and written, together; as many run at once as fit in memory.",
 )
 @click.option(
     "--workers",
@@ -97,7 +110,9 @@ def command(
     limit: int | None,
     retry_failed: bool,
     engine: str,
+    precision: str,
     device: str,
+    threads: int | None,
     batch_size: int,
     workers: int,
     disk_budget: float,
@@ -135,7 +150,9 @@ def command(
     )
     settings = IndexSettings(
         engine=engine,
+        precision=precision,
         device=device,
+        threads=threads,
         batch_size=batch_size,
         workers=workers,
         disk_budget=int(disk_budget * GIGABYTE),

@@ -57,6 +57,13 @@ KINDS = {
 }
 
 
+def results(engine, *adapters):
+    """Activations of each adapter, or its error, in the order of the adapters."""
+    by_place = dict(engine.answers(adapters))
+    answers = [by_place[place] for place in range(len(adapters))]
+    return [a if isinstance(a, AdapterError) else a.activations for a in answers]
+
+
 def state_checksum(model):
     return {name: tensor.double().sum().item() for name, tensor in model.state_dict().items()}
 
@@ -68,10 +75,9 @@ def test_activations_are_those_of_peft_and_the_base_is_untouched(
     folder = make_adapter(tmp_path / "adapter", tiny_base, config=KINDS[kind])
     before = state_checksum(base.model)
     config = base.model.config.to_dict()
-    base_activations = engine.base_activations()
     modules = [name for name, _ in base.model.named_modules()]
 
-    activations = next(engine.activations([read_adapter(folder)]))
+    activations = results(engine, read_adapter(folder))[0]
 
     model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
     loaded = peft.PeftModel.from_pretrained(model, folder).eval()
@@ -88,10 +94,11 @@ def test_activations_are_those_of_peft_and_the_base_is_untouched(
             ]
         )
     np.testing.assert_allclose(activations, expected, rtol=1e-5, atol=1e-5)
-    assert np.linalg.norm(activations - engine.base_activations()) > 1e-3
+    assert np.linalg.norm(activations - engine.baseline.activations) > 1e-3
     assert state_checksum(base.model) == before
     assert base.model.config.to_dict() == config
-    np.testing.assert_array_equal(engine.base_activations(), base_activations)
+    again = ReferenceEngine(base).baseline.activations
+    np.testing.assert_array_equal(again, engine.baseline.activations)
     assert [name for name, _ in base.model.named_modules()] == modules
 
 
@@ -101,11 +108,11 @@ def test_results_do_not_depend_on_what_came_before(tmp_path, tiny_base, engine, 
         name: read_adapter(make_adapter(tmp_path / name, tiny_base, config=config, seed=seed))
         for seed, (name, config) in enumerate(KINDS.items())
     }
-    alone = {name: next(engine.activations([adapter])) for name, adapter in adapters.items()}
+    alone = {name: results(engine, adapter)[0] for name, adapter in adapters.items()}
     names = list(adapters)
     for seed in range(3):
         random.Random(seed).shuffle(names)
-        together = engine.activations([adapters[name] for name in names])
+        together = results(engine, *(adapters[name] for name in names))
         for name, activations in zip(names, together, strict=True):
             np.testing.assert_array_equal(activations, alone[name])
 
@@ -115,7 +122,7 @@ def test_a_broken_adapter_does_not_take_its_batch_down(tmp_path, tiny_base, engi
     other = make_base(tmp_path / "other", hidden_size=64)
     bad = read_adapter(make_adapter(tmp_path / "bad", other))
 
-    first, error, second = engine.activations([good, bad, good])
+    first, error, second = results(engine, good, bad, good)
 
     assert isinstance(error, AdapterError)
     assert error.reason is Reason.BASE_MISMATCH
@@ -143,7 +150,7 @@ def test_wrong_tensors_are_named_never_silently_ignored(
     change(tensors)
     save_file(tensors, folder / "adapter_model.safetensors")
 
-    error = next(engine.activations([read_adapter(folder)]))
+    error = results(engine, read_adapter(folder))[0]
 
     assert isinstance(error, AdapterError)
     assert error.reason is reason
@@ -164,7 +171,7 @@ def test_a_classifier_head_is_left_out(tmp_path, tiny_base, engine, read_adapter
     head = {"base_model.model.score.weight": torch.zeros(2, 32)}
     save_file(load_file(weights) | head, weights)
 
-    first, second = engine.activations([read_adapter(plain), read_adapter(classifier)])
+    first, second = results(engine, read_adapter(plain), read_adapter(classifier))
 
     np.testing.assert_array_equal(first, second)
 
@@ -176,7 +183,7 @@ def test_configs_of_other_peft_versions(tmp_path, tiny_base, engine, read_adapte
     unknown = make_adapter(tmp_path / "unknown", tiny_base)
     edit_config(unknown, use_qpissa_twice=True)
 
-    first, second, error = engine.activations([read_adapter(f) for f in (plain, odd, unknown)])
+    first, second, error = results(engine, *map(read_adapter, (plain, odd, unknown)))
 
     np.testing.assert_array_equal(first, second)
     assert isinstance(error, AdapterError)
@@ -187,9 +194,9 @@ def test_configs_of_other_peft_versions(tmp_path, tiny_base, engine, read_adapte
 def test_a_full_finetune_is_run_whole(tmp_path, tiny_base, base, engine):
     folder = make_base(tmp_path / "finetuned", seed=1)
 
-    activations = next(engine.activations([FullFinetune(key_of(folder), folder, 0)]))
+    activations = results(engine, FullFinetune(key_of(folder), folder, 0))[0]
 
-    expected = ReferenceEngine(BaseModel.load(folder, ALPACA_5)).base_activations()
+    expected = ReferenceEngine(BaseModel.load(folder, ALPACA_5)).baseline.activations
     np.testing.assert_array_equal(activations, expected)
 
 
@@ -199,7 +206,7 @@ def test_an_incomplete_finetune_is_refused_not_filled_with_random_numbers(tmp_pa
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
-    error = next(engine.activations([FullFinetune(key_of(folder), folder, 0)]))
+    error = results(engine, FullFinetune(key_of(folder), folder, 0))[0]
 
     assert isinstance(error, AdapterError)
     assert error.reason is Reason.CORRUPT
@@ -215,10 +222,10 @@ def key_of(folder: Path) -> AdapterKey:
 def test_a_zero_adapter_is_within_the_noise_floor(tmp_path, tiny_base, engine, read_adapter):
     zero = read_adapter(make_adapter(tmp_path / "zero", tiny_base, scale=0.0))
 
-    delta = (next(engine.activations([zero])) - engine.base_activations()).mean(axis=0)
+    delta = (results(engine, zero)[0] - engine.baseline.activations).mean(axis=0)
 
-    assert np.linalg.norm(delta) <= engine.noise_floor()
-    assert 0 < engine.noise_floor() < 1e-4
+    assert np.linalg.norm(delta) <= engine.baseline.noise_floor
+    assert 0 < engine.baseline.noise_floor < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -237,7 +244,7 @@ def test_what_cannot_be_exact_is_refused_in_printable_words(
     folder = make_adapter(tmp_path / "adapter", tiny_base)
     edit_config(folder, **values)
 
-    error = next(engine.activations([read_adapter(folder)]))
+    error = results(engine, read_adapter(folder))[0]
 
     assert isinstance(error, AdapterError)
     assert error.reason is reason

@@ -1,0 +1,120 @@
+"""The engines by name, and the way of an adapter to the one that computes it exactly."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engine import Adapter, Engine, Result
+from hubdelta.indexer.probes import ProbeSet
+from hubdelta.indexer.reference import ReferenceEngine
+from hubdelta.indexer.settings import IndexSettings
+from hubdelta.indexer.stacked.engine import StackedEngine
+from hubdelta.indexer.stacked.model import UnstackableError
+from hubdelta.schemas.errors import AdapterError, Reason, UsageError
+
+logger = logging.getLogger(__name__)
+
+
+def make_engine(
+    base: BaseModel, load_on_device: Callable[[], BaseModel], settings: IndexSettings
+) -> Engine:
+    """The engine that is asked for, with the reference engine behind it.
+
+    Args:
+        base: the base as `load_base` gives it.
+        load_on_device: gives the base in fp32 on the device; called when it is needed.
+        settings: names the engine, the device and the precision.
+
+    Raises:
+        UsageError: the precision does not exist here.
+    """
+    if settings.engine == "reference":
+        if settings.precision not in {"auto", "fp32"}:
+            raise UsageError("the reference engine computes in fp32 alone")
+        return ReferenceEngine(load_on_device())
+    try:
+        stacked = StackedEngine(
+            base, device=device_of(settings.device), precision=settings.precision
+        )
+    except UnstackableError as error:
+        logger.warning("the reference engine is used, as this base cannot be stacked: %s", error)
+        return ReferenceEngine(load_on_device())
+    return RoutedEngine(stacked, lambda: ReferenceEngine(load_on_device()))
+
+
+def load_base(folder: Path, probes: ProbeSet, settings: IndexSettings) -> BaseModel:
+    """A base as the engine of the settings takes it.
+
+    The stacked engine copies it to a GPU by itself, and needs no more there than what is stored.
+
+    Raises:
+        HubdeltaError: it cannot be loaded.
+        UsageError: there is no such device.
+    """
+    device = device_of(settings.device)
+    if settings.engine == "stacked" and device != "cpu":
+        return BaseModel.load(folder, probes, as_stored=True)
+    return BaseModel.load(folder, probes, device=device)
+
+
+def device_of(asked: str) -> str:
+    """The device to run on.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"no device {asked!r} here: {str(error).partition(chr(10))[0]}") from error
+    return asked
+
+
+class RoutedEngine:
+    """Gives each adapter to a fast engine, or to an exact one where the fast one is not.
+
+    Args:
+        fast: the engine that is asked for.
+        make_exact: makes the engine for all others; called when the first of them comes.
+    """
+
+    def __init__(self, fast: Engine, make_exact: Callable[[], Engine]) -> None:
+        self._fast, self._make_exact = fast, make_exact
+        self._exact: Engine | None = None
+
+    def can_embed(self, adapter: Adapter) -> bool:
+        """Any adapter that either engine computes."""
+        return self._fast.can_embed(adapter) or self._others().can_embed(adapter)
+
+    def answers(self, adapters: Sequence[Adapter]) -> Iterator[Result]:
+        """One result for each adapter: those of the fast engine first.
+
+        An adapter on which the fast engine breaks, for a reason of its own and not the adapter's,
+        has its second chance.
+
+        Raises:
+            HubdeltaError: an engine no longer works.
+        """
+        fast = [place for place, adapter in enumerate(adapters) if self._fast.can_embed(adapter)]
+        slow = sorted(set(range(len(adapters))) - set(fast))
+        for place, answer in self._fast.answers([adapters[place] for place in fast]):
+            if isinstance(answer, AdapterError) and answer.reason is Reason.ENGINE:
+                logger.info(
+                    "%s: once more with the other engine: %s", adapters[fast[place]].key, answer
+                )
+                slow.append(fast[place])
+            else:
+                yield fast[place], answer
+        if slow:
+            for place, answer in self._others().answers([adapters[place] for place in slow]):
+                yield slow[place], answer
+
+    def _others(self) -> Engine:
+        if self._exact is None:
+            self._exact = self._make_exact()
+        return self._exact

@@ -1,0 +1,47 @@
+"""Settings of the whole process: threads of every library, and how memory is kept."""
+
+import ctypes
+import logging
+import os
+import platform
+
+import pyarrow as pa
+import torch
+from threadpoolctl import threadpool_limits
+
+logger = logging.getLogger(__name__)
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
+_KEPT = 1 << 30  # bytes
+
+
+def use_threads(threads: int | None) -> int:
+    """Let torch, BLAS, OpenMP and Arrow use so many threads, by default as many as there are cores.
+
+    OMP_NUM_THREADS is respected where no number is given. That threads sleep while they wait is
+    set before torch is loaded (OMP_WAIT_POLICY, in cli.py).
+
+    Returns:
+        How many.
+    """
+    if threads is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        threads = int(asked) if asked.isdecimal() and int(asked) else cores or 1
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+    pa.set_cpu_count(threads)
+    return threads
+
+
+def keep_freed_memory() -> None:
+    """Let the allocator keep what is freed, up to a gigabyte, instead of giving it back each time.
+
+    A forward pass frees and asks for the same megabytes hundreds of times a second; when each
+    comes fresh from the kernel, page faults take a tenth of the time. Only glibc is told.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    if not (mallopt(_M_TRIM_THRESHOLD, _KEPT) and mallopt(_M_MMAP_THRESHOLD, _KEPT // 4)):
+        logger.debug("the allocator keeps its own thresholds")

@@ -1,0 +1,145 @@
+"""Which adapters share a pass: as many as memory and sense allow, of similar ranks."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import psutil
+import torch
+
+from hubdelta.indexer.stacked.edits import DenseEdit, Edits, numbers, rank
+
+_ENOUGH_ROWS = {"cpu": 2048, "cuda": 8192}
+"""Tokens in a pass from which on more of them make the matrix products no faster."""
+
+_PADDING = 0.1
+"""Padding ranks may cost this share of the base's own dense products, then a new batch begins."""
+
+_SHARE = 0.5
+"""Of the memory that is free; the rest is for what a batch holds beside its stacks."""
+
+
+@dataclass
+class Room:
+    """How much one pass may hold.
+
+    Attributes:
+        device: where it runs.
+        bytes_per_adapter: of activations that one adapter adds, as measured on the base.
+        rows_per_adapter: tokens that one adapter adds to the largest pass.
+        dense_numbers: weights in the base's dense layers.
+        most: adapters in a pass, whatever the memory; halved when memory runs out nevertheless.
+    """
+
+    device: torch.device
+    bytes_per_adapter: int
+    rows_per_adapter: int
+    dense_numbers: int
+    most: int = field(default=2**31)
+
+    def __post_init__(self) -> None:
+        enough = _ENOUGH_ROWS.get(self.device.type, _ENOUGH_ROWS["cpu"])
+        self.most = min(self.most, max(1, enough // self.rows_per_adapter))
+
+    def batches(self, adapters: Sequence[Edits], bytes_per_number: int = 4) -> list[list[int]]:
+        """Divide adapters into passes.
+
+        Args:
+            adapters: their edits.
+            bytes_per_number: of the type in which the edits are stacked.
+
+        Returns:
+            Places in `adapters`, each once; those of a batch are neighbours by rank and targets.
+        """
+        budget = _SHARE * free_bytes(self.device)
+        most = _evenly(len(adapters), self.most)
+        order = sorted(
+            range(len(adapters)),
+            key=lambda place: (rank(adapters[place]), len(adapters[place])),
+        )
+        batches: list[list[int]] = []
+        load = _Load()
+        for place in order:
+            grown = load.with_one_more(adapters[place])
+            too_much = (
+                grown.adapters > most
+                or grown.stacked * bytes_per_number + grown.adapters * self.bytes_per_adapter
+                > budget
+                or grown.stacked - grown.needed > _PADDING * self.dense_numbers * grown.adapters
+            )
+            if not batches or too_much:
+                batches.append([])
+                grown = _Load().with_one_more(adapters[place])
+            batches[-1].append(place)
+            load = grown
+        return batches
+
+    def halve(self, adapters: int) -> None:
+        """Take no more than half as many adapters from now on: so many were too many."""
+        self.most = max(1, min(self.most, adapters // 2))
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What a batch holds once it is stacked.
+
+    Attributes:
+        adapters: how many.
+        needed: numbers in their edits.
+        rank: the largest.
+        widths: in_features + out_features of each layer that any of them gives a low-rank product.
+        others: numbers in their edits beside the low-rank products.
+    """
+
+    adapters: int = 0
+    needed: int = 0
+    rank: int = 0
+    widths: dict[str, int] = field(default_factory=dict)
+    others: int = 0
+
+    @property
+    def stacked(self) -> int:
+        """Numbers in the stacks, with what pads ranks and fills in for absent products."""
+        return self.adapters * self.rank * sum(self.widths.values()) + self.others
+
+    def with_one_more(self, edits: Edits) -> "_Load":
+        """The load of the batch and another adapter."""
+        widths = {
+            name: edit.low_rank.down.shape[1] + edit.low_rank.up.shape[0]
+            for name, edit in edits.items()
+            if isinstance(edit, DenseEdit) and edit.low_rank is not None
+        }
+        own = numbers(edits)
+        products = sum(
+            edit.low_rank.down.numel() + edit.low_rank.up.numel()
+            for edit in edits.values()
+            if isinstance(edit, DenseEdit) and edit.low_rank is not None
+        )
+        return _Load(
+            self.adapters + 1,
+            self.needed + own,
+            max(self.rank, rank(edits)),
+            self.widths | widths,
+            self.others + own - products,
+        )
+
+
+def _evenly(adapters: int, most: int) -> int:
+    """Adapters in each batch if there are no more batches than need be, and none is a rest."""
+    return math.ceil(adapters / max(1, math.ceil(adapters / most)))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free where a pass runs, counting what torch holds and does not use."""
+    if device.type != "cuda":
+        return int(psutil.virtual_memory().available)
+    free, _ = torch.cuda.mem_get_info(device)
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + cached)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there was not enough memory, on a GPU or in the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -1,0 +1,246 @@
+"""A base whose forward pass gives every adapter of a batch its own rows.
+
+The transformers model runs as it is; only the forward passes of its dense layers, embeddings and
+norms are exchanged, in a copy that shares the base's weights.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engine import Activations
+from hubdelta.indexer.stacked.edits import DenseEdit, Edit, Edits, ParameterEdit, TableEdit
+from hubdelta.indexer.stacked.layers import (
+    Arithmetic,
+    StackedDense,
+    StackedParameters,
+    StackedTable,
+)
+from hubdelta.indexer.stacked.precision import held
+from hubdelta.indexer.stacked.shortcuts import rms_norm_of, same, trim_last_layer
+from hubdelta.indexer.stacked.structure import (
+    LeafInputs,
+    computes_dense_product,
+    is_dense,
+    structural_copy,
+)
+
+Standin = StackedDense | StackedTable | StackedParameters
+
+E = TypeVar("E", bound=Edit)
+
+
+class UnstackableError(Exception):
+    """A model's last hidden state is not had from its forward pass in the way all others' is."""
+
+
+class StackedModel:
+    """The base up to its final norm, with adapters stacked on it.
+
+    Args:
+        base: the base; its modules stay as they are, its weights are shared where the device is
+            the same.
+        device: where to run.
+
+    Attributes:
+        device: where it runs.
+        tokens: the distinct token ids of the probes, sorted, int64 [tokens].
+        stackable: names of the base's modules that an adapter may edit here.
+        rows_per_adapter: tokens that one adapter adds to the largest pass.
+        layer_bytes: bytes of fp32 activations that one token takes in the widest layer.
+        dense_numbers: weights in the dense layers.
+        dense_flops: of the base's own dense products, for one adapter.
+
+    Raises:
+        UnstackableError: the model cannot be run so.
+    """
+
+    def __init__(self, base: BaseModel, *, device: str | None = None) -> None:
+        self.device = torch.device(device) if device else base.model.device
+        inner = base.model.base_model
+        prefix = "" if inner is base.model else f"{base.model.base_model_prefix}."
+        placed = {} if self.device == base.model.device else _placed(inner, self.device)
+        self._inner = structural_copy(inner, lambda tensor: placed.get(id(tensor), tensor))
+        probes = [probe.to(self.device) for probe in base.probes]
+        self.tokens = torch.unique(torch.cat([probe[0] for probe in probes]))
+        self._groups = _of_same_length(probes)
+        self._arithmetic = Arithmetic()
+        sample = _sample(probes)
+        with torch.inference_mode():
+            standins: dict[str, Standin] = dict(self._dense_standins())
+            if placed:  # half-precision weights beside fp32 activations: transformers cannot
+                self._exchange_forwards(standins)
+            inputs, expected = self._watched(sample)
+            standins |= self._other_standins(inputs, sample)
+            self._exchange_forwards(standins)
+            trim_last_layer(self._inner, standins, sample)
+            self._check(self._last_states(sample, torch.float32), expected)
+        self._standins = {prefix + name: standin for name, standin in standins.items()}
+        self.stackable = frozenset(prefix + name for name in standins.keys() & inputs.whole_batch)
+        self.rows_per_adapter = max(group.numel() for group in self._groups.values())
+        self.layer_bytes = inputs.bytes_per_token
+        self.dense_numbers = sum(dense.weight.numel() for dense in self._dense())
+        tokens = sum(group.numel() for group in self._groups.values())
+        self.dense_flops = sum(
+            2 * dense.weight.numel() * (len(probes) if dense.last_token_only else tokens)
+            for dense in self._dense()
+        )
+
+    def run(self, batch: Sequence[Edits], dtype: torch.dtype = torch.float32) -> Activations:
+        """The hidden states of a batch of adapters.
+
+        Args:
+            batch: the edits of each adapter; none at all makes the base itself.
+            dtype: of the matrix products; what is between them is fp32.
+
+        Returns:
+            [adapters, probes, hidden], fp32.
+
+        Raises:
+            RuntimeError: what torch raises, as when memory runs out.
+        """
+        states: dict[int, torch.Tensor] = {}
+        with torch.inference_mode(), self._stacked(batch, dtype):
+            for places, probes in self._groups.items():
+                last = self._last_states(probes.repeat(len(batch), 1), dtype)
+                by_probe = last.view(len(batch), len(places), -1).float().unbind(1)
+                states.update(zip(places, by_probe, strict=True))
+            ordered = torch.stack([states[place] for place in sorted(states)], dim=1)
+        return ordered.cpu().numpy()
+
+    def _last_states(self, ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        # Rows of one length need no padding, and so no mask: causal attention is the default.
+        with torch.autocast(ids.device.type, dtype, enabled=dtype != torch.float32):
+            states = self._inner(input_ids=ids, use_cache=False).last_hidden_state
+        last: torch.Tensor = states[:, -1]
+        return last
+
+    def overflows_in(self, dtype: torch.dtype) -> bool:
+        """Whether a weight of a dense layer becomes infinite in a type."""
+        most = torch.finfo(dtype).max
+        return any(float(dense.weight.abs().max()) > most for dense in self._dense())
+
+    @property
+    def dense_shapes(self) -> list[tuple[int, int]]:
+        """(out_features, in_features) of each dense layer."""
+        return [(dense.out_features, dense.in_features) for dense in self._dense()]
+
+    def _dense(self) -> list[StackedDense]:
+        return [standin for standin in self._standins.values() if isinstance(standin, StackedDense)]
+
+    def _watched(self, sample: torch.Tensor) -> tuple[LeafInputs, torch.Tensor]:
+        """Run the model as it is: what its modules see, and the last states [rows, hidden]."""
+        inputs, output = LeafInputs.seen_by(self._inner, sample)
+        wanted, given = output.hidden_states[-1][:, -1], output.last_hidden_state[:, -1]
+        if not torch.equal(wanted, given):
+            raise UnstackableError("its last hidden state is not what it returns")
+        return inputs, given
+
+    @staticmethod
+    def _check(given: torch.Tensor, expected: torch.Tensor) -> None:
+        """Make sure that the exchanged forward passes compute what the model's own did."""
+        if not same(given, expected):
+            raise UnstackableError("its own forward pass comes to another last hidden state")
+
+    def _exchange_forwards(self, standins: Mapping[str, Standin]) -> None:
+        for name, standin in standins.items():
+            self._inner.get_submodule(name).forward = standin
+
+    def _dense_standins(self) -> dict[str, StackedDense]:
+        """A forward pass for each dense layer.
+
+        Some models' kinds of Linear compute something else, as a router's; a kind is tried once.
+        """
+        plain: dict[type[nn.Module], bool] = {}
+        standins = {}
+        for name, module in self._inner.named_modules():
+            if is_dense(module):
+                kind = type(module)
+                if kind not in plain:
+                    plain[kind] = computes_dense_product(module)
+                if plain[kind]:
+                    standins[name] = StackedDense(module, self._arithmetic)
+        return standins
+
+    def _other_standins(self, inputs: LeafInputs, sample: torch.Tensor) -> dict[str, Standin]:
+        """A forward pass for each other module without children that has parameters."""
+        standins: dict[str, Standin] = {}
+        for name, module in self._inner.named_modules():
+            seen = inputs.first.get(name)
+            childless = not any(True for _ in module.children())
+            if is_dense(module) or seen is None or not childless:
+                continue
+            if isinstance(module, nn.Embedding):
+                if torch.equal(seen, sample):
+                    standins[name] = StackedTable(module, self.tokens)
+            elif any(True for _ in module.parameters()):
+                standins[name] = StackedParameters(module, rms_norm_of(module, seen))
+        return standins
+
+    @contextmanager
+    def _stacked(self, batch: Sequence[Edits], dtype: torch.dtype) -> Iterator[None]:
+        """Stack the edits of a batch at every module that any of them changes."""
+        self._arithmetic.dtype = dtype
+        names = set(chain.from_iterable(batch))
+        try:
+            for name in names:
+                standin, edits = self._standins[name], [adapter.get(name) for adapter in batch]
+                if isinstance(standin, StackedDense):
+                    standin.stack(_all(DenseEdit, edits))
+                elif isinstance(standin, StackedTable):
+                    standin.stack(_all(TableEdit, edits))
+                else:
+                    standin.stack(_all(ParameterEdit, edits))
+            yield
+        finally:
+            for name in names:
+                self._standins[name].clear()
+            self._arithmetic.forget()
+
+
+def _placed(model: nn.Module, device: torch.device) -> dict[int, torch.Tensor]:
+    """Where a model's tensors are on another device: id of each → its copy there.
+
+    Dense weights are held as they are stored, or as fp16 where that is exact; the rest in fp32.
+    """
+    dense = {id(module.weight) for module in model.modules() if is_dense(module)}
+    placed: dict[int, torch.Tensor] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if id(tensor) in dense:
+            there = held(tensor.detach(), device)
+        elif tensor.is_floating_point():
+            there = tensor.detach().to(device, torch.float32)
+        else:
+            there = tensor.to(device)
+        own = isinstance(tensor, nn.Parameter)
+        placed[id(tensor)] = nn.Parameter(there, requires_grad=False) if own else there
+    return placed
+
+
+def _all(kind: type[E], edits: Sequence[Edit | None]) -> list[E | None]:
+    """Edits that are all of one kind, for the type checker's sake and for safety."""
+    for edit in edits:
+        if edit is not None and not isinstance(edit, kind):
+            raise TypeError(f"a {type(edit).__name__} where only {kind.__name__} fits")
+    return [edit for edit in edits if edit is None or isinstance(edit, kind)]
+
+
+def _of_same_length(probes: Sequence[torch.Tensor]) -> dict[tuple[int, ...], torch.Tensor]:
+    """Places of the probes of one length → their tokens [probes, tokens], longest first."""
+    lengths = sorted({probe.shape[1] for probe in probes}, reverse=True)
+    groups = {}
+    for length in lengths:
+        places = tuple(i for i, probe in enumerate(probes) if probe.shape[1] == length)
+        groups[places] = torch.cat([probes[place] for place in places])
+    return groups
+
+
+def _sample(probes: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Three rows that differ in every token's place, [3, tokens]: what is row-wise shows itself."""
+    longest = max(probes, key=lambda probe: probe.shape[1])
+    return torch.cat([longest, longest.flip(1), longest.roll(1, dims=1)])

@@ -1,0 +1,124 @@
+"""Copies of a model's structure: the same modules around the same or other tensors."""
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def structural_copy(module: Module, replace: Callable[[torch.Tensor], torch.Tensor]) -> Module:
+    """A copy of a module tree whose parameters and buffers are what `replace` makes of them.
+
+    With the identity, the copy shares every tensor with the original, so that its modules can be
+    given another forward pass while the original keeps its own.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    memo = {id(tensor): replace(tensor) for tensor in tensors}
+    return copy.deepcopy(module, memo)
+
+
+def on_meta(model: Module) -> Module:
+    """A copy of a model without the weights: PEFT can be applied to it at no cost."""
+
+    def empty(tensor: torch.Tensor) -> torch.Tensor:
+        bare = torch.empty_like(tensor, device="meta")
+        return nn.Parameter(bare, requires_grad=False) if isinstance(tensor, nn.Parameter) else bare
+
+    return structural_copy(model, empty)
+
+
+def is_dense(module: nn.Module) -> bool:
+    """Whether a module has a dense layer's weight: a Linear, a Conv1D or a kind of them."""
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def dense_parameters(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The weight of a dense layer as [out_features, in_features], a view, and its bias if any."""
+    parameters = dict(module.named_parameters(recurse=False))
+    weight, bias = parameters["weight"].detach(), parameters.get("bias")
+    if not isinstance(module, nn.Linear):  # a Conv1D keeps its weight transposed
+        weight = weight.T
+    return weight, None if bias is None else bias.detach()
+
+
+def computes_dense_product(module: nn.Module) -> bool:
+    """Whether a module with a dense layer's weight does compute W x + b, tried on random input."""
+    weight, bias = dense_parameters(module)
+    x = torch.randn(2, weight.shape[1], device=weight.device, dtype=weight.dtype)
+    y = module(x)
+    expected = nn.functional.linear(x, weight, bias)
+    return isinstance(y, torch.Tensor) and y.shape == expected.shape and torch.allclose(y, expected)
+
+
+@dataclass(frozen=True)
+class LeafInputs:
+    """What the modules without children get to see in one forward pass.
+
+    Attributes:
+        whole_batch: names of those that see each token of each row once, row by row. Only there
+            can each row have its own adapter: a routed expert sees some tokens, a table of
+            positions one row.
+        first: name → its first input, of those that make one tensor of one.
+        bytes_per_token: of all that they put out in the layer that puts out most, in fp32.
+    """
+
+    whole_batch: frozenset[str]
+    first: Mapping[str, torch.Tensor]
+    bytes_per_token: int
+
+    @classmethod
+    def seen_by(cls, model: nn.Module, ids: torch.Tensor) -> tuple["LeafInputs", Any]:
+        """Watch a forward pass.
+
+        Args:
+            model: a transformers model without a head.
+            ids: token ids [rows, tokens]; no row may equal another.
+
+        Returns:
+            What was seen, and what the model returned, with all hidden states.
+        """
+        calls: dict[str, int] = defaultdict(int)
+        first: dict[str, torch.Tensor] = {}
+        outputs: dict[str, int] = defaultdict(int)
+
+        def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+            layer = next((part for part in name.split(".") if part.isdecimal()), "")
+
+            def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+                calls[name] += 1
+                if isinstance(output, torch.Tensor):
+                    outputs[layer] += 4 * output.numel()
+                    if inputs and isinstance(inputs[0], torch.Tensor):
+                        first.setdefault(name, inputs[0])
+
+            return hook
+
+        hooks = [
+            module.register_forward_hook(watch(name))
+            for name, module in model.named_modules()
+            if not any(True for _ in module.children())
+        ]
+        try:
+            output = model(input_ids=ids, use_cache=False, output_hidden_states=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        rows, tokens = ids.shape
+        whole = frozenset(
+            name
+            for name, x in first.items()
+            if calls[name] == 1
+            and (
+                (x.dim() > 2 and len(x) == rows)
+                or x.shape == (rows, tokens)
+                or (x.dim() == 2 and len(x) == rows * tokens)
+            )
+        )
+        return cls(whole, first, max(outputs.values(), default=0) // (rows * tokens)), output
