@@ -5,16 +5,151 @@ milliseconds. What needs a model that really learned something uses the demo's a
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from hubdelta.indexer.probes import ALPACA_5
+
+_LLAMA_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_LLAMA_MLP = ("gate_proj", "up_proj", "down_proj")
+_LLAMA_NORMS = ("input_layernorm", "post_attention_layernorm", "norm")
+_BLOOM_ATTENTION = ("query_key_value", "dense")
+_BLOOM_MLP = ("dense_h_to_4h", "dense_4h_to_h")
+
+_WINDOW = 20
+"""Tokens of sliding attention: shorter than a probe, so that it acts, yet wide enough that the last
+token sees, through two layers, past the ending that all probes share."""
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """An architecture, by what adapters call its parts: the last words of module names.
+
+    Attributes:
+        model_type: as config.json names it.
+        attention: linear layers around attention.
+        mlp: linear layers of the feed-forward part.
+        embedding: of the tokens.
+        norms: normalisation layers, one of them after the last layer.
+        layers: the list of transformer layers.
+        config: what its config needs beyond the sizes that all tiny models share.
+    """
+
+    model_type: str
+    attention: tuple[str, ...] = _LLAMA_ATTENTION
+    mlp: tuple[str, ...] = _LLAMA_MLP
+    embedding: str = "embed_tokens"
+    norms: tuple[str, ...] = _LLAMA_NORMS
+    layers: str = "layers"
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def linear(self) -> tuple[str, ...]:
+        """All linear layers that have names of their own."""
+        return self.attention + self.mlp
+
+    def __str__(self) -> str:
+        return self.model_type
+
+
+_GEMMA_NORMS = (
+    "input_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+    "norm",
+)
+_GEMMA: dict[str, Any] = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": _WINDOW}
+
+FAMILIES: tuple[Family, ...] = (
+    Family("llama"),
+    Family("mistral", config={"sliding_window": _WINDOW}),
+    Family("qwen2"),
+    Family("qwen3", norms=("input_layernorm", "q_norm", "k_norm", "norm"), config={"head_dim": 8}),
+    Family("gemma2", norms=_GEMMA_NORMS, config=_GEMMA),
+    Family("gemma3_text", norms=("q_norm", "k_norm", *_GEMMA_NORMS), config=_GEMMA),
+    Family(
+        "phi3",
+        attention=("qkv_proj", "o_proj"),
+        mlp=("gate_up_proj", "down_proj"),
+        config={"pad_token_id": 0},
+    ),
+    Family(  # its linear layers are Conv1D: weights stored as (in, out)
+        "gpt2",
+        attention=("c_attn", "attn.c_proj"),
+        mlp=("c_fc", "mlp.c_proj"),
+        embedding="wte",
+        norms=("ln_1", "ln_2", "ln_f"),
+        layers="h",
+    ),
+    Family(  # parallel attention
+        "gpt_neox",
+        attention=_BLOOM_ATTENTION,
+        mlp=_BLOOM_MLP,
+        embedding="embed_in",
+        norms=("input_layernorm", "post_attention_layernorm", "final_layer_norm"),
+    ),
+    Family(
+        "opt",
+        attention=("q_proj", "k_proj", "v_proj", "out_proj"),
+        mlp=("fc1", "fc2"),
+        norms=("self_attn_layer_norm", "final_layer_norm"),
+        config={"ffn_dim": 64, "word_embed_proj_dim": 32},
+    ),
+    Family(  # parallel attention, one key and value for all heads
+        "falcon",
+        attention=_BLOOM_ATTENTION,
+        mlp=_BLOOM_MLP,
+        embedding="word_embeddings",
+        norms=("input_layernorm", "ln_f"),
+        layers="h",
+    ),
+    Family(
+        "olmo2",
+        norms=(
+            "post_attention_layernorm",
+            "post_feedforward_layernorm",
+            "q_norm",
+            "k_norm",
+            "norm",
+        ),
+    ),
+    Family(  # ALiBi
+        "bloom",
+        attention=_BLOOM_ATTENTION,
+        mlp=_BLOOM_MLP,
+        embedding="word_embeddings",
+        norms=("word_embeddings_layernorm", "input_layernorm", "ln_f"),
+        layers="h",
+        config={"n_layer": 2, "n_head": 4},
+    ),
+    Family(  # its experts are parameters; the shared one's layers see tokens without a batch axis
+        "qwen2_moe",
+        mlp=("shared_expert.gate_proj", "shared_expert.up_proj", "shared_expert.down_proj"),
+        config={
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 16,
+        },
+    ),
+    Family("mixtral", mlp=(), config={"num_local_experts": 4}),  # its experts are parameters
+)
+
+
+def family(model_type: str) -> Family:
+    return next(family for family in FAMILIES if family.model_type == model_type)
 
 
 def make_base(folder: Path, *, model_type: str = "llama", seed: int = 0, **config: Any) -> Path:
@@ -32,9 +167,11 @@ def make_base(folder: Path, *, model_type: str = "llama", seed: int = 0, **confi
     model = AutoModelForCausalLM.from_config(
         AutoConfig.for_model(model_type, **(sizes | config)), dtype=torch.float32
     )
-    for parameter in model.parameters():
-        # The usual small initialisation makes hidden states that hardly depend on the input.
-        torch.nn.init.normal_(parameter, std=0.2 if parameter.dim() > 1 else 1.0)
+    for name, parameter in model.named_parameters():
+        # The usual small initialisation makes hidden states that hardly depend on the input; so
+        # would large biases.
+        small = parameter.dim() > 1 or name.endswith("bias")
+        torch.nn.init.normal_(parameter, std=0.2 if small else 1.0)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -51,20 +188,46 @@ def make_adapter(
     **lora: Any,
 ) -> Path:
     """An adapter with random weights, saved by PEFT; LoRA with the given settings by default."""
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     if config is None:
         settings: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
         config = peft.LoraConfig(**(settings | lora))
-    wrapped = peft.get_peft_model(model, config)
-    for parameter in wrapped.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=scale)
-    wrapped.peft_config["default"].base_model_name_or_path = base_name or str(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return save_adapter(folder, model, config, base_name or str(base), seed=seed, scale=scale)
+
+
+def save_adapter(
+    folder: Path,
+    model: PreTrainedModel,
+    config: peft.PeftConfig,
+    base_name: str,
+    *,
+    seed: int = 0,
+    scale: float = 0.1,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Wrap a model with an adapter, give all that it would train random values, and save it.
+
+    Args:
+        folder: where to.
+        model: the base; changed.
+        config: what to make.
+        base_name: what the adapter says its base is.
+        seed: of the random values.
+        scale: their standard deviation.
+        dtype: that the file holds.
+    """
+    torch.manual_seed(seed)
     with warnings.catch_warnings():
         # PEFT asks the Hub about the base by name, and says that this one is not there.
         warnings.simplefilter("ignore")
-        wrapped.save_pretrained(folder)
+        wrapped = peft.get_peft_model(model, config)
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=scale)
+        wrapped.peft_config["default"].base_model_name_or_path = base_name
+        # Its README takes longer than all else.
+        wrapped.create_or_update_model_card = lambda _: None
+        wrapped.to(dtype).save_pretrained(folder)
     return folder
 
 

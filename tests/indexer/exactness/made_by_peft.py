@@ -1,0 +1,159 @@
+"""Adapters of every kind made by PEFT, each with the activations that PEFT itself gives for it."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import hypothesis
+import numpy as np
+import peft
+import torch
+from adapter_kinds import KINDS, Kind, is_tested
+from families import Family, make_base, save_adapter
+from hypothesis import strategies as st
+
+from hubdelta.indexer.adapter_config import AdapterConfig
+from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engine import Activations, PeftAdapter
+from hubdelta.indexer.probes import ALPACA_5
+from hubdelta.indexer.weights import read_tensors
+from hubdelta.schemas.keys import AdapterKey
+
+
+@dataclass(frozen=True)
+class Made:
+    """An adapter that PEFT made.
+
+    Attributes:
+        name: kind and settings, for messages.
+        folder: where PEFT saved it.
+        adapter: as read from there.
+        expected: PEFT's own activations, [probes, hidden].
+    """
+
+    name: str
+    folder: Path
+    adapter: PeftAdapter
+    expected: Activations
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A tiny base of a family and its adapters, each kind made when it is first asked for.
+
+    Attributes:
+        family: the base's architecture.
+        folder: where the base and the adapters are kept.
+    """
+
+    family: Family
+    folder: Path
+    _made: dict[str, tuple[Made, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def base(self) -> BaseModel:
+        folder = self.folder / "base"
+        make_base(folder, model_type=self.family.model_type, **self.family.config)
+        return BaseModel.load(folder, ALPACA_5)
+
+    @cached_property
+    def base_activations(self) -> Activations:
+        return run(self.base.model, self.base.probes)
+
+    def all_kinds(self) -> list[Made]:
+        kinds = (kind for kind in KINDS if is_tested(self.family, kind))
+        return [made for kind in kinds for made in self.made(kind)]
+
+    def made(self, kind: Kind) -> tuple[Made, ...]:
+        if kind.name not in self._made:
+            self._made[kind.name] = tuple(
+                self._make(kind, number, settings, dtype)
+                for number, (settings, dtype) in enumerate(self._drawn(kind))
+            )
+        return self._made[kind.name]
+
+    def _drawn(self, kind: Kind) -> list[tuple[dict[str, Any], torch.dtype]]:
+        shared = set.intersection(*(set(probe.flatten().tolist()) for probe in self.base.probes))
+        return drawn(
+            kind.draw(self.family, sorted(shared)),
+            kind.examples,
+            seed=crc32(f"{self.family} {kind}".encode()),
+        )
+
+    def _make(self, kind: Kind, number: int, settings: dict[str, Any], dtype: torch.dtype) -> Made:
+        folder = self.folder / f"{kind.name} {number}"
+        with warnings.catch_warnings():
+            # PEFT says what is unusual about a config, which is what these are about.
+            warnings.simplefilter("ignore")
+            save_adapter(
+                folder,
+                copy.deepcopy(self.base.model),
+                kind.config(**copy.deepcopy(settings)),
+                base_name=str(self.base.folder),
+                seed=number,
+                scale=kind.scale,
+                dtype=dtype,
+            )
+            expected = run(self.load(folder), self.base.probes)
+        return Made(f"{kind} {settings} in {dtype}", folder, read_adapter(folder), expected)
+
+    def load(self, folder: Path) -> peft.PeftModel:
+        """A saved adapter on a copy of the base, as PEFT loads it."""
+        return peft.PeftModel.from_pretrained(copy.deepcopy(self.base.model), folder).eval()
+
+
+def drawn(strategy: st.SearchStrategy[Any], count: int, *, seed: int) -> list[Any]:
+    """So many examples, the same at every call; not the simplest, which hypothesis tries first."""
+    examples: list[Any] = []
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=count + 1, deadline=None, database=None, phases=[hypothesis.Phase.generate]
+    )
+    @hypothesis.given(strategy)
+    def keep(example: Any) -> None:
+        examples.append(example)
+
+    keep()
+    return examples[-count:]
+
+
+def read_adapter(folder: Path) -> PeftAdapter:
+    return PeftAdapter(
+        AdapterKey(folder.as_posix(), "", "0" * 40),
+        AdapterConfig.read(folder / "adapter_config.json"),
+        read_tensors(sorted(folder.glob("adapter_model*"))),
+        weight_bytes=0,
+    )
+
+
+@torch.inference_mode()
+def run(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Activations:
+    """Each probe alone through transformers: the last token's last hidden state, in fp32."""
+    rows = [
+        model(
+            input_ids=probe,
+            attention_mask=torch.ones_like(probe),
+            output_hidden_states=True,
+            use_cache=False,
+        ).hidden_states[-1][0, -1]
+        for probe in probes
+    ]
+    return torch.stack(rows).numpy()
+
+
+def relative_error(activations: Activations, expected: Activations) -> float:
+    """The largest over the probes of ‖difference‖ / ‖expected‖."""
+    difference = np.linalg.norm(activations.astype(np.float64) - expected, axis=1)
+    return float((difference / np.linalg.norm(expected, axis=1)).max())
+
+
+def relative_change(activations: Activations, base: Activations) -> float:
+    """The smallest over the probes of ‖activations - base‖ / ‖activations‖."""
+    change = np.linalg.norm(activations.astype(np.float64) - base, axis=1)
+    return float((change / np.linalg.norm(activations, axis=1)).min())
