@@ -58,6 +58,7 @@ def peft_config(config: AdapterConfig, base: BaseModel) -> Any:
         present.discard((base.output_layer or "").rpartition(".")[2])
         kept = [name for name in modules_to_save if name.rpartition(".")[2] in present]
         values["modules_to_save"] = kept or None
+    values.pop("ensure_weight_tying", None)  # with the output layer, which is not needed
     values["task_type"] = None
     if issubclass(config_class, peft.PromptLearningConfig) or config.peft_type == "CPT":
         values["task_type"] = peft.TaskType.CAUSAL_LM

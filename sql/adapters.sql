@@ -98,7 +98,7 @@ COMMENT ON COLUMN adapters.recipe_id IS
 COMMENT ON COLUMN adapters.base_revision IS '40-hex commit of the base';
 COMMENT ON COLUMN adapters.probe_set IS 'name of the probe set';
 COMMENT ON COLUMN adapters.norm IS 'L2 norm of delta [hidden-state units]';
-COMMENT ON COLUMN adapters.signal IS 'norm over the noise floor of the run [ratio]';
+COMMENT ON COLUMN adapters.signal IS 'norm over the noise floor of the run; good from 60 on: cosine to fp32 at least .999 [ratio]';
 COMMENT ON COLUMN adapters.engine IS 'engine that made it';
 COMMENT ON COLUMN adapters.precision IS 'arithmetic that made it: fp32, ...';
 COMMENT ON COLUMN adapters.adapter_type IS 'PEFT type (LORA, ...) or FULL';
@@ -157,7 +157,7 @@ COMMENT ON COLUMN comparable.current IS
     'stands for the adapter in its recipe: its present revision, or else the one made last';
 COMMENT ON COLUMN comparable.newest IS
     'current, and of the recipe in which the adapter was embedded last: one a (base, adapter)';
-COMMENT ON COLUMN comparable.signal IS 'norm over the noise floor of the run [ratio]';
+COMMENT ON COLUMN comparable.signal IS 'norm over the noise floor of the run; good from 60 on: cosine to fp32 at least .999 [ratio]';
 COMMENT ON COLUMN comparable.delta IS
     'Delta Activation: mean over probes of h_adapter - h_base, [hidden]';
 COMMENT ON COLUMN comparable.embedded_at IS 'when the vector was made';

@@ -16,9 +16,10 @@ from hubdelta.indexer.engine import (
     Result,
     unexpected,
 )
+from hubdelta.indexer.stacked.ahead import one_ahead
 from hubdelta.indexer.stacked.batching import Room, is_out_of_memory
 from hubdelta.indexer.stacked.edits import Edits
-from hubdelta.indexer.stacked.model import StackedModel
+from hubdelta.indexer.stacked.model import Prepared, StackedModel
 from hubdelta.indexer.stacked.precision import (
     DTYPES,
     FASTEST_FIRST,
@@ -35,6 +36,9 @@ logger = logging.getLogger(__name__)
 _SHAPES = (1, 2, 5, 8)
 """Batch sizes in which the base is compared with itself."""
 
+_WINDOW = 4
+"""Full batches of which adapters are read before they are divided by rank and targets."""
+
 
 @dataclass(frozen=True)
 class _Read:
@@ -42,6 +46,14 @@ class _Read:
 
     place: int
     edits: Edits
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Adapters of one pass, and their stacks where these could be made."""
+
+    reads: tuple[_Read, ...]
+    prepared: Prepared | None
 
 
 class StackedEngine:
@@ -103,18 +115,14 @@ class StackedEngine:
         Raises:
             HubdeltaError: the base no longer answers as before.
         """
-        readable = []
-        for place, adapter in enumerate(adapters):
-            try:
-                readable.append(_Read(place, self._read(adapter)))
-            except AdapterError as error:
-                yield place, error
-            except Exception as error:
-                logger.debug("%s", adapter.key, exc_info=True)
-                yield place, unexpected(error)
-        size = DTYPES[self._precision].itemsize
-        for places in self._room.batches([read.edits for read in readable], size):
-            yield from self._embed([readable[place] for place in places], self._precision)
+        steps = self._prepared(adapters)
+        if self.model.device.type == "cuda":
+            steps = one_ahead(steps)
+        for step in steps:
+            if isinstance(step, _Batch):
+                yield from self._embed(step, self._precision)
+            else:
+                yield step
 
     def baseline(self, precision: str) -> Baseline:
         """The base in one precision; measured when it is first asked for."""
@@ -122,64 +130,95 @@ class StackedEngine:
             self._baselines[precision] = self._measured(precision)
         return self._baselines[precision]
 
+    def _prepared(self, adapters: Sequence[Adapter]) -> Iterator[Result | _Batch]:
+        """Read adapters, a window of them at a time, divide them into batches and stack these."""
+        dtype = DTYPES[self._precision]
+        window = _WINDOW * self._room.most
+        for start in range(0, len(adapters), window):
+            readable: list[_Read] = []
+            for place in range(start, min(start + window, len(adapters))):
+                try:
+                    readable.append(_Read(place, self._read(adapters[place])))
+                except AdapterError as error:
+                    yield place, error
+                except Exception as error:
+                    logger.debug("%s", adapters[place].key, exc_info=True)
+                    yield place, unexpected(error)
+            for places in self._room.batches([read.edits for read in readable], dtype.itemsize):
+                batch = tuple(readable[place] for place in places)
+                try:
+                    yield _Batch(batch, self._stacked(batch, self._precision))
+                except Exception:  # it is stacked once more where halves can be made of it
+                    logger.debug("a batch of %d", len(batch), exc_info=True)
+                    yield _Batch(batch, None)
+
     def _read(self, adapter: Adapter) -> Edits:
         if not isinstance(adapter, PeftAdapter):
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, "the stacked engine takes adapters only")
         return self._reader.read(adapter)
 
-    def _embed(self, batch: Sequence[_Read], precision: str) -> Iterator[Result]:
+    def _stacked(self, batch: Sequence[_Read], precision: str) -> Prepared:
+        """A batch's stacks; the first batch of a precision gets an adapter that changes nothing."""
+        edits = [read.edits for read in batch]
+        if precision not in self._seen_in_batches:
+            edits.append({})
+        return self.model.prepare(edits, DTYPES[precision])
+
+    def _embed(self, batch: _Batch, precision: str) -> Iterator[Result]:
         """Answer a batch; what overflows or drowns in noise is computed again in fp32."""
         again = []
         for read, states in self._run(batch, precision):
             if isinstance(states, AdapterError):
                 yield read.place, states
-                continue
-            finite = bool(np.isfinite(states).all())
-            if finite:
+            elif np.isfinite(states).all():
                 answer = Answer(states, self.baseline(precision))
                 if precision == "fp32" or not self._auto or answer.signal >= GOOD_SIGNAL:
                     yield read.place, answer
-                    continue
+                else:
+                    again.append(read)
             elif precision == "fp32":
-                yield (
-                    read.place,
-                    AdapterError(
-                        Reason.NOT_FINITE, "its hidden states hold NaN or infinity in fp32"
-                    ),
-                )
-                continue
-            again.append(read)
+                what = "its hidden states hold NaN or infinity in fp32"
+                yield read.place, AdapterError(Reason.NOT_FINITE, what)
+            else:
+                again.append(read)
         if again:
-            yield from self._embed(again, "fp32")
+            # Stacks in fp32 are larger, so they are divided anew.
+            for places in self._room.batches([read.edits for read in again]):
+                wider = tuple(again[place] for place in places)
+                yield from self._embed(_Batch(wider, None), "fp32")
 
     def _run(
-        self, batch: Sequence[_Read], precision: str
+        self, batch: _Batch, precision: str
     ) -> Iterator[tuple[_Read, Activations | AdapterError]]:
         """Run a batch; if it breaks, its halves, down to the one adapter that breaks it."""
-        first = precision not in self._seen_in_batches
-        edits = [read.edits for read in batch]
+        reads = batch.reads
         try:
-            states = self._states([*edits, {}] if first else edits, precision)
+            prepared = batch.prepared or self._stacked(reads, precision)
+            with products_in(precision):
+                states = self.model.run(prepared)
         except Exception as error:
-            logger.debug("a batch of %d", len(batch), exc_info=True)
+            logger.debug("a batch of %d", len(reads), exc_info=True)
             if is_out_of_memory(error):
-                self._room.halve(len(batch))
-                logger.info("out of memory with %d adapters in a pass", len(batch))
-            if len(batch) > 1:
-                for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-                    yield from self._run(half, precision)
+                self._room.halve(len(reads))
+                logger.info("out of memory with %d adapters in a pass", len(reads))
+            if len(reads) == 1:
+                self._check_base(error)
+                yield reads[0], unexpected(error)
                 return
-            self._check_base(error)
-            yield batch[0], unexpected(error)
+            middle = len(reads) // 2
+        else:
+            if prepared.adapters > len(reads):
+                self._seen_in_batches.add(precision)
+                self._raise_floor(precision, states[-1])
+            yield from zip(reads, states, strict=False)
             return
-        if first:
-            self._seen_in_batches.add(precision)
-            self._raise_floor(precision, states[-1])
-        yield from zip(batch, states, strict=False)
+        # Out of the handler, which would keep the broken batch in memory.
+        for half in (reads[:middle], reads[middle:]):
+            yield from self._run(_Batch(half, None), precision)
 
     def _states(self, batch: Sequence[Edits], precision: str) -> Activations:
         with products_in(precision):
-            return self.model.run(batch, DTYPES[precision])
+            return self.model.run(self.model.prepare(batch, DTYPES[precision]))
 
     def _measured(self, precision: str) -> Baseline:
         """The base, and how far it is from itself in other batches and from itself in fp32."""

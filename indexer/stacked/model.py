@@ -5,16 +5,17 @@ norms are exchanged, in a copy that shares the base's weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.engine import Activations
-from hubdelta.indexer.stacked.edits import DenseEdit, Edit, Edits, ParameterEdit, TableEdit
+from hubdelta.indexer.stacked.edits import Edits
 from hubdelta.indexer.stacked.layers import (
     Arithmetic,
     StackedDense,
@@ -31,8 +32,6 @@ from hubdelta.indexer.stacked.structure import (
 )
 
 Standin = StackedDense | StackedTable | StackedParameters
-
-E = TypeVar("E", bound=Edit)
 
 
 class UnstackableError(Exception):
@@ -62,6 +61,7 @@ class StackedModel:
 
     def __init__(self, base: BaseModel, *, device: str | None = None) -> None:
         self.device = torch.device(device) if device else base.model.device
+        self._side = _stream_beside(self.device)
         inner = base.model.base_model
         prefix = "" if inner is base.model else f"{base.model.base_model_prefix}."
         placed = {} if self.device == base.model.device else _placed(inner, self.device)
@@ -84,34 +84,50 @@ class StackedModel:
         self.stackable = frozenset(prefix + name for name in standins.keys() & inputs.whole_batch)
         self.rows_per_adapter = max(group.numel() for group in self._groups.values())
         self.layer_bytes = inputs.bytes_per_token
-        self.dense_numbers = sum(dense.weight.numel() for dense in self._dense())
+        self.dense_numbers = sum(dense.layer.weight.numel() for dense in self._dense())
         tokens = sum(group.numel() for group in self._groups.values())
         self.dense_flops = sum(
-            2 * dense.weight.numel() * (len(probes) if dense.last_token_only else tokens)
+            2 * dense.layer.weight.numel() * (len(probes) if dense.last_token_only else tokens)
             for dense in self._dense()
         )
 
-    def run(self, batch: Sequence[Edits], dtype: torch.dtype = torch.float32) -> Activations:
-        """The hidden states of a batch of adapters.
+    def prepare(self, batch: Sequence[Edits], dtype: torch.dtype) -> "Prepared":
+        """Stack the edits of a batch where they are used; may run beside another batch's pass.
 
         Args:
             batch: the edits of each adapter; none at all makes the base itself.
             dtype: of the matrix products; what is between them is fp32.
 
-        Returns:
-            [adapters, probes, hidden], fp32.
+        Raises:
+            RuntimeError: what torch raises, as when memory runs out.
+        """
+        names = set(chain.from_iterable(batch))
+        with torch.inference_mode(), self._beside():
+            stacks = {
+                name: self._standins[name].prepare([edits.get(name) for edits in batch], dtype)
+                for name in names
+            }
+            done = torch.cuda.current_stream().record_event() if self._side else None
+        return Prepared(len(batch), dtype, stacks, done)
+
+    def run(self, prepared: "Prepared") -> Activations:
+        """The hidden states of a batch of adapters, [adapters, probes, hidden] in fp32.
 
         Raises:
             RuntimeError: what torch raises, as when memory runs out.
         """
+        adapters, dtype = prepared.adapters, prepared.dtype
         states: dict[int, torch.Tensor] = {}
-        with torch.inference_mode(), self._stacked(batch, dtype):
+        if prepared.done is not None:
+            torch.cuda.current_stream(self.device).wait_event(prepared.done)
+        with torch.inference_mode(), self._using(prepared):
             for places, probes in self._groups.items():
-                last = self._last_states(probes.repeat(len(batch), 1), dtype)
-                by_probe = last.view(len(batch), len(places), -1).float().unbind(1)
+                last = self._last_states(probes.repeat(adapters, 1), dtype)
+                by_probe = last.view(adapters, len(places), -1).float().unbind(1)
                 states.update(zip(places, by_probe, strict=True))
             ordered = torch.stack([states[place] for place in sorted(states)], dim=1)
-        return ordered.cpu().numpy()
+            # This waits for the device, so that the stacks may be let go.
+            return ordered.cpu().numpy()
 
     def _last_states(self, ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         # Rows of one length need no padding, and so no mask: causal attention is the default.
@@ -123,12 +139,12 @@ class StackedModel:
     def overflows_in(self, dtype: torch.dtype) -> bool:
         """Whether a weight of a dense layer becomes infinite in a type."""
         most = torch.finfo(dtype).max
-        return any(float(dense.weight.abs().max()) > most for dense in self._dense())
+        return any(float(dense.layer.weight.abs().max()) > most for dense in self._dense())
 
     @property
     def dense_shapes(self) -> list[tuple[int, int]]:
         """(out_features, in_features) of each dense layer."""
-        return [(dense.out_features, dense.in_features) for dense in self._dense()]
+        return [(dense.layer.out_features, dense.layer.in_features) for dense in self._dense()]
 
     def _dense(self) -> list[StackedDense]:
         return [standin for standin in self._standins.values() if isinstance(standin, StackedDense)]
@@ -183,24 +199,38 @@ class StackedModel:
         return standins
 
     @contextmanager
-    def _stacked(self, batch: Sequence[Edits], dtype: torch.dtype) -> Iterator[None]:
-        """Stack the edits of a batch at every module that any of them changes."""
-        self._arithmetic.dtype = dtype
-        names = set(chain.from_iterable(batch))
+    def _using(self, prepared: "Prepared") -> Iterator[None]:
+        """Give every module the stack of its edits while this lasts."""
+        self._arithmetic.dtype = prepared.dtype
         try:
-            for name in names:
-                standin, edits = self._standins[name], [adapter.get(name) for adapter in batch]
-                if isinstance(standin, StackedDense):
-                    standin.stack(_all(DenseEdit, edits))
-                elif isinstance(standin, StackedTable):
-                    standin.stack(_all(TableEdit, edits))
-                else:
-                    standin.stack(_all(ParameterEdit, edits))
+            for name, stack in prepared.stacks.items():
+                self._standins[name].use(stack)
             yield
         finally:
-            for name in names:
-                self._standins[name].clear()
+            for name in prepared.stacks:
+                self._standins[name].use(None)
             self._arithmetic.forget()
+
+    def _beside(self) -> AbstractContextManager[object]:
+        """On a GPU, a stream beside the one on which batches run."""
+        return torch.cuda.stream(self._side) if self._side else nullcontext()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch whose edits are stacked.
+
+    Attributes:
+        adapters: how many.
+        dtype: of the matrix products.
+        stacks: module name → what its stand-in takes.
+        done: on a GPU, the moment from which on they are there.
+    """
+
+    adapters: int
+    dtype: torch.dtype
+    stacks: Mapping[str, Any]
+    done: torch.cuda.Event | None
 
 
 def _placed(model: nn.Module, device: torch.device) -> dict[int, torch.Tensor]:
@@ -222,14 +252,6 @@ def _placed(model: nn.Module, device: torch.device) -> dict[int, torch.Tensor]:
     return placed
 
 
-def _all(kind: type[E], edits: Sequence[Edit | None]) -> list[E | None]:
-    """Edits that are all of one kind, for the type checker's sake and for safety."""
-    for edit in edits:
-        if edit is not None and not isinstance(edit, kind):
-            raise TypeError(f"a {type(edit).__name__} where only {kind.__name__} fits")
-    return [edit for edit in edits if edit is None or isinstance(edit, kind)]
-
-
 def _of_same_length(probes: Sequence[torch.Tensor]) -> dict[tuple[int, ...], torch.Tensor]:
     """Places of the probes of one length → their tokens [probes, tokens], longest first."""
     lengths = sorted({probe.shape[1] for probe in probes}, reverse=True)
@@ -244,3 +266,10 @@ def _sample(probes: Sequence[torch.Tensor]) -> torch.Tensor:
     """Three rows that differ in every token's place, [3, tokens]: what is row-wise shows itself."""
     longest = max(probes, key=lambda probe: probe.shape[1])
     return torch.cat([longest, longest.flip(1), longest.roll(1, dims=1)])
+
+
+def _stream_beside(device: torch.device) -> torch.cuda.Stream | None:
+    """On a GPU, a stream for copies to it."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ import numpy as np
 import peft
 import pytest
 import torch
-from families import make_adapter, make_base
+from families import family, make_adapter, make_base
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -249,3 +249,48 @@ def test_what_cannot_be_exact_is_refused_in_printable_words(
     assert isinstance(error, AdapterError)
     assert error.reason is reason
     assert str(error).encode("utf-8").decode().isprintable()
+
+
+def test_tied_embeddings_that_were_saved_are_used(tmp_path, read_adapter):
+    """The output layer's copy is left out; the input's own must not be missed for it."""
+    gemma = family("gemma2")
+    folder = make_base(tmp_path / "base", model_type="gemma2", **gemma.config)
+    adapters = {
+        tying: make_adapter(
+            tmp_path / str(tying),
+            folder,
+            target_modules=["q_proj"],
+            modules_to_save=["embed_tokens"],
+            ensure_weight_tying=tying,
+        )
+        for tying in (False, True)
+    }
+
+    engine = ReferenceEngine(BaseModel.load(folder, ALPACA_5))
+    loose, tied = results(engine, *(read_adapter(adapter) for adapter in adapters.values()))
+
+    np.testing.assert_allclose(tied, loose, rtol=1e-5, atol=1e-5)
+
+
+def test_experts_of_an_older_transformers_find_their_place(tmp_path, read_adapter):
+    """Mixtral's experts were modules before transformers 5; PEFT knows their new names."""
+    mixtral = family("mixtral")
+    base = make_base(tmp_path / "base", model_type="mixtral", **mixtral.config)
+    folder = make_adapter(tmp_path / "adapter", base, r=2, target_modules=["q_proj"])
+    edit_config(folder, target_modules=["w1"])
+    expert = "base_model.model.model.layers.{}.block_sparse_moe.experts.{}.w1."
+    tensors = {}
+    for place in [expert.format(layer, number) for layer in range(2) for number in range(4)]:
+        tensors[place + "lora_A.weight"] = 0.1 * torch.randn(2, 32)
+        tensors[place + "lora_B.weight"] = torch.randn(64, 2)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    engine = ReferenceEngine(BaseModel.load(base, ALPACA_5))
+
+    (activations,) = results(engine, read_adapter(folder))
+
+    assert np.linalg.norm(activations - engine.baseline.activations) > 1e-3
+
+    del tensors[expert.format(1, 3) + "lora_B.weight"]
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (error,) = results(engine, read_adapter(folder))
+    assert isinstance(error, AdapterError)
