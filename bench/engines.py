@@ -1,146 +1,216 @@
-"""Adapters per second: `hubdelta index --no-crawl` beside the published algorithm, in one run.
+"""Adapters per second on this machine: the published algorithm, `reference`, `stacked`, the limit.
 
-    python bench/engines.py [--base FOLDER] [--adapters DIR] [--limit N]
+    python bench/engines.py [--base FOLDER] [--adapters DIR] [--pool N]
 
-The published algorithm (arXiv 2509.04442, as its script does it): for each adapter the model is
-built again, PEFT puts the adapter in, and the probes run one at a time. Both rivals get the same
-base, adapters and threads. The last line is one JSON object; its `speedup_over_published` is a
-ratio, the only figure that carries over to another machine.
+All rivals get the same base, probes and threads, in one process. The published algorithm (arXiv
+2509.04442, as its script does it): for each adapter the model is built again, PEFT puts the adapter
+in, and the probes run one at a time. The pool of the stacked engine is the demo's adapters, each
+several times with other weights. The limit is what the base's own dense products alone would take
+at the matrix rate that is measured between the engine's rounds, at the model's own shapes.
+
+The last line is one JSON object. `speedup_over_published` and `share_of_limit` are ratios, the only
+figures that carry over to another machine.
 """
 
 import argparse
 import json
 import os
-import platform
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
+# Before torch is loaded: threads that spin while they wait slow a shared machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numpy as np
 import numpy.typing as npt
+import torch
+from peft import PeftModel
+from rates import machine, matrix_rate
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
 
 from hubdelta.demo.base import build_base
+from hubdelta.indexer.adapter_config import CONFIG_FILE, AdapterConfig
+from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engine import Engine, PeftAdapter
 from hubdelta.indexer.probes import ALPACA_5
+from hubdelta.indexer.process import keep_freed_memory, use_threads
+from hubdelta.indexer.reference import ReferenceEngine
+from hubdelta.indexer.stacked.engine import StackedEngine
+from hubdelta.indexer.weights import read_tensors
+from hubdelta.schemas.errors import AdapterError
+from hubdelta.schemas.keys import AdapterKey
 
-Vectors = dict[str, npt.NDArray[np.float32]]
+Vector = npt.NDArray[np.float64]
 
-_DEMO_ADAPTERS = Path(__file__).resolve().parent.parent / "demo" / "hub"
-_DEMO_BASE = Path(__file__).resolve().parent.parent / ".build" / "demo-base"
+_ROOT = Path(__file__).resolve().parent.parent
+_WEIGHTS = "adapter_model.safetensors"
+_ROUNDS = 3
+_SLOW_ADAPTERS = 4  # of the published algorithm and the reference engine
+_LIMIT_ROWS = 2048
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run of this benchmark found; rates in adapters per second."""
+    """What one run found; rates in adapters per second."""
 
-    adapters: int
-    engine: str
-    threads: int
     machine: str
-    hubdelta_rate: float
-    hubdelta_rate_with_startup: float
+    threads: int
+    pool: int
     published_rate: float
+    reference_rate: float
+    stacked_rate: float
+    index_rate: float
+    limit_rate: float
+    matrix_gflops: float
     speedup_over_published: float
-    least_cosine: float
-    largest_difference: float
+    share_of_limit: float
+    least_cosine_to_published: float
 
 
-def published(base: Path, adapters: list[Path]) -> tuple[Vectors, float]:
-    """The published computation; returns vectors [hidden] by folder, and seconds."""
-    import torch  # here and not above: only now is the environment what hubdelta's process has
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def read(folder: Path) -> PeftAdapter:
+    """The adapter in a folder."""
+    return PeftAdapter(
+        AdapterKey(str(folder), "", "0" * 40),
+        AdapterConfig.read(folder / CONFIG_FILE),
+        read_tensors([folder / _WEIGHTS]),
+        weight_bytes=(folder / _WEIGHTS).stat().st_size,
+    )
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
 
-    def mean_hidden_state(model: Any) -> npt.NDArray[np.float32]:
-        states = []
-        for prompt in ALPACA_5.prompts:
-            inputs = tokenizer(prompt, return_tensors="pt", truncation=True, max_length=256)
-            with torch.no_grad():
-                outputs = model(**inputs, output_hidden_states=True)
-            states.append(outputs.hidden_states[-1][0, -1].numpy())
-        return np.mean(states, axis=0)
+def make_pool(originals: Sequence[Path], size: int, into: Path) -> list[Path]:
+    """Folders of as many adapters, each an original with noise of a tenth in its weights."""
+    generator = torch.Generator().manual_seed(0)
+    folders = []
+    for number in range(size):
+        original = originals[number % len(originals)]
+        folder = into / f"adapter-{number:04d}"
+        folder.mkdir()
+        (folder / CONFIG_FILE).write_bytes((original / CONFIG_FILE).read_bytes())
+        tensors = {
+            name: tensor + 0.1 * tensor.std() * torch.randn(tensor.shape, generator=generator)
+            for name, tensor in read_tensors([original / _WEIGHTS]).items()
+        }
+        save_file(tensors, folder / _WEIGHTS)
+        folders.append(folder)
+    return folders
+
+
+def published(base: BaseModel, folders: Sequence[Path]) -> tuple[list[Vector], float]:
+    """The published computation: vectors [hidden], and seconds without the base's own pass."""
+
+    def mean_hidden_state(model: Any) -> Vector:
+        with torch.no_grad():
+            outputs = [model(input_ids=p, output_hidden_states=True) for p in base.probes]
+        states = [output.hidden_states[-1][0, -1].numpy() for output in outputs]
+        return np.mean(np.array(states, np.float64), axis=0)
 
     def build() -> Any:
-        return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+        return AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32).eval()
 
-    started = time.perf_counter()
     base_state = mean_hidden_state(build())
-    vectors = {}
-    for folder in adapters:
-        model = PeftModel.from_pretrained(build(), folder).eval()
-        vectors[str(folder)] = mean_hidden_state(model) - base_state
+    started = time.perf_counter()
+    vectors = [
+        mean_hidden_state(PeftModel.from_pretrained(build(), folder).eval()) - base_state
+        for folder in folders
+    ]
     return vectors, time.perf_counter() - started
 
 
-def hubdelta(base: Path, adapters: list[Path], engine: str) -> tuple[Vectors, float, float]:
-    """`hubdelta index --no-crawl`; returns vectors by folder, its rate, and seconds in all."""
+def embed(engine: Engine, folders: Sequence[Path]) -> tuple[list[Vector], float]:
+    """An engine's vectors, and the seconds that it took from tensors in memory."""
+    adapters = [read(folder) for folder in folders]
+    started = time.perf_counter()
+    answers = dict(engine.answers(adapters))
+    seconds = time.perf_counter() - started
+    deltas = []
+    for place, folder in enumerate(folders):
+        answer = answers[place]
+        if isinstance(answer, AdapterError):
+            raise SystemExit(f"{folder}: {answer}")
+        deltas.append(answer.delta)
+    return deltas, seconds
+
+
+def index_rate(base: Path, folders: Sequence[Path], threads: int) -> float:
+    """Adapters per second that `hubdelta index --no-crawl` reports, from folders to Parquet."""
     with tempfile.TemporaryDirectory() as index:
         command = [sys.executable, "-m", "hubdelta", "index", "--no-crawl", "--json"]
-        command += ["--engine", engine, "--index", index, "--base", str(base), *map(str, adapters)]
-        started = time.perf_counter()
-        done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-        seconds = time.perf_counter() - started
-        rows = duckdb.sql(
-            "SELECT repo_id, delta FROM read_parquet($files) WHERE delta IS NOT NULL",
-            params={"files": f"{index}/vectors/*/*.parquet"},
-        ).fetchall()
-    rate = json.loads(done.stdout)["adapters_per_second"]
-    return {repo_id: np.array(delta, np.float32) for repo_id, delta in rows}, rate, seconds
+        command += ["--threads", str(threads), "--index", index, "--base", str(base)]
+        done = subprocess.run(  # noqa: S603
+            [*command, *map(str, folders)], check=True, capture_output=True, text=True
+        )
+    return float(json.loads(done.stdout)["adapters_per_second"])
 
 
-def compare(base: Path, adapters: list[Path], engine: str) -> Figures:
-    """Run both rivals and compare their speed and their vectors."""
-    ours, rate, seconds = hubdelta(base, adapters, engine)
-    theirs, published_seconds = published(base, adapters)
-    if failed := theirs.keys() - ours.keys():
-        raise SystemExit(f"hubdelta gave no vector for {', '.join(sorted(failed))}")
-    pairs = [(ours[name], theirs[name]) for name in theirs]
-    cosines = [a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in pairs]
-    published_rate = len(adapters) / published_seconds
+def measure(base: BaseModel, originals: Sequence[Path], size: int, threads: int) -> Figures:
+    """Run all rivals; the fast one in rounds, with the limit measured before each."""
+    few = originals[:_SLOW_ADAPTERS]
+    theirs, published_seconds = published(base, few)
+    _, reference_seconds = embed(ReferenceEngine(base), few)
+    engine = StackedEngine(base)
+    ours, _ = embed(engine, few)
+    rate: Callable[[], float] = lambda: matrix_rate(  # noqa: E731
+        engine.model.dense_shapes, torch.float32, "cpu", _LIMIT_ROWS
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        pool = make_pool(originals, size, Path(folder))
+        rounds = [(rate(), embed(engine, pool)[1]) for _ in range(_ROUNDS)]
+        indexed = index_rate(base.folder, pool, threads)
+    stacked_rate = size / statistics.median(seconds for _, seconds in rounds)
+    flops = engine.model.dense_flops
+    shares = [size * flops / (flops_per_second * seconds) for flops_per_second, seconds in rounds]
+    published_rate = len(few) / published_seconds
     return Figures(
-        adapters=len(adapters),
-        engine=engine,
-        threads=int(os.environ["OMP_NUM_THREADS"]),
-        machine=f"{platform.machine()}, {os.cpu_count()} CPUs",
-        hubdelta_rate=rate,
-        hubdelta_rate_with_startup=len(adapters) / seconds,
+        machine=machine(),
+        threads=threads,
+        pool=size,
         published_rate=published_rate,
-        speedup_over_published=rate / published_rate,
-        least_cosine=float(min(cosines)),
-        largest_difference=float(max(np.abs(a - b).max() for a, b in pairs)),
+        reference_rate=len(few) / reference_seconds,
+        stacked_rate=stacked_rate,
+        index_rate=indexed,
+        limit_rate=statistics.median(fast for fast, _ in rounds) / flops,
+        matrix_gflops=statistics.median(fast for fast, _ in rounds) / 1e9,
+        speedup_over_published=stacked_rate / published_rate,
+        share_of_limit=statistics.median(shares),
+        least_cosine_to_published=min(
+            float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+            for a, b in zip(ours, theirs, strict=True)
+        ),
     )
 
 
 def main() -> None:
-    """Read the arguments, run, print a line for people and a JSON object for programs."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Read the arguments, run, print lines for people and a JSON object for programs."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--base", type=Path, help="transformers folder; the demo's by default")
-    parser.add_argument("--adapters", type=Path, default=_DEMO_ADAPTERS, metavar="DIR")
-    parser.add_argument("--engine", default="reference")
-    parser.add_argument("--limit", type=int, help="take only the first N adapters")
+    parser.add_argument("--adapters", type=Path, default=_ROOT / "demo" / "hub", metavar="DIR")
+    parser.add_argument("--pool", type=int, default=64, metavar="N", help="adapters in the pool")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    # Both rivals get the same threads, which do not spin while they wait.
-    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    base = (arguments.base or build_base(_DEMO_BASE)).resolve()
-    found = sorted(
-        path.parent.resolve() for path in arguments.adapters.rglob("adapter_config.json")
-    )
-    if not found:
-        parser.error(f"{arguments.adapters} holds no adapter_config.json")
-    figures = compare(base, found[: arguments.limit], arguments.engine)
-    print(
-        f"{figures.adapters} adapters: hubdelta {figures.hubdelta_rate:.2f}/s, "
-        f"published {figures.published_rate:.2f}/s, {figures.speedup_over_published:.2f} times"
-    )
+    folder = (arguments.base or build_base(_ROOT / ".build" / "demo-base")).resolve()
+    originals = sorted(path.parent.resolve() for path in arguments.adapters.rglob(CONFIG_FILE))
+    if not originals:
+        parser.error(f"{arguments.adapters} holds no {CONFIG_FILE}")
+    threads = use_threads(None)
+    keep_freed_memory()
+    figures = measure(BaseModel.load(folder, ALPACA_5), originals, arguments.pool, threads)
+    for name, per_second in (
+        ("published algorithm", figures.published_rate),
+        ("reference", figures.reference_rate),
+        ("stacked", figures.stacked_rate),
+        ("hubdelta index", figures.index_rate),
+        ("limit", figures.limit_rate),
+    ):
+        print(f"{name:20} {per_second:6.2f} adapters/s")
     print(json.dumps(asdict(figures)))
 
 

@@ -15,8 +15,11 @@ _ENOUGH_ROWS = {"cpu": 2048, "cuda": 8192}
 _PADDING = 0.1
 """Padding ranks may cost this share of the base's own dense products, then a new batch begins."""
 
-_SHARE = 0.5
-"""Of the memory that is free; the rest is for what a batch holds beside its stacks."""
+_SHARE = 0.3
+"""Of the memory that is free: on a GPU the next batch is stacked while one runs."""
+
+_NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says in an error that has no class of its own for it."""
 
 
 @dataclass
@@ -142,4 +145,4 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that there was not enough memory, on a GPU or in the machine."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_MEMORY)

@@ -173,6 +173,8 @@ class StackedParameters:
         self, module: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor] | None = None
     ) -> None:
         self._module = structural_copy(module, _itself)
+        # Taken here, since a pass in another thread puts a batch's own in their place.
+        self._own = {name: tensor.detach() for name, tensor in module.named_parameters()}
         self._forward = forward or self._module
         self._stacked: tuple[int, dict[str, torch.Tensor]] | None = None
         self.last_token_only = False
@@ -182,10 +184,9 @@ class StackedParameters:
     ) -> tuple[int, dict[str, torch.Tensor]]:
         """A batch's parameters for use later: how many adapters, and each [adapters, ...]."""
         changes = [edit.parameters if edit else {} for edit in only(ParameterEdit, edits)]
-        own = dict(self._module.named_parameters())
         return len(edits), {
-            name: torch.stack([change.get(name, tensor.detach()).to(tensor) for change in changes])
-            for name, tensor in own.items()
+            name: torch.stack([change.get(name, tensor).to(tensor) for change in changes])
+            for name, tensor in self._own.items()
         }
 
     def use(self, prepared: tuple[int, dict[str, torch.Tensor]] | None) -> None:

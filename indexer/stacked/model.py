@@ -5,6 +5,7 @@ norms are exchanged, in a copy that shares the base's weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -30,6 +31,9 @@ from hubdelta.indexer.stacked.structure import (
     is_dense,
     structural_copy,
 )
+
+_GATHERERS = 4
+"""Threads that gather a batch for a GPU: one core copies memory at a fifth of what a GPU takes."""
 
 Standin = StackedDense | StackedTable | StackedParameters
 
@@ -62,6 +66,7 @@ class StackedModel:
     def __init__(self, base: BaseModel, *, device: str | None = None) -> None:
         self.device = torch.device(device) if device else base.model.device
         self._side = _stream_beside(self.device)
+        self._map = ThreadPoolExecutor(_GATHERERS).map if self._side else map
         inner = base.model.base_model
         prefix = "" if inner is base.model else f"{base.model.base_model_prefix}."
         placed = {} if self.device == base.model.device else _placed(inner, self.device)
@@ -101,13 +106,14 @@ class StackedModel:
         Raises:
             RuntimeError: what torch raises, as when memory runs out.
         """
-        names = set(chain.from_iterable(batch))
-        with torch.inference_mode(), self._beside():
-            stacks = {
-                name: self._standins[name].prepare([edits.get(name) for edits in batch], dtype)
-                for name in names
-            }
-            done = torch.cuda.current_stream().record_event() if self._side else None
+
+        def stacked(name: str) -> Any:
+            with torch.inference_mode(), self._beside():
+                return self._standins[name].prepare([edits.get(name) for edits in batch], dtype)
+
+        names = sorted(set(chain.from_iterable(batch)))
+        stacks = dict(zip(names, self._map(stacked, names), strict=True))
+        done = self._side.record_event() if self._side else None
         return Prepared(len(batch), dtype, stacks, done)
 
     def run(self, prepared: "Prepared") -> Activations:

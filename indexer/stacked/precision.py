@@ -26,23 +26,39 @@ norm n at right angles to a delta turns it by arctan(n/‖delta‖), and cos = .
 WORTH_SEEING = 0.05
 """`auto` wants good signals from deltas of this share of the base activation's norm on."""
 
+_ROUNDOFF = 2.0**-24
+"""The relative error of a number rounded to fp32."""
+
 
 @contextmanager
 def products_in(precision: str) -> Iterator[None]:
-    """Let fp32 products use the tensor cores' tf32 type, or not, while this lasts."""
+    """While this lasts, let fp32 products use a GPU's tf32 type or not, and sum halves in fp32."""
+    products = torch.backends.cuda.matmul
     before = torch.get_float32_matmul_precision()
+    halves = (
+        products.allow_fp16_reduced_precision_reduction,
+        products.allow_bf16_reduced_precision_reduction,
+    )
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    products.allow_fp16_reduced_precision_reduction = False
+    products.allow_bf16_reduced_precision_reduction = False
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        products.allow_fp16_reduced_precision_reduction = halves[0]
+        products.allow_bf16_reduced_precision_reduction = halves[1]
 
 
 def held(weight: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A weight on a GPU, in fp16 where that is exact, else as it is stored.
+    """A weight on a GPU, in fp16 where fp32 products notice no difference, else as it is stored.
 
-    A bf16 number has fewer bits than fp16 keeps, so it fits unless it over- or underflows.
+    A bf16 number has fewer bits than fp16 keeps, so it fits unless it overflows or is below 2^-17.
+    Every large matrix holds a few so small. What they lose is nothing beside the rounding of the
+    product, but for their sake the matrix would be cast again for each product.
     """
     stored = weight.to(device)
     half = stored.to(torch.float16)
-    return half if torch.equal(half.to(stored.dtype), stored) else stored
+    lost = torch.linalg.vector_norm(half.float() - stored.float())
+    size = torch.linalg.vector_norm(stored, dtype=torch.float32)
+    return half if bool(lost <= _ROUNDOFF * size) else stored

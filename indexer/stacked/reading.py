@@ -27,10 +27,15 @@ from hubdelta.indexer.stacked.edits import (
 )
 from hubdelta.indexer.stacked.manifest import Manifest
 from hubdelta.indexer.stacked.norms import row_norms
-from hubdelta.indexer.stacked.structure import dense_parameters, is_dense
+from hubdelta.indexer.stacked.structure import dense_shape, is_dense, stored_shape
 from hubdelta.schemas.errors import AdapterError, Reason
 
 Tensors = dict[str, torch.Tensor]
+
+_Layout = Mapping[str, Mapping[str, str]]
+"""Module → part of its edit → tensor's name."""
+
+_MOST_LAYOUTS = 1000
 
 _NAME = re.compile(
     r"(?P<module>.+?)"
@@ -58,6 +63,7 @@ class EditReader:
         self._tokens = tokens
         self._modules = dict(base.model.named_modules())
         self._manifest = Manifest(base.model)
+        self._layouts: dict[tuple[frozenset[str], frozenset[str]], _Layout] = {}
 
     def modules(self, adapter: PeftAdapter) -> set[str]:
         """Names of the modules to which an adapter's tensors say that they belong."""
@@ -73,17 +79,26 @@ class EditReader:
         """
         config = peft_config(adapter.config, self._base)
         tensors = tensors_that_count(adapter, self._base)
-        expected = self._manifest.names(adapter.config, config)
-        self._check_names(tensors, expected)
-        names: dict[str, dict[str, str]] = defaultdict(dict)
-        for name in tensors:
-            module, part = self._place(name)
-            if module in self._modules:
-                names[module][part] = name
+        layout = self._layout(tensors, self._manifest.names(adapter.config, config))
         return {
             module: self._edit(_Site(module, self._modules[module], parts, tensors, config))
-            for module, parts in names.items()
+            for module, parts in layout.items()
         }
+
+    def _layout(self, tensors: Tensors, expected: frozenset[str]) -> _Layout:
+        """Where an adapter's tensors belong; kept, since thousands of adapters have the same."""
+        key = frozenset(tensors), expected
+        if key not in self._layouts:
+            self._check_names(tensors, expected)
+            names: dict[str, dict[str, str]] = defaultdict(dict)
+            for name in tensors:
+                module, part = self._place(name)
+                if module in self._modules:
+                    names[module][part] = name
+            if len(self._layouts) >= _MOST_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[key] = names
+        return self._layouts[key]
 
     def _check_names(self, tensors: Tensors, expected: Iterable[str]) -> None:
         wanted = {
@@ -227,17 +242,14 @@ class _Site:
 
 
 def _dense_edit(site: _Site) -> DenseEdit:
-    own, _ = dense_parameters(site.module)
-    out_features, in_features = own.shape
+    out_features, in_features = dense_shape(site.module)
     edit = DenseEdit()
     for first, make in _DENSE.items():
         if first in site:
             edit = make(site, edit, out_features, in_features)
     if "weight" in site:
-        is_linear = isinstance(site.module, nn.Linear)
-        shape = own.shape if is_linear else own.T.shape
-        replaced = site.shaped("weight", shape)
-        edit = replace(edit, weight=replaced if is_linear else replaced.T)
+        weight = site.shaped("weight", stored_shape(site.module))
+        edit = replace(edit, weight=weight if isinstance(site.module, nn.Linear) else weight.T)
     if "bias" in site:
         edit = replace(edit, bias=site.shaped("bias", (out_features,)))
     return edit

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (as everybody calls it)
 
 from hubdelta.indexer.stacked.edits import DenseEdit
 from hubdelta.indexer.stacked.norms import row_norms
@@ -103,16 +102,34 @@ class DenseStack:
         )
 
 
-def gathered(tensors: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
-    """Tensors of one shape as one, on a device; to a GPU in one copy, out of pinned memory."""
-    if device.type == "cpu":
-        return torch.stack(list(tensors))
-    types = {tensor.dtype for tensor in tensors}
+def gathered(
+    tensors: Sequence[torch.Tensor | None], shape: Sequence[int], device: torch.device
+) -> torch.Tensor:
+    """Tensors as one, padded with zeros to one shape; to a GPU in one copy, from pinned memory.
+
+    Args:
+        tensors: some not None; in the type that they have in common, fp32 if there are several.
+        shape: of each at most; what is None becomes zeros.
+        device: where to.
+    """
+    types = {tensor.dtype for tensor in tensors if tensor is not None}
     dtype = types.pop() if len(types) == 1 else torch.float32
-    shape = (len(tensors), *tensors[0].shape)
-    host = torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
-    torch.stack(list(tensors), out=host)
-    return host.to(device, non_blocking=True)
+    on_gpu = device.type == "cuda"
+    host = torch.empty(len(tensors), *shape, dtype=dtype, pin_memory=on_gpu)
+    if all(tensor is not None and tensor.shape == host.shape[1:] for tensor in tensors):
+        torch.stack([tensor for tensor in tensors if tensor is not None], out=host)
+    else:
+        host.zero_()
+        for place, tensor in zip(host, tensors, strict=True):
+            if tensor is not None:
+                place[tuple(map(slice, tensor.shape))] = tensor
+    return host.to(device, non_blocking=on_gpu)
+
+
+def _numbers(values: Sequence[float], device: torch.device) -> torch.Tensor:
+    """Numbers [n, 1, 1] on a device, without waiting for it."""
+    on_gpu = device.type == "cuda"
+    return torch.tensor(values, pin_memory=on_gpu).to(device, non_blocking=on_gpu).view(-1, 1, 1)
 
 
 def _low_rank(
@@ -124,20 +141,12 @@ def _low_rank(
     if not rank:
         return None, None
     device = layer.weight.device
-    no_down, no_up = torch.zeros(1, layer.in_features), torch.zeros(layer.out_features, 1)
-    downs = [_padded(product.down if product else no_down, rows=rank) for product in products]
-    ups = [_padded(product.up if product else no_up, columns=rank) for product in products]
-    scales = gathered(
-        [torch.tensor(product.scale if product else 0.0) for product in products], device
-    )
-    up = gathered(ups, device).float() * scales.view(-1, 1, 1)
-    return gathered(downs, device).to(dtype), up.to(dtype)
-
-
-def _padded(tensor: torch.Tensor, *, rows: int = 0, columns: int = 0) -> torch.Tensor:
-    """A matrix with zeros added below and to the right, up to so many rows or columns."""
-    more = (0, max(0, columns - tensor.shape[1]), 0, max(0, rows - tensor.shape[0]))
-    return F.pad(tensor, more) if any(more) else tensor
+    downs = [product.down if product else None for product in products]
+    ups = [product.up if product else None for product in products]
+    scales = _numbers([product.scale if product else 0.0 for product in products], device)
+    down = gathered(downs, (rank, layer.in_features), device).to(dtype)
+    up = gathered(ups, (layer.out_features, rank), device)
+    return down, (up * scales).to(dtype)  # scales are fp32, and so is the product
 
 
 def _kroneckers(
@@ -152,8 +161,12 @@ def _kroneckers(
     return tuple(
         (
             torch.tensor(same, device=device),
-            gathered([found[place].left for place in same], device).to(dtype),
-            gathered([found[place].right for place in same], device).to(dtype),
+            gathered([found[place].left for place in same], found[same[0]].left.shape, device).to(
+                dtype
+            ),
+            gathered([found[place].right for place in same], found[same[0]].right.shape, device).to(
+                dtype
+            ),
         )
         for same in places.values()
     )
@@ -166,7 +179,7 @@ def _vectors(
     if all(vector is None for vector in vectors):
         return None
     whole = [default if vector is None else vector.float() for vector in vectors]
-    return gathered(whole, device).unsqueeze(1)
+    return gathered(whole, default.shape, device).unsqueeze(1)
 
 
 def _dora_scales(
@@ -179,12 +192,9 @@ def _dora_scales(
     if down is None or up is None or all(edit.magnitude is None for edit in edits):
         return None
     norms = row_norms(layer.weight.to(down.dtype), down, up)
-    given = gathered([torch.tensor(edit.magnitude is not None) for edit in edits], norms.device)
-    none = torch.ones(layer.out_features)
-    magnitudes = gathered(
-        [none if edit.magnitude is None else edit.magnitude.float() for edit in edits], norms.device
-    )
-    return torch.where(given[:, None], magnitudes / norms, 1.0).unsqueeze(1)
+    magnitudes = gathered([edit.magnitude for edit in edits], norms.shape[1:], norms.device)
+    given = _numbers([float(edit.magnitude is not None) for edit in edits], norms.device)
+    return torch.where(given > 0, (magnitudes / norms).unsqueeze(1), 1.0)
 
 
 def _biases(edits: Sequence[DenseEdit], layer: DenseLayer) -> torch.Tensor | None:
