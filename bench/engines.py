@@ -152,7 +152,7 @@ def index_rate(base: Path, folders: Sequence[Path], threads: int) -> float:
 
 
 def measure(base: BaseModel, originals: Sequence[Path], size: int, threads: int) -> Figures:
-    """Run all rivals; the fast one in rounds, with the limit measured before each."""
+    """Run all rivals; the fast one in rounds, with the limit measured before and after."""
     few = originals[:_SLOW_ADAPTERS]
     theirs, published_seconds = published(base, few)
     _, reference_seconds = embed(ReferenceEngine(base), few)
@@ -163,11 +163,16 @@ def measure(base: BaseModel, originals: Sequence[Path], size: int, threads: int)
     )
     with tempfile.TemporaryDirectory() as folder:
         pool = make_pool(originals, size, Path(folder))
-        rounds = [(rate(), embed(engine, pool)[1]) for _ in range(_ROUNDS)]
+        rounds = [(rate(), embed(engine, pool)[1], rate()) for _ in range(_ROUNDS)]
         indexed = index_rate(base.folder, pool, threads)
-    stacked_rate = size / statistics.median(seconds for _, seconds in rounds)
+    stacked_rate = size / statistics.median(seconds for _, seconds, _ in rounds)
     flops = engine.model.dense_flops
-    shares = [size * flops / (flops_per_second * seconds) for flops_per_second, seconds in rounds]
+    # A shared machine changes its speed from minute to minute: before and after count alike.
+    fast = [(before + after) / 2 for before, _, after in rounds]
+    shares = [
+        size * flops / (flops_per_second * seconds)
+        for flops_per_second, (_, seconds, _) in zip(fast, rounds, strict=True)
+    ]
     published_rate = len(few) / published_seconds
     return Figures(
         machine=machine(),
@@ -177,8 +182,8 @@ def measure(base: BaseModel, originals: Sequence[Path], size: int, threads: int)
         reference_rate=len(few) / reference_seconds,
         stacked_rate=stacked_rate,
         index_rate=indexed,
-        limit_rate=statistics.median(fast for fast, _ in rounds) / flops,
-        matrix_gflops=statistics.median(fast for fast, _ in rounds) / 1e9,
+        limit_rate=statistics.median(fast) / flops,
+        matrix_gflops=statistics.median(fast) / 1e9,
         speedup_over_published=stacked_rate / published_rate,
         share_of_limit=statistics.median(shares),
         least_cosine_to_published=min(

@@ -69,8 +69,8 @@ def device_of(asked: str) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=asked)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, device=asked).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"no device {asked!r} here: {str(error).partition(chr(10))[0]}") from error
     return asked
 

@@ -54,6 +54,10 @@ def peft_config(config: AdapterConfig, base: BaseModel) -> Any:
         )
     modules_to_save = values.get("modules_to_save")
     if isinstance(modules_to_save, list):
+        if not all(isinstance(name, str) for name in modules_to_save):
+            raise AdapterError(
+                Reason.UNSUPPORTED_ADAPTER, "modules_to_save holds something else than names"
+            )
         present = {name.rpartition(".")[2] for name, _ in base.model.named_modules()}
         present.discard((base.output_layer or "").rpartition(".")[2])
         kept = [name for name in modules_to_save if name.rpartition(".")[2] in present]
@@ -72,7 +76,8 @@ def tensors_that_count(adapter: PeftAdapter, base: BaseModel) -> dict[str, torch
     """An adapter's tensors but those above the hidden state: of task heads and the output layer."""
     present = {name for name, _ in base.model.named_children()}
     saved = adapter.config.values.get("modules_to_save")
-    heads = _HEADS.union(saved if isinstance(saved, list) else ()) - present
+    named = (name for name in saved if isinstance(name, str)) if isinstance(saved, list) else ()
+    heads = _HEADS.union(named) - present
     return {
         name: tensor
         for name, tensor in adapter.tensors.items()

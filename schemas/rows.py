@@ -100,7 +100,11 @@ class VectorRow(Row):
         pa.list_(pa.float32()), "Delta Activation: mean over probes of h_adapter - h_base, [hidden]"
     )
     norm: float = _column(pa.float64(), "L2 norm of delta", "hidden-state units")
-    signal: float = _column(pa.float64(), "norm over the noise floor of the run; good from 60 on: cosine to fp32 at least .999", "ratio")
+    signal: float = _column(
+        pa.float64(),
+        "norm over the noise floor of the run; good from 60 on: cosine to fp32 at least .999",
+        "ratio",
+    )
     engine: str = _column(pa.string(), "engine that made it")
     precision: str = _column(pa.string(), "arithmetic that made it: fp32, ...")
     adapter_type: str = _column(pa.string(), "PEFT type (LORA, ...) or FULL")

@@ -1,6 +1,7 @@
 """The stacked engine: every adapter of a batch in one pass, exactly."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -33,9 +34,6 @@ from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason, UsageEr
 
 logger = logging.getLogger(__name__)
 
-_SHAPES = (1, 2, 5, 8)
-"""Batch sizes in which the base is compared with itself."""
-
 _WINDOW = 4
 """Full batches of which adapters are read before they are divided by rank and targets."""
 
@@ -48,12 +46,17 @@ class _Read:
     edits: Edits
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Batch:
     """Adapters of one pass, and their stacks where these could be made."""
 
-    reads: tuple[_Read, ...]
-    prepared: Prepared | None
+    reads: Sequence[_Read]
+    _prepared: Prepared | None = None
+
+    def take_prepared(self) -> Prepared | None:
+        """The stacks, once: whoever runs them is the only one to hold them."""
+        prepared, self._prepared = self._prepared, None
+        return prepared
 
 
 class StackedEngine:
@@ -97,6 +100,7 @@ class StackedEngine:
             self.model.dense_numbers,
             *([] if max_batch is None else [max_batch]),
         )
+        self.baseline("fp32")  # what the base is later checked against
         self._precision = self._fastest_precise() if self._auto else self._checked(precision)
 
     def can_embed(self, adapter: Adapter) -> bool:
@@ -149,7 +153,7 @@ class StackedEngine:
                     yield _Batch(batch, self._stacked(batch, self._precision))
                 except Exception:  # it is stacked once more where halves can be made of it
                     logger.debug("a batch of %d", len(batch), exc_info=True)
-                    yield _Batch(batch, None)
+                    yield _Batch(batch)
 
     def _windows(self, adapters: int) -> Iterator[range]:
         """Places of adapters that are read together; few at first, so that a GPU soon has work."""
@@ -191,36 +195,49 @@ class StackedEngine:
             # Stacks in fp32 are larger, so they are divided anew.
             for places in self._room.batches([read.edits for read in again]):
                 wider = tuple(again[place] for place in places)
-                yield from self._embed(_Batch(wider, None), "fp32")
+                yield from self._embed(_Batch(wider), "fp32")
 
     def _run(
         self, batch: _Batch, precision: str
     ) -> Iterator[tuple[_Read, Activations | AdapterError]]:
-        """Run a batch; if it breaks, its halves, down to the one adapter that breaks it."""
+        """Run a batch; if it breaks, parts of it, down to the one adapter that breaks it."""
         reads = batch.reads
+        if len(reads) <= self._room.most:
+            result = self._try(batch, precision)
+            if not isinstance(result, Exception):
+                yield from zip(reads, result, strict=True)
+                return
+            if len(reads) == 1:
+                self._check_base(result)
+                yield reads[0], unexpected(result)
+                return
+        part = min(self._room.most, math.ceil(len(reads) / 2))
+        for start in range(0, len(reads), part):
+            yield from self._run(_Batch(reads[start : start + part]), precision)
+
+    def _try(self, batch: _Batch, precision: str) -> Activations | Exception:
+        """Run a batch: [adapters, probes, hidden], or why it broke; nothing of it is kept then."""
+        prepared = None
+        adapters = len(batch.reads)
         try:
-            prepared = batch.prepared or self._stacked(reads, precision)
+            prepared = batch.take_prepared() or self._stacked(batch.reads, precision)
             with products_in(precision):
                 states = self.model.run(prepared)
         except Exception as error:
-            logger.debug("a batch of %d", len(reads), exc_info=True)
+            logger.debug("a batch of %d", adapters, exc_info=True)
             if is_out_of_memory(error):
-                self._room.halve(len(reads))
-                logger.info("out of memory with %d adapters in a pass", len(reads))
-            if len(reads) == 1:
-                self._check_base(error)
-                yield reads[0], unexpected(error)
-                return
-            middle = len(reads) // 2
-        else:
-            if prepared.adapters > len(reads):
-                self._seen_in_batches.add(precision)
-                self._raise_floor(precision, states[-1])
-            yield from zip(reads, states, strict=False)
-            return
-        # Out of the handler, which would keep the broken batch in memory.
-        for half in (reads[:middle], reads[middle:]):
-            yield from self._run(_Batch(half, None), precision)
+                tried = prepared.adapters if prepared else adapters
+                self._room.halve(tried)
+                logger.info("out of memory with %d adapters in a pass", tried)
+                if precision not in self._seen_in_batches:  # room for one, but not for none beside
+                    self._seen_in_batches.add(precision)
+                    if adapters == 1:
+                        return self._try(batch, precision)
+            return error.with_traceback(None)
+        if prepared.adapters > adapters:
+            self._seen_in_batches.add(precision)
+            self._raise_floor(precision, states[-1])
+        return states[:adapters]
 
     def _states(self, batch: Sequence[Edits], precision: str) -> Activations:
         with products_in(precision):
@@ -230,11 +247,23 @@ class StackedEngine:
         """The base, and how far it is from itself in other batches and from itself in fp32."""
         alone = self._states([{}], precision)[0]
         floor = float(np.finfo(np.float32).eps * np.linalg.norm(alone.mean(axis=0)))
-        others = [states for n in _SHAPES for states in self._states([{}] * n, precision)]
+        others = list(self._in_company(precision))
         if precision != "fp32":
             others.append(self.baseline("fp32").activations)
         floor = max(floor, *(_distance(alone, other) for other in others))
         return Baseline(self.name, precision, alone, floor)
+
+    def _in_company(self, precision: str) -> Activations:
+        """The base at several places of a batch, beside one that changes nothing in every way."""
+        batch = [self.model.idle_edits(), {}, {}]
+        while batch:
+            try:
+                return self._states(batch, precision)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            batch.pop()
+        raise HubdeltaError("there is not enough memory for one pass through the base")
 
     def _raise_floor(self, precision: str, nothing: Activations) -> None:
         """Take a real batch's answer to an adapter that changes nothing into the noise floor."""
@@ -291,6 +320,5 @@ class StackedEngine:
 
 
 def _distance(a: Activations, b: Activations) -> float:
-    """L2 norm of the difference of two means over probes."""
-    difference = a.astype(np.float64).mean(axis=0) - b.astype(np.float64).mean(axis=0)
-    return float(np.linalg.norm(difference))
+    """L2 norm of the delta between two answers."""
+    return float(np.linalg.norm((a.astype(np.float64) - b).mean(axis=0)))

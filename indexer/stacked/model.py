@@ -16,7 +16,7 @@ from torch import nn
 
 from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.engine import Activations
-from hubdelta.indexer.stacked.edits import Edits
+from hubdelta.indexer.stacked.edits import DenseEdit, Edits
 from hubdelta.indexer.stacked.layers import (
     Arithmetic,
     StackedDense,
@@ -147,6 +147,14 @@ class StackedModel:
         most = torch.finfo(dtype).max
         return any(float(dense.layer.weight.abs().max()) > most for dense in self._dense())
 
+    def idle_edits(self) -> Edits:
+        """Edits of every dense layer that leave it as it is, by the way that edited ones go."""
+        return {
+            name: DenseEdit(out_scale=torch.ones(standin.layer.out_features))
+            for name, standin in self._standins.items()
+            if isinstance(standin, StackedDense) and name in self.stackable
+        }
+
     @property
     def dense_shapes(self) -> list[tuple[int, int]]:
         """(out_features, in_features) of each dense layer."""
@@ -157,7 +165,12 @@ class StackedModel:
 
     def _watched(self, sample: torch.Tensor) -> tuple[LeafInputs, torch.Tensor]:
         """Run the model as it is: what its modules see, and the last states [rows, hidden]."""
-        inputs, output = LeafInputs.seen_by(self._inner, sample)
+        try:
+            inputs, output = LeafInputs.seen_by(self._inner, sample)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UnstackableError(f"it does not run on token ids alone: {error}") from error
+        if not hasattr(output, "last_hidden_state") or not output.hidden_states:
+            raise UnstackableError("it does not return its hidden states")
         wanted, given = output.hidden_states[-1][:, -1], output.last_hidden_state[:, -1]
         if not torch.equal(wanted, given):
             raise UnstackableError("its last hidden state is not what it returns")

@@ -93,20 +93,21 @@ def trim_last_layer(model: nn.Module, standins: Mapping[str, object], ids: torch
     if len(calls) != 1:
         return
     args, kwargs = calls[0]
-    expected = _last_token(last(*args, **kwargs))
+    expected = _states(last(*args, **kwargs))
     for part, standin in standins.items():
         if not part.startswith(name) or not hasattr(standin, "last_token_only"):
             continue
         standin.last_token_only = True
         try:
-            unchanged = same(_last_token(last(*args, **kwargs)), expected)
+            states = _states(last(*args, **kwargs))
+            unchanged = states.shape == expected.shape and same(states[:, -1], expected[:, -1])
         except (RuntimeError, ValueError, IndexError, TypeError):
             unchanged = False
         standin.last_token_only = unchanged
         logger.debug("%s: last token %s", part, "only" if unchanged else "and all others")
 
 
-def _last_token(output: Any) -> torch.Tensor:
-    """The last token's hidden state [rows, hidden] in what a layer returns."""
-    states: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return states[:, -1]
+def _states(output: Any) -> torch.Tensor:
+    """The hidden states [rows, tokens, hidden] in what a layer returns."""
+    states: torch.Tensor = output[0] if isinstance(output, tuple | list) else output
+    return states

@@ -91,7 +91,7 @@ class LeafInputs:
         whole_batch: names of those that see each token of each row once, row by row. Only there
             can each row have its own adapter: a routed expert sees some tokens, a table of
             positions one row.
-        first: name → its first input, of those that make one tensor of one.
+        first: name → its first input, of those that take one tensor and make one of it.
         bytes_per_token: of all that they put out in the layer that puts out most, in fp32.
     """
 
@@ -114,20 +114,22 @@ class LeafInputs:
         first: dict[str, torch.Tensor] = {}
         outputs: dict[str, int] = defaultdict(int)
 
-        def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def watch(name: str) -> Callable[..., None]:
             layer = next((part for part in name.split(".") if part.isdecimal()), "")
 
-            def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            def hook(
+                _: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any], output: Any
+            ) -> None:
                 calls[name] += 1
                 if isinstance(output, torch.Tensor):
                     outputs[layer] += 4 * output.numel()
-                    if inputs and isinstance(inputs[0], torch.Tensor):
+                    if len(inputs) == 1 and not options and isinstance(inputs[0], torch.Tensor):
                         first.setdefault(name, inputs[0])
 
             return hook
 
         hooks = [
-            module.register_forward_hook(watch(name))
+            module.register_forward_hook(watch(name), with_kwargs=True)
             for name, module in model.named_modules()
             if not any(True for _ in module.children())
         ]

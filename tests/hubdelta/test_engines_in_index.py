@@ -1,0 +1,201 @@
+"""Engines and precisions from the command line to the rows of an index, over real HTTP."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import peft
+import pytest
+from forking import forker
+from hubs import BASE, add_adapter, add_base
+
+from hubdelta.crawler.local_hub import LocalHub
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import BaseRow, VectorRow, rows_of
+
+LORA = {"target_modules": ["q_proj", "v_proj"]}
+ADAPTERS = {
+    # name → (how to make it, who computes it)
+    "a/lora": (peft.LoraConfig(r=4, **LORA), "stacked"),
+    "a/wide": (peft.LoraConfig(r=16, target_modules="all-linear"), "stacked"),
+    "a/dora": (peft.LoraConfig(r=4, use_dora=True, **LORA), "stacked"),
+    "a/ia3": (peft.IA3Config(target_modules=["k_proj"], feedforward_modules=[]), "stacked"),
+    "a/pissa": (peft.LoraConfig(r=4, init_lora_weights="pissa", **LORA), "reference"),
+    "a/prompt": (
+        peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+        "reference",
+    ),
+}
+
+
+class Made(NamedTuple):
+    """An index: its vectors by name of the repository, and the rows of its bases."""
+
+    path: Path
+    vectors: dict[str, VectorRow]
+    bases: list[BaseRow]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory, tiny_base):
+    folder = tmp_path_factory.mktemp("hub")
+    add_base(folder, tiny_base)
+    for seed, (name, (config, _)) in enumerate(ADAPTERS.items()):
+        add_adapter(folder, tiny_base, name, config=config, seed=seed)
+    with LocalHub(folder) as hub:
+        yield {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path_factory.mktemp("home"))}
+
+
+@pytest.fixture(scope="module")
+def processes(environment):
+    with forker(**environment) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def index_by(processes, tmp_path_factory):
+    """Runs `hubdelta index` with options into an index of its own, or into one that is there."""
+
+    def run(*options, path=None):
+        path = path or tmp_path_factory.mktemp("made") / "index"
+        processes.start("index", "--base", BASE, "--index", path, *options)
+        assert processes.wait() == 0
+        index = Index.open(path)
+        vectors = rows_of(index.read(VectorRow, base=BASE), VectorRow)
+        bases = rows_of(index.read(BaseRow, base=BASE), BaseRow)
+        assert len(vectors) == len(ADAPTERS)
+        return Made(path, {row.repo_id: row for row in vectors}, bases)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def stacked(index_by):
+    return index_by("--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def reference(index_by):
+    return index_by("--device", "cpu", "--engine", "reference")
+
+
+def cosine(a, b):
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+
+
+def test_each_row_names_the_engine_that_is_exact(stacked):
+    named = {name: row.engine for name, row in stacked.vectors.items()}
+
+    assert named == {name: engine for name, (_, engine) in ADAPTERS.items()}
+    assert {row.precision for row in stacked.vectors.values()} == {"fp32"}
+
+
+def test_the_base_has_a_row_for_each_engine_and_precision_used(stacked, reference):
+    def used(made):
+        return sorted((row.engine, row.precision) for row in made.bases)
+
+    assert used(stacked) == [("reference", "fp32"), ("stacked", "fp32")]
+    assert used(reference) == [("reference", "fp32")]
+    for row in [*stacked.bases, *reference.bases]:
+        norm = np.linalg.norm(np.mean(row.activations, axis=0))
+        assert 0 < row.noise_floor < 1e-4 * norm
+
+
+def test_both_engines_make_the_same_vectors(stacked, reference):
+    for name, row in stacked.vectors.items():
+        other = reference.vectors[name]
+        assert cosine(row.delta, other.delta) > 0.99999, name
+        assert row.norm == pytest.approx(other.norm, rel=1e-4)
+        assert row.recipe_id == other.recipe_id  # they may stand in one index
+        assert other.engine == "reference"
+
+
+def test_signal_is_the_norm_over_the_floor_of_the_same_arithmetic(stacked):
+    floors = {(row.engine, row.precision): row.noise_floor for row in stacked.bases}
+
+    for row in stacked.vectors.values():
+        assert row.norm == pytest.approx(np.linalg.norm(row.delta), rel=1e-5)
+        assert row.signal == pytest.approx(row.norm / floors[row.engine, row.precision], rel=1e-6)
+        assert row.signal > 100
+
+
+def test_what_is_there_is_left_to_the_engine_that_made_it(stacked, index_by):
+    again = index_by("--device", "cpu", "--engine", "reference", path=stacked.path)
+
+    assert again.vectors == stacked.vectors
+    assert len(again.bases) == len(stacked.bases)
+
+
+def test_a_precision_reaches_the_rows(index_by, stacked):
+    made = index_by("--device", "cpu", "--precision", "fp16")
+
+    for name, (_, engine) in ADAPTERS.items():
+        row = made.vectors[name]
+        assert row.precision == ("fp16" if engine == "stacked" else "fp32")
+        assert cosine(row.delta, stacked.vectors[name].delta) > 0.99
+    used = {(row.engine, row.precision): row.noise_floor for row in made.bases}
+    assert used.keys() == {("stacked", "fp16"), ("reference", "fp32")}
+    assert used["stacked", "fp16"] > 100 * used["reference", "fp32"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--precision", "fp8"],
+        ["--precision", "tf32", "--device", "cpu"],
+        ["--precision", "fp16", "--engine", "reference"],
+        ["--engine", "slow"],
+        ["--threads", "0"],
+        ["--threads", "many"],
+        ["--device", "nonsense"],
+        ["--device", "cuda:99"],
+    ],
+    ids=" ".join,
+)
+def test_a_bad_value_is_a_wrong_usage(options, processes, tmp_path):
+    processes.start("index", "--base", BASE, "--index", tmp_path / "index", *options)
+
+    assert processes.wait() == 2
+
+
+def hubdelta(environment, *arguments, program=("-m", "hubdelta")):
+    return subprocess.run(
+        [sys.executable, *program, *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+RUN_AND_TELL = """
+import sys
+from hubdelta.cli import run
+code = run(sys.argv[1:])
+import torch
+print(code, torch.get_num_threads())
+"""
+
+
+def test_threads_reach_torch(environment, tmp_path):
+    options = ("--base", BASE, "--index", tmp_path / "index", "--threads", 3)
+
+    done = hubdelta(environment, "index", *options, program=("-c", RUN_AND_TELL))
+
+    assert done.stdout.splitlines()[-1] == "0 3", done.stderr
+
+
+def test_neighbours_come_with_their_signal(stacked, environment):
+    asked = ("similar", "a/lora", "--index", stacked.path)
+
+    found = json.loads(hubdelta(environment, *asked, "--json").stdout)
+
+    assert {row["adapter"] for row in found} == ADAPTERS.keys() - {"a/lora"}
+    for row in found:
+        assert row["signal"] == pytest.approx(stacked.vectors[row["adapter"]].signal, rel=1e-6)
+    assert "signal" in hubdelta(environment, *asked).stdout

@@ -1,0 +1,280 @@
+"""Narrower arithmetic: how near it is, what is done again in fp32, and what is refused.
+
+All of it on a CPU, which computes fp16 and bf16 slowly but rounds as a GPU does.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from families import make_adapter, make_base
+
+from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engine import Answer
+from hubdelta.indexer.engines import make_engine
+from hubdelta.indexer.probes import ALPACA_5
+from hubdelta.indexer.settings import IndexSettings
+from hubdelta.indexer.stacked.engine import StackedEngine
+from hubdelta.indexer.stacked.precision import GOOD_SIGNAL, held
+from hubdelta.schemas.errors import Reason, UsageError
+
+HALF = torch.float16
+LARGEST_HALF = 65504.0
+
+
+@pytest.fixture
+def adapter(tmp_path, tiny_base, read_adapter):
+    return read_adapter(make_adapter(tmp_path / "adapter", tiny_base))
+
+
+@pytest.fixture
+def on_mlp(tmp_path, tiny_base, read_adapter):
+    """An adapter of a layer whose output goes straight into the residual stream."""
+    return read_adapter(make_adapter(tmp_path / "mlp", tiny_base, target_modules=["down_proj"]))
+
+
+def scaled(adapter, factor):
+    """An adapter with another B, and so with a delta that is about so many times as large."""
+    tensors = {
+        name: tensor * factor if "lora_B" in name else tensor
+        for name, tensor in adapter.tensors.items()
+    }
+    return replace(adapter, tensors=tensors)
+
+
+def answers(engine, *adapters):
+    """An answer, or an error, for each adapter, in their order."""
+    by_place = dict(engine.answers(adapters))
+    return [by_place[place] for place in range(len(adapters))]
+
+
+def cosine(a, b):
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def base_with(folder, module, factor):
+    """A base of which one layer has weights that are so many times as large."""
+    base = BaseModel.load(make_base(folder), ALPACA_5)
+    base.model.get_submodule(module).weight.data.mul_(factor)
+    return base
+
+
+# What comes out
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 0.9999), ("bf16", 0.99)])
+def test_a_narrower_type_is_near_fp32_and_says_so(precision, least, base, adapter):
+    large = scaled(adapter, 4)
+    (exact,) = answers(StackedEngine(base, precision="fp32"), large)
+
+    (answer,) = answers(StackedEngine(base, precision=precision), large)
+
+    assert answer.baseline.precision == precision
+    assert exact.baseline.precision == "fp32"
+    assert least < cosine(answer.delta, exact.delta) < 1 - 1e-12
+
+
+def test_fp16_is_nearer_than_bf16(base, adapter):
+    (exact,) = answers(StackedEngine(base), adapter)
+    off = {
+        precision: 1
+        - cosine(answers(StackedEngine(base, precision=precision), adapter)[0].delta, exact.delta)
+        for precision in ("fp16", "bf16")
+    }
+
+    assert 4 * off["fp16"] < off["bf16"]
+
+
+def test_auto_is_fp32_on_a_cpu(base, adapter):
+    engine = StackedEngine(base, precision="auto")
+
+    results = answers(engine, adapter, scaled(adapter, 1e-6), scaled(adapter, 0))
+
+    assert [answer.baseline.precision for answer in results] == ["fp32"] * 3
+
+
+# What overflows
+
+
+def test_what_overflows_is_done_again_in_fp32_alone(base, adapter, on_mlp):
+    overflowing = scaled(on_mlp, 1e6)
+    exact = answers(StackedEngine(base, max_batch=1), adapter, overflowing, on_mlp)
+    assert isinstance(exact[1], Answer)
+
+    results = answers(StackedEngine(base, precision="fp16"), adapter, overflowing, on_mlp)
+
+    assert [answer.baseline.precision for answer in results] == ["fp16", "fp32", "fp16"]
+    assert all(np.isfinite(answer.activations).all() for answer in results)
+    np.testing.assert_allclose(results[1].activations, exact[1].activations, rtol=1e-4, atol=1e-5)
+    assert cosine(results[0].delta, exact[0].delta) > 0.99
+    assert cosine(results[2].delta, exact[2].delta) > 0.99
+    for answer in results:
+        assert answer.baseline.activations.shape == answer.activations.shape
+        assert answer.signal > 1
+
+
+def test_factors_that_overflow_are_no_loss(base, adapter):
+    """B alone is beyond fp16, the product with a small A is not."""
+    tensors = {
+        name: tensor * (1e7 if "lora_B" in name else 1e-7)
+        for name, tensor in adapter.tensors.items()
+    }
+    lopsided = replace(adapter, tensors=tensors)
+    (exact,) = answers(StackedEngine(base), adapter)
+
+    (answer,) = answers(StackedEngine(base, precision="fp16"), lopsided)
+
+    assert cosine(answer.delta, exact.delta) > 0.999
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32", "auto"])
+def test_what_overflows_in_fp32_too_is_an_error(precision, base, adapter, on_mlp):
+    engine = StackedEngine(base, precision=precision)
+    beyond = {name: tensor * 1e25 for name, tensor in on_mlp.tensors.items()}
+
+    first, error, last = answers(engine, adapter, replace(on_mlp, tensors=beyond), adapter)
+
+    assert error.reason is Reason.NOT_FINITE
+    assert "fp32" in str(error)
+    assert isinstance(first, Answer)
+    np.testing.assert_allclose(first.activations, last.activations, rtol=1e-2, atol=1e-2)
+
+
+# What drowns in noise
+
+
+def test_auto_does_again_what_has_no_good_signal(base, adapter):
+    engine = StackedEngine(base, precision="auto")
+    engine._precision = "fp16"  # as auto chooses on a GPU
+    faint = scaled(adapter, 1e-3)
+    large = scaled(adapter, 10)
+
+    results = answers(engine, faint, large, scaled(adapter, 0), faint, large)
+
+    assert [answer.baseline.precision for answer in results] == [
+        "fp32",
+        "fp16",
+        "fp32",
+        "fp32",
+        "fp16",
+    ]
+    assert results[1].signal >= GOOD_SIGNAL
+    (exact,) = answers(StackedEngine(base), faint)
+    assert cosine(results[0].delta, exact.delta) > 0.9999
+
+
+def test_a_precision_that_is_asked_for_is_kept_whatever_the_signal(base, adapter):
+    engine = StackedEngine(base, precision="fp16")
+
+    faint, large = answers(engine, scaled(adapter, 1e-3), scaled(adapter, 10))
+
+    assert [faint.baseline.precision, large.baseline.precision] == ["fp16", "fp16"]
+    assert faint.signal < GOOD_SIGNAL < large.signal
+
+
+def test_a_good_signal_is_a_right_direction(base, adapter):
+    exact_engine, engine = StackedEngine(base), StackedEngine(base, precision="fp16")
+    sizes = [scaled(adapter, 2.0**power) for power in range(-6, 6)]
+    exact = answers(exact_engine, *sizes)
+
+    for given, expected in zip(answers(engine, *sizes), exact, strict=True):
+        if given.signal >= GOOD_SIGNAL:
+            assert cosine(given.delta, expected.delta) >= 0.999
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"), [("fp8", "fp8"), ("", "precision"), ("FP16", "FP16"), ("tf32", "tf32")]
+)
+def test_a_precision_that_is_not_here_is_refused(precision, said, base):
+    with pytest.raises(UsageError, match=said):
+        StackedEngine(base, precision=precision)
+
+
+def test_settings_refuse_an_unknown_precision():
+    with pytest.raises(UsageError, match="fp8"):
+        IndexSettings(precision="fp8")
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp16", "bf16"])
+def test_the_reference_engine_is_fp32(precision, base):
+    with pytest.raises(UsageError, match="fp32"):
+        make_engine(base, lambda: base, IndexSettings(engine="reference", precision=precision))
+
+
+def test_a_base_whose_weights_overflow_is_refused_in_fp16_alone(tmp_path):
+    base = base_with(tmp_path, "model.layers.0.self_attn.q_proj", 1e6)
+
+    with pytest.raises(UsageError, match="overflows in fp16"):
+        StackedEngine(base, precision="fp16")
+    for precision in ("bf16", "fp32", "auto"):
+        StackedEngine(base, precision=precision)
+
+
+def test_a_base_whose_activations_overflow_is_refused_in_fp16_alone(tmp_path):
+    base = base_with(tmp_path, "model.layers.0.mlp.down_proj", 3e4)
+    assert base.model.get_submodule("model.layers.0.mlp.down_proj").weight.abs().max() < 6e4
+
+    with pytest.raises(UsageError, match="overflows in fp16"):
+        StackedEngine(base, precision="fp16")
+    for precision in ("bf16", "fp32", "auto"):
+        StackedEngine(base, precision=precision)
+
+
+# What is held
+
+
+def test_bf16_weights_become_fp16_to_the_bit():
+    weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+
+    there = held(weight, torch.device("cpu"))
+
+    assert there.dtype == HALF
+    assert torch.equal(there.double(), weight.double())
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        torch.tensor([[1.0, 1e5]], dtype=torch.bfloat16),  # overflows
+        torch.tensor([[1e-9, 2e-9]], dtype=torch.bfloat16),  # underflows
+        torch.tensor([[1.0, 1 + 2.0**-12]]),  # has more digits
+        torch.tensor([[1.0, 2 * LARGEST_HALF]]),
+        torch.tensor([[1e-9, 2e-9]]),
+        torch.tensor([[1.0, torch.inf]]),
+        torch.tensor([[1.0, torch.nan]]),
+    ],
+    ids=["overflow", "underflow", "fp32 digits", "fp32 overflow", "fp32 underflow", "inf", "nan"],
+)
+def test_what_fp16_does_not_hold_stays_as_it_is_stored(weight):
+    there = held(weight, torch.device("cpu"))
+
+    assert there.dtype == weight.dtype
+    assert torch.equal(there.nan_to_num(), weight.nan_to_num())
+
+
+def test_what_underflows_beside_large_weights_is_below_fp32s_rounding():
+    """Every large matrix holds a few numbers that fp16 does not; no fp32 product notices."""
+    random = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, 64, generator=random).to(torch.bfloat16)
+    weight[::7, ::5] = 1e-9
+    x = torch.randn(64, generator=random)
+
+    there = held(weight, torch.device("cpu"))
+
+    assert there.dtype == HALF
+    exact = weight.double() @ x.double()
+    assert torch.linalg.vector_norm(there.double() @ x.double() - exact) <= 1e-7 * exact.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, HALF])
+def test_what_fp16_holds_is_held_so_whatever_the_file_says(dtype):
+    weight = torch.tensor([[0.5, -0.0, LARGEST_HALF, 2.0**-24]], dtype=dtype)
+
+    there = held(weight, torch.device("cpu"))
+
+    assert there.dtype == HALF
+    assert torch.equal(there.double(), weight.double())
