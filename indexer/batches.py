@@ -77,9 +77,11 @@ def batches(
                 # Several may have arrived at once; what is over begins the next batch.
                 full, batch = batch[:batch_size], batch[batch_size:]
                 yield full
-                for obtained in full:
-                    obtainer.release(obtained.pending)
-                    arrivals.budget.give_back(obtained.held)
+                held = sum(obtained.held for obtained in full)
+                for done in [obtained.pending for obtained in full]:
+                    obtainer.release(done)
+                del full  # with the caller's own reference gone, the weights are
+                arrivals.budget.give_back(held)
                 continue
             arrived, running = wait(running, _GLANCE, return_when=FIRST_COMPLETED)
             for future in arrived:

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Adapter, Engine, Result
+from hubdelta.indexer.engine import Adapter, Engine, Result, unexpected
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.indexer.stacked.engine import StackedEngine
 from hubdelta.indexer.stacked.model import UnstackableError
-from hubdelta.schemas.errors import AdapterError, Reason, UsageError
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,13 @@ def make_engine(
         stacked = StackedEngine(
             base, device=device_of(settings.device), precision=settings.precision
         )
-    except UnstackableError as error:
-        logger.warning("the reference engine is used, as this base cannot be stacked: %s", error)
+    except HubdeltaError:
+        raise
+    except Exception as error:
+        # Whatever an architecture does that nobody foresaw, a night must not be lost to it.
+        logger.debug("this base cannot be stacked", exc_info=True)
+        what = error if isinstance(error, UnstackableError) else unexpected(error)
+        logger.warning("the reference engine is used, as this base cannot be stacked: %s", what)
         return ReferenceEngine(load_on_device())
     return RoutedEngine(stacked, lambda: ReferenceEngine(load_on_device()))
 

@@ -1,6 +1,7 @@
 """From an adapter_config.json to PEFT's own configuration, and to the tensors that count."""
 
 import inspect
+import re
 from typing import Any
 
 import peft
@@ -21,6 +22,10 @@ _LACKING = {
     "XLORA": "other adapters",
 }
 """PEFT types that do not say what to answer to a prompt alone."""
+
+COPY = re.compile(r"\.(?:original_module|modules_to_save)\.")
+"""PEFT saves replaced modules under these names too, with bias="all" or a resized vocabulary; what
+it loads is what stands under the module's own name."""
 
 INITS_THAT_KEEP_THE_BASE = (True, False, "gaussian", "eva", "orthogonal")
 """Values of init_lora_weights that leave the base's weights alone when PEFT loads an adapter;
@@ -73,7 +78,7 @@ def peft_config(config: AdapterConfig, base: BaseModel) -> Any:
 
 
 def tensors_that_count(adapter: PeftAdapter, base: BaseModel) -> dict[str, torch.Tensor]:
-    """An adapter's tensors but those above the hidden state: of task heads and the output layer."""
+    """An adapter's tensors but second copies, and but those of task heads and the output layer."""
     present = {name for name, _ in base.model.named_children()}
     saved = adapter.config.values.get("modules_to_save")
     named = (name for name in saved if isinstance(name, str)) if isinstance(saved, list) else ()
@@ -83,6 +88,7 @@ def tensors_that_count(adapter: PeftAdapter, base: BaseModel) -> dict[str, torch
         for name, tensor in adapter.tensors.items()
         if name.removeprefix(PREFIX).partition(".")[0] not in heads
         and not base.is_above_hidden_state(name.removeprefix(PREFIX))
+        and not (COPY.search(name) and COPY.sub(".", name) in adapter.tensors)
     }
 
 

@@ -88,6 +88,7 @@ def embed_all(
             on_progress(progress)
             rows.write_if_due()
         rows.write()
+        batch.clear()  # lets the weights go before the next batch is waited for
         if stop.is_set():
             break
 
@@ -116,23 +117,21 @@ class _Rows:
 
 
 class _Bases:
-    """Writes the base's row once for each recipe, engine and precision."""
+    """Writes the base's row once for each engine and precision of a run."""
 
     def __init__(self, embedding: Embedding, index: Index) -> None:
         self._embedding, self._index = embedding, index
-        columns = ["recipe_id", "engine", "precision"]
-        known = index.read(BaseRow, base=embedding.recipe.base, columns=columns).to_pylist()
-        self._known = {tuple(row[column] for column in columns) for row in known}
+        self._written: set[tuple[str, str]] = set()
 
     def write(self, baseline: Baseline) -> None:
-        """Write a baseline unless it is known.
+        """Write a baseline unless this run has written it.
 
         Raises:
             HubdeltaError: it is not finite.
         """
         recipe = self._embedding.recipe
-        key = (recipe.id, baseline.engine, baseline.precision)
-        if key in self._known:
+        key = (baseline.engine, baseline.precision)
+        if key in self._written:
             return
         if not np.isfinite(baseline.activations).all():
             raise HubdeltaError(f"the base {recipe.base} itself answers with NaN or infinity")
@@ -156,7 +155,7 @@ class _Bases:
             run_id=self._embedding.run_id,
         )
         self._index.write([row], base=recipe.base)
-        self._known.add(key)
+        self._written.add(key)
 
 
 @dataclass(frozen=True)

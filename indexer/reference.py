@@ -37,6 +37,7 @@ from hubdelta.indexer.engine import (
 )
 from hubdelta.indexer.fit import PREFIX
 from hubdelta.indexer.peft_config import (
+    COPY,
     INITS_THAT_KEEP_THE_BASE,
     one_line,
     peft_config,
@@ -136,7 +137,8 @@ class ReferenceEngine:
         missing = sorted(
             name
             for name in expected.keys() - tensors.keys()
-            if not self._base.is_above_hidden_state(name.removeprefix(PREFIX))
+            if not COPY.search(name)
+            and not self._base.is_above_hidden_state(name.removeprefix(PREFIX))
         )
         if tensors.keys() - expected.keys():
             # PEFT gave them names of today, as it does to the experts of older MoE models.

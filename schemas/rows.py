@@ -140,7 +140,7 @@ class FailureRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class BaseRow(Row):
-    """What the base itself answers to the probes: a row per (recipe, engine, precision)."""
+    """What the base itself answers to the probes: a row per (recipe, engine, precision, run)."""
 
     table: ClassVar[str] = "bases"
 

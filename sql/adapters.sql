@@ -141,10 +141,10 @@ SELECT
 FROM hubdelta.stored_vectors AS s
 JOIN placed AS p
     ON (p.filename, p.file_row_number) = (s.filename, s.file_row_number)
-WHERE hubdelta.has_direction(s.delta);
+WHERE hubdelta.has_direction(s.delta) AND s.signal > 1;
 
 COMMENT ON VIEW comparable IS
-    'Every vector that has a direction, and which of them stands for its adapter';
+    'Every vector that is more than noise, and which of them stands for its adapter';
 COMMENT ON COLUMN comparable.adapter IS
     'org/name[/subfolder], or a local folder: what the macros take';
 COMMENT ON COLUMN comparable.base IS 'base model, ORG/NAME or a local folder''s path';

@@ -125,7 +125,7 @@ CREATE OR REPLACE VIEW bases AS
 FROM read_parquet(hubdelta.files('bases'), union_by_name => true, hive_partitioning => false);
 
 COMMENT ON VIEW bases IS
-    'What each base itself answers to the probes: a row per (recipe, engine, precision)';
+    'What each base itself answers to the probes: a row per (recipe, engine, precision, run)';
 COMMENT ON COLUMN bases.base IS 'base model, ORG/NAME or a local folder''s path';
 COMMENT ON COLUMN bases.base_revision IS '40-hex commit of the base';
 COMMENT ON COLUMN bases.recipe_id IS

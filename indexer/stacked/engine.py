@@ -18,19 +18,14 @@ from hubdelta.indexer.engine import (
     unexpected,
 )
 from hubdelta.indexer.stacked.ahead import one_ahead
+from hubdelta.indexer.stacked.baselines import Baselines
 from hubdelta.indexer.stacked.batching import Room, is_out_of_memory
 from hubdelta.indexer.stacked.edits import Edits
 from hubdelta.indexer.stacked.model import Prepared, StackedModel
-from hubdelta.indexer.stacked.precision import (
-    DTYPES,
-    FASTEST_FIRST,
-    GOOD_SIGNAL,
-    WORTH_SEEING,
-    products_in,
-)
+from hubdelta.indexer.stacked.precision import DTYPES, GOOD_SIGNAL, products_in
 from hubdelta.indexer.stacked.reading import EditReader
 from hubdelta.indexer.stacked.support import is_exact
-from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason, UsageError
+from hubdelta.schemas.errors import AdapterError, Reason
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +86,7 @@ class StackedEngine:
         self.model = StackedModel(base, device=device)
         self._reader = EditReader(base, self.model.tokens)
         self._auto = precision == "auto"
-        self._baselines: dict[str, Baseline] = {}
+        self._baselines = Baselines(self.model, self.name)
         self._seen_in_batches: set[str] = set()
         self._room = Room(
             self.model.device,
@@ -100,8 +95,9 @@ class StackedEngine:
             self.model.dense_numbers,
             *([] if max_batch is None else [max_batch]),
         )
-        self.baseline("fp32")  # what the base is later checked against
-        self._precision = self._fastest_precise() if self._auto else self._checked(precision)
+        self._precision = (
+            self._baselines.fastest_precise() if self._auto else self._baselines.checked(precision)
+        )
 
     def can_embed(self, adapter: Adapter) -> bool:
         """Whether an adapter's method and all modules that it changes are among those stacked.
@@ -130,9 +126,7 @@ class StackedEngine:
 
     def baseline(self, precision: str) -> Baseline:
         """The base in one precision; measured when it is first asked for."""
-        if precision not in self._baselines:
-            self._baselines[precision] = self._measured(precision)
-        return self._baselines[precision]
+        return self._baselines.of(precision)
 
     def _prepared(self, adapters: Sequence[Adapter]) -> Iterator[Result | _Batch]:
         """Read adapters, a window of them at a time, divide them into batches and stack these."""
@@ -208,9 +202,10 @@ class StackedEngine:
                 yield from zip(reads, result, strict=True)
                 return
             if len(reads) == 1:
-                self._check_base(result)
+                self._baselines.check(result)
                 yield reads[0], unexpected(result)
                 return
+        batch.take_prepared()  # to make room: parts are stacked anew
         part = min(self._room.most, math.ceil(len(reads) / 2))
         for start in range(0, len(reads), part):
             yield from self._run(_Batch(reads[start : start + part]), precision)
@@ -234,91 +229,7 @@ class StackedEngine:
                     if adapters == 1:
                         return self._try(batch, precision)
             return error.with_traceback(None)
-        if prepared.adapters > adapters:
+        if prepared.adapters > adapters and precision not in self._seen_in_batches:
             self._seen_in_batches.add(precision)
-            self._raise_floor(precision, states[-1])
+            self._baselines.raise_floor(precision, states[-1])
         return states[:adapters]
-
-    def _states(self, batch: Sequence[Edits], precision: str) -> Activations:
-        with products_in(precision):
-            return self.model.run(self.model.prepare(batch, DTYPES[precision]))
-
-    def _measured(self, precision: str) -> Baseline:
-        """The base, and how far it is from itself in other batches and from itself in fp32."""
-        alone = self._states([{}], precision)[0]
-        floor = float(np.finfo(np.float32).eps * np.linalg.norm(alone.mean(axis=0)))
-        others = list(self._in_company(precision))
-        if precision != "fp32":
-            others.append(self.baseline("fp32").activations)
-        floor = max(floor, *(_distance(alone, other) for other in others))
-        return Baseline(self.name, precision, alone, floor)
-
-    def _in_company(self, precision: str) -> Activations:
-        """The base at several places of a batch, beside one that changes nothing in every way."""
-        batch = [self.model.idle_edits(), {}, {}]
-        while batch:
-            try:
-                return self._states(batch, precision)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            batch.pop()
-        raise HubdeltaError("there is not enough memory for one pass through the base")
-
-    def _raise_floor(self, precision: str, nothing: Activations) -> None:
-        """Take a real batch's answer to an adapter that changes nothing into the noise floor."""
-        known = self.baseline(precision)
-        floor = max(known.noise_floor, _distance(known.activations, nothing))
-        self._baselines[precision] = Baseline(self.name, precision, known.activations, floor)
-
-    def _fastest_precise(self) -> str:
-        if self.model.device.type == "cpu":
-            return "fp32"
-        for precision in FASTEST_FIRST:
-            if self._overflows(precision):
-                continue
-            baseline = self.baseline(precision)
-            norm = float(np.linalg.norm(baseline.activations.mean(axis=0)))
-            if GOOD_SIGNAL * baseline.noise_floor <= WORTH_SEEING * norm:
-                return precision
-        return "fp32"
-
-    def _checked(self, precision: str) -> str:
-        """A precision that is asked for.
-
-        Raises:
-            UsageError: it does not exist, or not here, or the base overflows in it.
-        """
-        if precision not in DTYPES:
-            raise UsageError(f"no precision {precision!r}: one of auto, {', '.join(DTYPES)}")
-        if precision == "tf32" and self.model.device.type != "cuda":
-            raise UsageError("tf32 is a GPU's: use fp32 on a CPU")
-        if self._overflows(precision):
-            raise UsageError(f"the base overflows in {precision}: use auto or fp32")
-        return precision
-
-    def _overflows(self, precision: str) -> bool:
-        return self.model.overflows_in(DTYPES[precision]) or not bool(
-            np.isfinite(self._states([{}], precision)).all()
-        )
-
-    def _check_base(self, error: Exception) -> None:
-        """Make sure that the base still answers as before, and so that later vectors are right.
-
-        Raises:
-            HubdeltaError: it does not; a lost GPU, for one.
-        """
-        known = self.baseline("fp32")
-        try:
-            now = self._states([{}], "fp32")[0]
-            # To rounding: a GPU with work in two streams may choose another order of sums.
-            sound = np.allclose(now, known.activations, rtol=1e-4, atol=1e-4)
-        except RuntimeError:
-            sound = False
-        if not sound:
-            raise HubdeltaError(f"the engine no longer works, run again: {error}") from error
-
-
-def _distance(a: Activations, b: Activations) -> float:
-    """L2 norm of the delta between two answers."""
-    return float(np.linalg.norm((a.astype(np.float64) - b).mean(axis=0)))

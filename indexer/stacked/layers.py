@@ -129,6 +129,7 @@ class StackedTable:
 
     def __init__(self, module: nn.Embedding, tokens: torch.Tensor) -> None:
         self._module = structural_copy(module, _itself)
+        self._module.padding_idx = None  # of a whole table; it concerns gradients alone
         self._tokens = tokens
         self._own_rows = module.weight.detach()[tokens].float()
         self._own_table = self._put_out([self._own_rows])

@@ -26,7 +26,7 @@ _PROVENANCE = frozenset(
         "task_type",
     }
 )
-_MOST_KEPT = 1000  # of about 20 kB each
+_MOST_KEPT = 100
 
 
 class Manifest:

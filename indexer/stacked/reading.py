@@ -1,41 +1,33 @@
 """From an adapter's tensors to its edits: every tensor finds its place, or is named in an error."""
 
-import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Set
 
-import peft
 import torch
-from peft.utils.other import get_pattern_key
 from torch import nn
 
 from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.engine import PeftAdapter
 from hubdelta.indexer.fit import PREFIX
-from hubdelta.indexer.peft_config import peft_config, tensors_that_count
-from hubdelta.indexer.stacked.edits import (
-    DenseEdit,
-    Edit,
-    Edits,
-    Kronecker,
-    LowRank,
-    ParameterEdit,
-    TableEdit,
-)
+from hubdelta.indexer.peft_config import COPY, peft_config, tensors_that_count
+from hubdelta.indexer.stacked.edits import Edit, Edits, ParameterEdit, TableEdit
 from hubdelta.indexer.stacked.manifest import Manifest
-from hubdelta.indexer.stacked.norms import row_norms
-from hubdelta.indexer.stacked.structure import dense_shape, is_dense, stored_shape
+from hubdelta.indexer.stacked.methods import (
+    VERA_A,
+    VERA_B,
+    Site,
+    Tensors,
+    dense_edit,
+    table_rows,
+)
+from hubdelta.indexer.stacked.structure import is_dense
 from hubdelta.schemas.errors import AdapterError, Reason
-
-Tensors = dict[str, torch.Tensor]
 
 _Layout = Mapping[str, Mapping[str, str]]
 """Module → part of its edit → tensor's name."""
 
-_MOST_LAYOUTS = 1000
+_MOST_LAYOUTS = 100
 
 _NAME = re.compile(
     r"(?P<module>.+?)"
@@ -43,11 +35,6 @@ _NAME = re.compile(
     r"\.(?P<part>lora_[AB]\.(?:weight|bias)|[^.]+)"
 )
 """A tensor's name without prefix: the base's module, what PEFT wraps it in, and the part of it."""
-
-_COPY = re.compile(r"\.(?:original_module|modules_to_save)\.")
-"""PEFT saves a replaced module's bias under these names too (bias="all"); its own name counts."""
-
-_VERA_A, _VERA_B = "base_model.vera_A", "base_model.vera_B"
 
 
 class EditReader:
@@ -67,8 +54,8 @@ class EditReader:
 
     def modules(self, adapter: PeftAdapter) -> set[str]:
         """Names of the modules to which an adapter's tensors say that they belong."""
-        names = tensors_that_count(adapter, self._base).keys() - {_VERA_A, _VERA_B}
-        return {self._place(name)[0] for name in names if not _COPY.search(name)}
+        names = tensors_that_count(adapter, self._base).keys() - {VERA_A, VERA_B}
+        return {self._place(name)[0] for name in names}
 
     def read(self, adapter: PeftAdapter) -> Edits:
         """What an adapter does to the base's modules, by their names.
@@ -81,7 +68,7 @@ class EditReader:
         tensors = tensors_that_count(adapter, self._base)
         layout = self._layout(tensors, self._manifest.names(adapter.config, config))
         return {
-            module: self._edit(_Site(module, self._modules[module], parts, tensors, config))
+            module: self._edit(Site(module, self._modules[module], parts, tensors, config))
             for module, parts in layout.items()
         }
 
@@ -104,9 +91,13 @@ class EditReader:
         wanted = {
             name
             for name in expected
-            if not self._base.is_above_hidden_state(name.removeprefix(PREFIX))
+            if not COPY.search(name)
+            and not self._base.is_above_hidden_state(name.removeprefix(PREFIX))
         }
-        extra = sorted(name for name in tensors.keys() - wanted if not self._is_own_parameter(name))
+        wrapped = {self._place(name)[0] for name in wanted}
+        extra = sorted(
+            name for name in tensors.keys() - wanted if not self._is_own_parameter(name, wrapped)
+        )
         if extra:
             raise AdapterError(
                 Reason.BASE_MISMATCH,
@@ -120,12 +111,18 @@ class EditReader:
                 f"tensor {missing[0]} is missing from the weights ({len(missing)} such tensors)",
             )
 
-    def _is_own_parameter(self, name: str) -> bool:
-        """Whether a tensor stands in for one of the base's own: PEFT saves resized tables so."""
+    def _is_own_parameter(self, name: str, wrapped: Set[str]) -> bool:
+        """Whether PEFT would load a tensor into one of the base's own: it saves resized tables so.
+
+        Args:
+            name: of the tensor.
+            wrapped: modules that PEFT puts into one of its own, which has theirs as base_layer.
+        """
         module, part = self._place(name)
-        return name.startswith(PREFIX) and part in dict(
-            self._modules[module].named_parameters(recurse=False) if module in self._modules else ()
-        )
+        if not name.startswith(PREFIX) or module not in self._modules:
+            return False
+        own = dict(self._modules[module].named_parameters(recurse=False))
+        return part in own and (".base_layer." in name) == (module in wrapped)
 
     @staticmethod
     def _place(name: str) -> tuple[str, str]:
@@ -133,209 +130,11 @@ class EditReader:
         match = _NAME.fullmatch(name.removeprefix(PREFIX))
         return (match["module"], match["part"]) if match else ("", name)
 
-    def _edit(self, site: "_Site") -> Edit:
+    def _edit(self, site: Site) -> Edit:
         if isinstance(site.module, nn.Embedding):
-            return TableEdit(self._rows(site, site.module))
+            return TableEdit(table_rows(site, site.module, self._tokens))
         if is_dense(site.module):
-            return _dense_edit(site)
+            return dense_edit(site)
         parameters = dict(site.module.named_parameters(recurse=False))
         shapes = {part: parameters[part].shape for part in site.names}
         return ParameterEdit({part: site.shaped(part, shape) for part, shape in shapes.items()})
-
-    def _rows(self, site: "_Site", table: nn.Embedding) -> torch.Tensor:
-        """The table's rows for the probes' tokens once the adapter is applied, [tokens, d] fp32."""
-        own, tokens = table.weight.detach().cpu(), self._tokens.cpu()
-        columns = table.embedding_dim
-        if "weight" in site:
-            own = site["weight"].float()
-            # A vocabulary that the finetuning enlarged still holds every token of the probes.
-            if own.dim() != 2 or own.shape[1] != columns or own.shape[0] <= int(tokens.max()):
-                raise site.misfit("weight", (table.num_embeddings, columns))
-        rows = own[tokens].float()
-        if "lora_embedding_A" in site:
-            rank, scale = site.rank_and_scale()
-            down = site.shaped("lora_embedding_A", (rank, own.shape[0])).float()
-            up = site.shaped("lora_embedding_B", (columns, rank)).float()
-            rows = rows + scale * down[:, tokens].T @ up.T
-            if "lora_magnitude_vector" in site:
-                magnitude = site.shaped("lora_magnitude_vector", (columns,)).float()
-                norms = row_norms(own.float().T, down[None], scale * up[None])[0]
-                rows = rows * magnitude / norms
-        if "trainable_tokens_delta" in site:
-            indices = torch.tensor(site.token_indices())
-            delta = site.shaped("trainable_tokens_delta", (len(indices), columns)).float()
-            place = {int(index): row for row, index in enumerate(indices)}
-            for row, token in enumerate(tokens.tolist()):
-                if token in place:
-                    rows[row] = delta[place[token]]
-        return rows
-
-
-@dataclass(frozen=True)
-class _Site:
-    """One module with the tensors that an adapter brings for it.
-
-    Attributes:
-        name: of the module in the base.
-        module: the base's.
-        names: part of an edit → name of its tensor.
-        tensors: all of the adapter's, by name.
-        config: PEFT's configuration object.
-    """
-
-    name: str
-    module: nn.Module
-    names: Mapping[str, str]
-    tensors: Tensors
-    config: Any
-
-    def __contains__(self, part: str) -> bool:
-        return part in self.names
-
-    def __getitem__(self, part: str) -> torch.Tensor:
-        """A part, whatever its shape; raises AdapterError where it is missing."""
-        if part not in self:
-            raise self.misfit(part, ())
-        return self.tensors[self.names[part]]
-
-    def shaped(self, part: str, shape: Iterable[int]) -> torch.Tensor:
-        """A part, if it has the shape that it must have.
-
-        Raises:
-            AdapterError: it has not, or is not there.
-        """
-        tensor = self[part]
-        if tuple(tensor.shape) != tuple(shape):
-            raise self.misfit(part, shape)
-        return tensor
-
-    def misfit(self, part: str, shape: Iterable[int]) -> AdapterError:
-        """The error of a part that does not fit."""
-        if part not in self:
-            name = f"{PREFIX}{self.name}.{part}"
-            return AdapterError(Reason.CORRUPT, f"tensor {name} is missing from the weights")
-        return AdapterError(
-            Reason.BASE_MISMATCH,
-            f"tensor {self.names[part]} has shape {list(self[part].shape)}, where {list(shape)} "
-            "is expected",
-        )
-
-    def rank_and_scale(self) -> tuple[int, float]:
-        """R and scaling of the module, as rank_pattern, alpha_pattern and rsLoRA make them."""
-        config = self.config
-        ranks, alphas = config.rank_pattern, config.alpha_pattern
-        rank = ranks.get(get_pattern_key(ranks.keys(), self.name), config.r)
-        general = config.lora_alpha if config.peft_type == peft.PeftType.LORA else config.alpha
-        alpha = alphas.get(get_pattern_key(alphas.keys(), self.name), general)
-        if rank < 1:
-            raise AdapterError(Reason.CORRUPT, f"the rank of {self.name} is {rank}")
-        return rank, alpha / (math.sqrt(rank) if getattr(config, "use_rslora", False) else rank)
-
-    def token_indices(self) -> list[int]:
-        """The tokens of an embedding that have rows of their own."""
-        if self.config.peft_type == peft.PeftType.TRAINABLE_TOKENS:
-            return list(self.config.token_indices)
-        indices = self.config.trainable_token_indices
-        if isinstance(indices, Mapping):
-            return list(indices[get_pattern_key(indices.keys(), self.name)])
-        return list(indices)
-
-
-def _dense_edit(site: _Site) -> DenseEdit:
-    out_features, in_features = dense_shape(site.module)
-    edit = DenseEdit()
-    for first, make in _DENSE.items():
-        if first in site:
-            edit = make(site, edit, out_features, in_features)
-    if "weight" in site:
-        weight = site.shaped("weight", stored_shape(site.module))
-        edit = replace(edit, weight=weight if isinstance(site.module, nn.Linear) else weight.T)
-    if "bias" in site:
-        edit = replace(edit, bias=site.shaped("bias", (out_features,)))
-    return edit
-
-
-def _lora(site: _Site, edit: DenseEdit, out_features: int, in_features: int) -> DenseEdit:
-    rank, scale = site.rank_and_scale()
-    down = site.shaped("lora_A.weight", (rank, in_features))
-    up = site.shaped("lora_B.weight", (out_features, rank))
-    edit = replace(edit, low_rank=LowRank(down, up, scale))
-    if "lora_B.bias" in site:
-        edit = replace(edit, more_bias=site.shaped("lora_B.bias", (out_features,)).float() * scale)
-    if "lora_magnitude_vector" in site:
-        edit = replace(edit, magnitude=site.shaped("lora_magnitude_vector", (out_features,)))
-    return edit
-
-
-def _ia3(site: _Site, edit: DenseEdit, out_features: int, in_features: int) -> DenseEdit:
-    """Liu et al., arXiv 2205.05638: factors of a feed-forward layer's inputs, else of outputs."""
-    if site["ia3_l"].shape[:1] == (1,):
-        return replace(edit, in_scale=site.shaped("ia3_l", (1, in_features)).flatten())
-    return replace(edit, out_scale=site.shaped("ia3_l", (out_features, 1)).flatten())
-
-
-def _vera(site: _Site, edit: DenseEdit, out_features: int, in_features: int) -> DenseEdit:
-    """Kopiczko et al., arXiv 2310.11454: ΔW = Λb B Λd A, with A and B cut from shared matrices."""
-    rank = site.config.r
-    inner = site.shaped("vera_lambda_d", (rank,)).float()
-    outer = site.shaped("vera_lambda_b", (out_features,)).float()
-    shared_down, shared_up = site.tensors[_VERA_A], site.tensors[_VERA_B]
-    for name, given, least in (
-        (_VERA_A, shared_down.shape, (rank, in_features)),
-        (_VERA_B, shared_up.shape[::-1], (rank, out_features)),
-    ):
-        if len(given) != 2 or given[0] != rank or given[1] < least[1]:
-            raise AdapterError(
-                Reason.BASE_MISMATCH,
-                f"tensor {name} has no {least[0]} x {least[1]} for {site.name}",
-            )
-    down = inner[:, None] * shared_down[:, :in_features].float()
-    up = outer[:, None] * shared_up[:out_features].float()
-    return replace(edit, low_rank=LowRank(down, up, 1.0))
-
-
-def _loha(site: _Site, edit: DenseEdit, out_features: int, in_features: int) -> DenseEdit:
-    """Hyeon-Woo et al., arXiv 2108.06098: ΔW = (B₁A₁) ∘ (B₂A₂), of rank r² at most.
-
-    Its factors are the products of each row of A₁ with each of A₂, and of the columns of B.
-    """
-    rank, scale = site.rank_and_scale()
-    up_1, up_2 = (site.shaped(f"hada_w{i}_a", (out_features, rank)).float() for i in (1, 2))
-    down_1, down_2 = (site.shaped(f"hada_w{i}_b", (rank, in_features)).float() for i in (1, 2))
-    if rank**2 * (in_features + out_features) > in_features * out_features:
-        whole = scale * (up_1 @ down_1) * (up_2 @ down_2)
-        return replace(edit, kronecker=Kronecker(torch.ones(1, 1), whole))
-    down = (down_1[:, None, :] * down_2[None, :, :]).reshape(rank**2, in_features)
-    up = (up_1[:, :, None] * up_2[:, None, :]).reshape(out_features, rank**2)
-    return replace(edit, low_rank=LowRank(down, up, scale))
-
-
-def _lokr(site: _Site, edit: DenseEdit, out_features: int, in_features: int) -> DenseEdit:
-    """Yeh et al., arXiv 2309.14859: ΔW = W₁ ⊗ W₂, each of them whole or a low-rank product."""
-    rank, scale = site.rank_and_scale()
-    factors = []
-    for i in (1, 2):
-        if f"lokr_w{i}" in site:
-            factors.append(site[f"lokr_w{i}"].float())
-        else:
-            up, down = site[f"lokr_w{i}_a"].float(), site[f"lokr_w{i}_b"].float()
-            if (up.dim(), down.dim()) != (2, 2) or (up.shape[1], down.shape[0]) != (rank, rank):
-                raise site.misfit(f"lokr_w{i}_a", (up.shape[0], rank))
-            factors.append(up @ down)
-    left, right = factors
-    rows, columns = left.shape[0] * right.shape[0], left.shape[1] * right.shape[1]
-    if (rows, columns) != (out_features, in_features):
-        part = "lokr_w2" if "lokr_w2" in site else "lokr_w2_a"
-        raise site.misfit(part, (out_features // left.shape[0], in_features // left.shape[1]))
-    return replace(edit, kronecker=Kronecker(left * scale, right))
-
-
-_DENSE: Mapping[str, Callable[[_Site, DenseEdit, int, int], DenseEdit]] = {
-    "lora_A.weight": _lora,
-    "ia3_l": _ia3,
-    "vera_lambda_b": _vera,
-    "hada_w1_a": _loha,
-    "lokr_w1": _lokr,
-    "lokr_w1_a": _lokr,
-}
-"""The tensor by which a method shows itself at a dense layer → how it is read."""

@@ -22,7 +22,8 @@ class LimitedModel(StackedModel):
         most_numbers: numbers that fit in one adapter's stacks.
         tried: how many adapters each pass was to hold, in the order of the passes.
         refused: the same of the passes that did not fit.
-        still_held: passes that began while something of a refused one was not yet freed.
+        still_held: passes that began while something of a refused one was not yet freed, or
+            while another batch's stacks were there.
     """
 
     most = 2**31
@@ -32,20 +33,25 @@ class LimitedModel(StackedModel):
         self.tried: list[int] = []
         self.refused: list[int] = []
         self.still_held = 0
-        self._left: list[weakref.ref[object]] = []
+        self._left: weakref.ref[torch.Tensor] | None = None
+        self._stacked: list[weakref.ref[Prepared]] = []
         super().__init__(*args, **kwargs)
 
     def prepare(self, batch: Sequence[Edits], dtype: torch.dtype) -> Prepared:
         if any(numbers(edits) > self.most_numbers for edits in batch):
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return super().prepare(batch, dtype)
+        prepared = super().prepare(batch, dtype)
+        self._stacked.append(weakref.ref(prepared))
+        return prepared
 
     def run(self, prepared: Prepared) -> Activations:
-        self.still_held += any(left() is not None for left in self._left)
+        others = (stacked() for stacked in self._stacked if stacked() is not prepared)
+        of_a_refused_pass = self._left() if self._left else None
+        self.still_held += any(left is not None for left in (of_a_refused_pass, *others))
         self.tried.append(prepared.adapters)
         if prepared.adapters > self.most:
             self.refused.append(prepared.adapters)
             activations = torch.zeros(1)
-            self._left = [weakref.ref(activations), weakref.ref(prepared)]
+            self._left = weakref.ref(activations)
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return super().run(prepared)

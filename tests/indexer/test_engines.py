@@ -10,9 +10,8 @@ from families import make_adapter, make_base
 from limited_device import LimitedModel
 
 from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.engine import Answer, FullFinetune
-from hubdelta.indexer.engines import RoutedEngine, device_of, load_base, make_engine
+from hubdelta.indexer.engines import device_of, load_base, make_engine
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
@@ -219,79 +218,6 @@ def test_a_base_that_no_longer_answers_ends_the_run(routed, base, lora):
 
     with pytest.raises(HubdeltaError, match="run again"):
         list(routed.answers([lora, replace(lora, tensors=broken)]))
-
-
-# Bases
-
-UNUSUAL = {
-    # bases → their sizes, and some of their linear layers
-    "llama4_text": (
-        {"head_dim": 8, "num_local_experts": 4, "intermediate_size_mlp": 64},  # no inner model
-        ["q_proj", "v_proj"],
-    ),
-    "openai-gpt": ({}, ["c_attn", "c_fc"]),  # its layers return lists
-}
-
-SOME_MODULES_LEFT_ALONE = {
-    # bases with modules that have parameters and take several inputs: experts, gates, states
-    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8},
-    "recurrent_gemma": {},
-    "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1},
-}
-
-
-@pytest.mark.parametrize("model_type", UNUSUAL)
-def test_an_unusual_base_has_an_engine_and_right_answers(
-    model_type, tmp_path, read_adapter, caplog
-):
-    sizes, targets = UNUSUAL[model_type]
-    folder = make_base(tmp_path / "base", model_type=model_type, **sizes)
-    base = BaseModel.load(folder, ALPACA_5)
-    lora = read_adapter(make_adapter(tmp_path / "lora", folder, target_modules=targets))
-
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
-
-    (answer,) = answers(engine, [lora])
-    (expected,) = answers(ReferenceEngine(base), [lora])
-    np.testing.assert_allclose(answer.activations, expected.activations, rtol=1e-4, atol=1e-5)
-    assert ("cannot be stacked" in caplog.text) == (answer.baseline.engine == "reference")
-
-
-def test_a_base_that_answers_with_nan_has_the_reference_engine(tmp_path, caplog):
-    base = BaseModel.load(make_base(tmp_path / "base"), ALPACA_5)
-    base.model.get_submodule("model.norm").weight.data[3] = torch.nan
-
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
-
-    assert isinstance(engine, ReferenceEngine)
-    assert "cannot be stacked" in caplog.text
-
-
-@pytest.mark.parametrize("model_type", SOME_MODULES_LEFT_ALONE)
-def test_a_module_of_several_inputs_keeps_no_base_from_being_stacked(
-    model_type, tmp_path, read_adapter
-):
-    sizes = SOME_MODULES_LEFT_ALONE[model_type]
-    folder = make_base(tmp_path / "base", model_type=model_type, **sizes)
-    base = BaseModel.load(folder, ALPACA_5)
-    lora = read_adapter(
-        make_adapter(tmp_path / "lora", folder, target_modules=SOME_LINEAR[model_type])
-    )
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
-
-    assert isinstance(engine, RoutedEngine)
-    (answer,) = answers(engine, [lora])
-    (expected,) = answers(ReferenceEngine(base), [lora])
-    assert answer.baseline.engine == "stacked"
-    assert answer.signal > 100
-    np.testing.assert_allclose(answer.activations, expected.activations, rtol=1e-4, atol=1e-5)
-
-
-SOME_LINEAR = {
-    "gpt_oss": ["q_proj", "o_proj"],
-    "recurrent_gemma": ["gate_proj", "down_proj"],
-    "mamba2": ["in_proj"],
-}
 
 
 # Settings

@@ -1,4 +1,4 @@
-"""How the stacked engine goes on when a pass breaks or memory ends, and what it takes for noise."""
+"""How the stacked engine goes on when a pass breaks or memory ends."""
 
 import logging
 import multiprocessing
@@ -10,10 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import peft
 import pytest
 import torch
-from families import family, make_adapter, make_base
+from families import make_base
 from limited_device import LimitedModel
 
 from hubdelta.indexer.adapter_config import AdapterConfig
@@ -166,12 +165,30 @@ def test_batches_stay_as_large_as_fits(limited, adapters):
     assert np.mean(engine.model.tried) > 1
 
 
-def test_a_refused_pass_is_freed_before_the_next(limited, adapters):
-    """Else a GPU is still full of the activations of the pass that did not fit."""
-    engine = limited(most=3)
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_refused_pass_is_freed_before_the_next(most, limited, adapters):
+    """Else a GPU is still full of the activations and stacks of the pass that did not fit."""
+    engine = limited(most=most)
 
-    activations(engine, adapters)
+    activations(engine, adapters * 8)
 
+    assert engine.model.refused
+    assert engine.model.still_held == 0
+
+
+def test_when_another_program_takes_the_memory_what_is_stacked_by_then_is_freed_too(
+    limited, adapters, alone
+):
+    engine = limited()
+    batch = activations(engine, adapters * 16)  # several batches, divided and stacked together
+    assert len(batch) > 2 * max(engine.model.tried)
+    results = engine.answers(adapters * 16)
+    given = dict(next(results) for _ in range(2 * max(engine.model.tried)))
+
+    engine.model.most = 5
+    given |= dict(results)
+
+    assert_same({place: answer.activations for place, answer in given.items()}, spread(alone, 16))
     assert engine.model.refused
     assert engine.model.still_held == 0
 
@@ -227,79 +244,3 @@ def test_a_base_that_no_longer_answers_as_before_ends_the_run(answered_before, b
 
     with pytest.raises(HubdeltaError, match="run again"):
         list(engine.answers([adapters[0], breaking(adapters[1])]))
-
-
-# The noise floor
-
-BATCH_MATES = {
-    "lora": lambda f: peft.LoraConfig(r=4, target_modules=list(f.attention)),
-    "dora": lambda f: peft.LoraConfig(r=4, target_modules=list(f.attention), use_dora=True),
-    "biases": lambda f: peft.LoraConfig(r=4, target_modules=list(f.attention), bias="all"),
-    "ia3": lambda f: peft.IA3Config(target_modules=list(f.attention), feedforward_modules=[]),
-    "norms": lambda f: peft.LNTuningConfig(target_modules=[f.norms[0]]),
-}
-
-
-@pytest.fixture(scope="module", params=["llama", "qwen2", "gpt2"])
-def architecture(request):
-    return family(request.param)
-
-
-@pytest.fixture(scope="module")
-def any_base(architecture, tmp_path_factory):
-    """A base with or without biases; RMSNorm or LayerNorm; Linear or Conv1D."""
-    folder = tmp_path_factory.mktemp("base") / str(architecture)
-    make_base(folder, model_type=architecture.model_type, **architecture.config)
-    return BaseModel.load(folder, ALPACA_5)
-
-
-@pytest.fixture
-def mates(tmp_path, any_base, architecture, read_adapter):
-    return {
-        name: read_adapter(
-            make_adapter(tmp_path / name, any_base.folder, config=config(architecture))
-        )
-        for name, config in BATCH_MATES.items()
-    }
-
-
-@pytest.fixture
-def nothing(mates):
-    """An adapter that changes nothing, as it is before training."""
-    tensors = {
-        name: torch.zeros_like(tensor) if "lora_B" in name else tensor
-        for name, tensor in mates["lora"].tensors.items()
-    }
-    return replace(mates["lora"], tensors=tensors)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_what_company_makes_of_nothing_is_below_the_noise_floor(
-    precision, any_base, nothing, mates
-):
-    engine = StackedEngine(any_base, precision=precision)
-    signals = {}
-    for name, mate in mates.items():  # the plain one first, so that others come after its floor
-        results = dict(engine.answers([mate, nothing, nothing, mate]))
-        signals[name] = max(results[1].signal, results[2].signal)
-        norm = np.linalg.norm(results[1].baseline.activations.mean(axis=0))
-        assert 0 < results[1].baseline.noise_floor < 0.01 * norm
-        assert results[0].signal > 5
-
-    # Of fp32's rounding a sample sees no more than the order of magnitude.
-    most = 2 if precision == "fp32" else 1
-    assert {name: signal for name, signal in signals.items() if signal > most} == {}
-
-
-def test_the_noise_floor_is_no_less_in_real_batches(any_base, nothing, mates):
-    apart = StackedEngine(any_base).baseline("fp32").noise_floor
-    engine = StackedEngine(any_base)
-
-    floors = [
-        answer.baseline.noise_floor
-        for mate in mates.values()
-        for _, answer in engine.answers([mate, nothing])
-    ]
-
-    assert min(floors) >= apart > 0
-    assert floors == sorted(floors)
