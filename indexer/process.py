@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 _KEPT = 1 << 30  # bytes
+_MOST_BEFORE_2_35 = 32 << 20  # bytes, HEAP_MAX_SIZE / 2: older glibcs refuse a higher threshold
 
 
 def use_threads(threads: int | None) -> int:
@@ -24,8 +25,10 @@ def use_threads(threads: int | None) -> int:
     Returns:
         How many.
     """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if threads is not None and threads > (cores or threads):
+        logger.warning("%d threads on %d cores hinder each other", threads, cores)
     if threads is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         asked = os.environ.get("OMP_NUM_THREADS", "")
         threads = int(asked) if asked.isdecimal() and int(asked) else cores or 1
     torch.set_num_threads(threads)
@@ -43,5 +46,8 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    if not (mallopt(_M_TRIM_THRESHOLD, _KEPT) and mallopt(_M_MMAP_THRESHOLD, _KEPT // 4)):
+    # Setting either ends glibc's own adaptation, so the trim threshold alone would do harm.
+    if any(mallopt(_M_MMAP_THRESHOLD, most) for most in (_KEPT // 4, _MOST_BEFORE_2_35)):
+        mallopt(_M_TRIM_THRESHOLD, _KEPT)
+    else:
         logger.debug("the allocator keeps its own thresholds")

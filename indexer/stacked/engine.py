@@ -143,11 +143,17 @@ class StackedEngine:
                     yield place, unexpected(error)
             for places in self._room.batches([read.edits for read in readable], dtype.itemsize):
                 batch = tuple(readable[place] for place in places)
-                try:
-                    yield _Batch(batch, self._stacked(batch, self._precision))
-                except Exception:  # it is stacked once more where halves can be made of it
-                    logger.debug("a batch of %d", len(batch), exc_info=True)
-                    yield _Batch(batch)
+                yield _Batch(batch, self._stacked_if_it_can_be(batch))
+
+    def _stacked_if_it_can_be(self, batch: Sequence[_Read]) -> Prepared | None:
+        """A batch's stacks; where they break, parts of it are stacked once more when they run."""
+        if len(batch) > self._room.most:
+            return None
+        try:
+            return self._stacked(batch, self._precision)
+        except Exception:
+            logger.debug("a batch of %d", len(batch), exc_info=True)
+            return None
 
     def _windows(self, adapters: int) -> Iterator[range]:
         """Places of adapters that are read together; few at first, so that a GPU soon has work."""
@@ -224,12 +230,15 @@ class StackedEngine:
                 tried = prepared.adapters if prepared else adapters
                 self._room.halve(tried)
                 logger.info("out of memory with %d adapters in a pass", tried)
-                if precision not in self._seen_in_batches:  # room for one, but not for none beside
-                    self._seen_in_batches.add(precision)
-                    if adapters == 1:
-                        return self._try(batch, precision)
-            return error.with_traceback(None)
-        if prepared.adapters > adapters and precision not in self._seen_in_batches:
-            self._seen_in_batches.add(precision)
-            self._baselines.raise_floor(precision, states[-1])
-        return states[:adapters]
+            failure = error.with_traceback(None)
+        else:
+            if prepared.adapters > adapters and precision not in self._seen_in_batches:
+                self._seen_in_batches.add(precision)
+                self._baselines.raise_floor(precision, states[-1])
+            return states[:adapters]
+        if is_out_of_memory(failure) and precision not in self._seen_in_batches:
+            self._seen_in_batches.add(precision)  # room for one, but not for none beside
+            if adapters == 1:
+                del prepared
+                return self._try(batch, precision)
+        return failure

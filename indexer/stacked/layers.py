@@ -89,12 +89,10 @@ class StackedDense:
         x = self._arithmetic.cast(x)
         return self._product(x) if self._stack is None else self._stacked(x, self._stack)
 
-    def _product(self, x: torch.Tensor, *, with_bias: bool = True) -> torch.Tensor:
-        """W x + b in the type of x."""
-        bias = self.layer.bias if with_bias else None
-        return F.linear(
-            x, self.layer.weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-        )
+    def _product(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """W x + b in the type of x, or with another weight in W's place."""
+        bias = None if self.layer.bias is None else self.layer.bias.to(x.dtype)
+        return F.linear(x, (self.layer.weight if weight is None else weight).to(x.dtype), bias)
 
     def _stacked(self, x: torch.Tensor, stack: DenseStack) -> torch.Tensor:
         """The output for the input [adapters · rows, (tokens,) in_features]."""
@@ -102,20 +100,17 @@ class StackedDense:
         rows = x.reshape(stack.adapters, -1, layer.in_features)
         if stack.in_scale is not None:
             rows = (rows * stack.in_scale).to(x.dtype)
-        bias_last = stack.bias is not None or stack.out_scale is not None or bool(stack.weights)
-        y = self._product(rows, with_bias=not bias_last)
+        y = self._product(rows)
         for place, weight in stack.weights.items():
-            torch.mm(rows[place], weight.T, out=y[place])
+            y[place] = self._product(rows[place], weight)
         if stack.down is not None and stack.up is not None:
             y.baddbmm_(torch.bmm(rows, stack.down.mT), stack.up.mT)
         for places, left, right in stack.kroneckers:
             y[places] += _kronecker_product(rows[places], left, right)
         if stack.out_scale is not None:
             y *= stack.out_scale
-        if stack.bias is not None:
-            y += stack.bias
-        elif bias_last and layer.bias is not None:
-            y += layer.bias
+        if stack.more_bias is not None:
+            y += stack.more_bias
         return y.view(*x.shape[:-1], layer.out_features)
 
 

@@ -55,7 +55,7 @@ class DenseStack:
         weights: an adapter's place → its own weight [out_features, in_features].
         in_scale: [adapters, 1, in_features].
         out_scale: [adapters, 1, out_features].
-        bias: [adapters, 1, out_features], in place of the base's.
+        more_bias: [adapters, 1, out_features], what is then missing from each one's bias.
     """
 
     adapters: int
@@ -65,7 +65,7 @@ class DenseStack:
     weights: Mapping[int, torch.Tensor]
     in_scale: torch.Tensor | None
     out_scale: torch.Tensor | None
-    bias: torch.Tensor | None
+    more_bias: torch.Tensor | None
 
     @classmethod
     def of(
@@ -84,8 +84,8 @@ class DenseStack:
         ones = torch.ones(layer.out_features)
         out_scale = _vectors([edit.out_scale for edit in some], ones, device)
         dora_scale = _dora_scales(some, down, up, layer)
-        if out_scale is not None and dora_scale is not None:
-            out_scale = out_scale * dora_scale
+        if dora_scale is not None:
+            out_scale = dora_scale if out_scale is None else out_scale * dora_scale
         return cls(
             len(edits),
             down,
@@ -97,8 +97,8 @@ class DenseStack:
                 if edit.weight is not None
             },
             _vectors([edit.in_scale for edit in some], torch.ones(layer.in_features), device),
-            dora_scale if out_scale is None else out_scale,
-            _biases(some, layer),
+            out_scale,
+            _more_biases(some, out_scale, layer),
         )
 
 
@@ -197,17 +197,26 @@ def _dora_scales(
     return torch.where(given > 0, (magnitudes / norms).unsqueeze(1), 1.0)
 
 
-def _biases(edits: Sequence[DenseEdit], layer: DenseLayer) -> torch.Tensor | None:
-    """Each adapter's whole bias, where any has one that is not the base's."""
-    own = layer.host_bias
-    biases: list[torch.Tensor | None] = []
+def _more_biases(
+    edits: Sequence[DenseEdit], out_scale: torch.Tensor | None, layer: DenseLayer
+) -> torch.Tensor | None:
+    """Each adapter's bias less the base's, which is scaled with all else; zeros where none differs.
+
+    The base's bias stays in the product: whoever has neither a bias nor a factor of its own gets
+    to the last bit what it gets without such company, which fp16 would not give otherwise.
+    """
+    own = torch.zeros(layer.out_features) if layer.host_bias is None else layer.host_bias
+    device = layer.weight.device
+    if out_scale is not None and layer.host_bias is not None:
+        done = own.to(device) * out_scale
+    elif any(edit.bias is not None or edit.more_bias is not None for edit in edits):
+        done = own.to(device).expand(len(edits), 1, -1)
+    else:
+        return None
+    wanted = []
     for edit in edits:
         bias = own if edit.bias is None else edit.bias.float()
-        if edit.out_scale is not None and bias is not None:
+        if edit.out_scale is not None:
             bias = bias * edit.out_scale.float()
-        if edit.more_bias is not None:
-            bias = edit.more_bias if bias is None else bias + edit.more_bias
-        # Where only rows are scaled, or weights exchanged, the layer's own bias comes last too.
-        biases.append(None if bias is own else bias)
-    default = torch.zeros(layer.out_features) if own is None else own
-    return _vectors(biases, default, layer.weight.device)
+        wanted.append(bias if edit.more_bias is None else bias + edit.more_bias.float())
+    return gathered(wanted, own.shape, device).unsqueeze(1) - done
