@@ -9,7 +9,7 @@ import torch
 
 from hubdelta.indexer.stacked.edits import DenseEdit, Edits, numbers, rank
 
-_ENOUGH_ROWS = {"cpu": 2048, "cuda": 8192}
+_ENOUGH_ROWS = {"cpu": 5120, "cuda": 8192}
 """Tokens in a pass from which on more of them make the matrix products no faster."""
 
 _PADDING = 0.1

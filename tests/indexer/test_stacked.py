@@ -180,15 +180,15 @@ def test_when_another_program_takes_the_memory_what_is_stacked_by_then_is_freed_
     limited, adapters, alone
 ):
     engine = limited()
-    batch = activations(engine, adapters * 16)  # several batches, divided and stacked together
+    batch = activations(engine, adapters * 32)  # several batches, divided and stacked together
     assert len(batch) > 2 * max(engine.model.tried)
-    results = engine.answers(adapters * 16)
+    results = engine.answers(adapters * 32)
     given = dict(next(results) for _ in range(2 * max(engine.model.tried)))
 
     engine.model.most = 5
     given |= dict(results)
 
-    assert_same({place: answer.activations for place, answer in given.items()}, spread(alone, 16))
+    assert_same({place: answer.activations for place, answer in given.items()}, spread(alone, 32))
     assert engine.model.refused
     assert engine.model.still_held == 0
 
