@@ -77,7 +77,7 @@ def device_of(asked: str) -> str:
         torch.empty(0, device=asked).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"no device {asked!r} here: {str(error).partition(chr(10))[0]}") from error
-    return asked
+    return "cpu" if torch.device(asked).type == "cpu" else asked
 
 
 class RoutedEngine:

@@ -41,7 +41,7 @@ def keep_freed_memory() -> None:
     """Let the allocator keep what is freed, up to a gigabyte, instead of giving it back each time.
 
     A forward pass frees and asks for the same megabytes hundreds of times a second; when each
-    comes fresh from the kernel, page faults take a tenth of the time. Only glibc is told.
+    comes fresh from the kernel, page faults take a sixth of the time. Only glibc is told.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -151,7 +151,7 @@ class StackedEngine:
             return None
         try:
             return self._stacked(batch, self._precision)
-        except Exception:
+        except Exception:  # it comes up again where the parts are run, and is answered there
             logger.debug("a batch of %d", len(batch), exc_info=True)
             return None
 

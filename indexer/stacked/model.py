@@ -255,7 +255,7 @@ class Prepared:
 def _placed(model: nn.Module, device: torch.device) -> dict[int, torch.Tensor]:
     """Where a model's tensors are on another device: id of each → its copy there.
 
-    Dense weights are held as they are stored, or as fp16 where that is exact; the rest in fp32.
+    Dense weights are held as `held` says, the rest in fp32.
     """
     dense = {id(module.weight) for module in model.modules() if is_dense(module)}
     placed: dict[int, torch.Tensor] = {}

@@ -158,15 +158,15 @@ def _kroneckers(
         if edit.kronecker is not None:
             found[place] = edit.kronecker
             places[edit.kronecker.left.shape, edit.kronecker.right.shape].append(place)
+
+    def factors(each: Sequence[torch.Tensor]) -> torch.Tensor:
+        return gathered(each, each[0].shape, device).to(dtype)
+
     return tuple(
         (
             torch.tensor(same, device=device),
-            gathered([found[place].left for place in same], found[same[0]].left.shape, device).to(
-                dtype
-            ),
-            gathered([found[place].right for place in same], found[same[0]].right.shape, device).to(
-                dtype
-            ),
+            factors([found[place].left for place in same]),
+            factors([found[place].right for place in same]),
         )
         for same in places.values()
     )

@@ -257,3 +257,8 @@ def test_a_base_is_loaded_in_fp32_on_a_cpu(tiny_base):
     for engine in ("stacked", "reference"):
         base = load_base(tiny_base, ALPACA_5, IndexSettings(engine=engine, device="cpu"))
         assert {parameter.dtype for parameter in base.model.parameters()} == {torch.float32}
+
+
+def test_the_cpu_by_its_other_name_is_the_cpu():
+    """Else a base would be read as stored for it, and the reference engine run in bf16."""
+    assert device_of("cpu:0") == "cpu"
