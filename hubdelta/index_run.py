@@ -117,6 +117,10 @@ def run_index(
     crawled = None
     if request.base.is_local and not request.names:
         raise UsageError("a base in a local folder has no listing: name the adapters to embed")
+    if settings.device != "auto" or settings.precision == "tf32":
+        from hubdelta.indexer.engines import check_usable  # torch: only where it is asked
+
+        check_usable(settings)
     if request.crawl and not request.names:
         crawled = crawling.crawl(
             index,

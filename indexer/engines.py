@@ -32,8 +32,6 @@ def make_engine(
         UsageError: the precision does not exist here.
     """
     if settings.engine == "reference":
-        if settings.precision not in {"auto", "fp32"}:
-            raise UsageError("the reference engine computes in fp32 alone")
         return ReferenceEngine(load_on_device())
     try:
         stacked = StackedEngine(
@@ -63,6 +61,16 @@ def load_base(folder: Path, probes: ProbeSet, settings: IndexSettings) -> BaseMo
     if settings.engine == "stacked" and device != "cpu":
         return BaseModel.load(folder, probes, as_stored=True)
     return BaseModel.load(folder, probes, device=device)
+
+
+def check_usable(settings: IndexSettings) -> None:
+    """Refuse what this machine does not have, before a crawl spends minutes.
+
+    Raises:
+        UsageError: there is no such device, or not that precision on it.
+    """
+    if device_of(settings.device) == "cpu" and settings.precision == "tf32":
+        raise UsageError("tf32 is a GPU's: use fp32 on a CPU")
 
 
 def device_of(asked: str) -> str:

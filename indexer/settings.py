@@ -42,6 +42,8 @@ class IndexSettings:
             raise UsageError(f"no engine {self.engine!r}: one of {', '.join(ENGINE_NAMES)}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"no precision {self.precision!r}: one of {', '.join(PRECISIONS)}")
+        if self.engine == "reference" and self.precision not in {"auto", "fp32"}:
+            raise UsageError("the reference engine computes in fp32 alone")
         if self.threads is not None and self.threads < 1:
             raise UsageError("threads must be at least 1")
         if min(self.batch_size, self.workers, self.disk_budget) < 1:
