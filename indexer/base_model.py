@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
+from hubdelta.indexer.engine import BUILDING
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.recipe import MAX_PROBE_TOKENS
 from hubdelta.schemas.errors import HubdeltaError
@@ -142,7 +143,7 @@ def _buffers_in_fp32(model: PreTrainedModel) -> None:
     What its code computes when it is built, such as Gemma's factor of embeddings, comes out
     rounded to the type of the weights: a relative error of 1e-3 that is in no file.
     """
-    with init_empty_weights(include_buffers=False):
+    with BUILDING, init_empty_weights(include_buffers=False):
         twin = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
     own = dict(model.named_buffers())
     for name, buffer in twin.named_buffers():

@@ -1,15 +1,18 @@
 """What an engine is: a base, a batch of adapters and a probe set in, activations out."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from threading import RLock
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from hubdelta.indexer.adapter_config import AdapterConfig
+from hubdelta.indexer.ahead import one_ahead
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterKey
 
@@ -105,19 +108,45 @@ Result = tuple[int, Answer | AdapterError]
 """An adapter's place among those asked for, and its answer or the error that it alone met."""
 
 
-class Engine(Protocol):
+BUILDING: Final = RLock()
+"""Held while modules are made: accelerate and PEFT make those without weights by exchanging, for a
+moment, a method of every module of the process."""
+
+
+class Engine(ABC):
     """Runs the probes through a base and through adapters of it.
 
     An engine is made for one base and one probe set, which it holds ready. It must answer the
     same for an adapter whatever shares its batch and whatever came before.
     """
 
+    @abstractmethod
     def can_embed(self, adapter: Adapter) -> bool:
         """Whether this engine computes such an adapter exactly."""
+
+    @abstractmethod
+    def steps(self, adapters: Sequence[Adapter]) -> Iterator[Any]:
+        """Make adapters ready, as many at a time as one pass takes.
+
+        Runs in another thread than `run`: the next step is made while one is computed.
+
+        Returns:
+            Steps, which mean something to `run` of this engine alone.
+        """
+
+    @abstractmethod
+    def run(self, step: Any) -> Iterator[Result]:
+        """Compute one step: a result for each of its adapters, in any order.
+
+        Raises:
+            HubdeltaError: the engine itself no longer works; a lost GPU, for one.
+        """
 
     def answers(self, adapters: Sequence[Adapter]) -> Iterator[Result]:
         """One result for each adapter, in any order, each as soon as it is known.
 
         Raises:
-            HubdeltaError: the engine itself no longer works; a lost GPU, for one.
+            HubdeltaError: the engine itself no longer works.
         """
+        for step in one_ahead(self.steps(adapters)):
+            yield from self.run(step)

@@ -2,7 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -88,7 +91,7 @@ def device_of(asked: str) -> str:
     return "cpu" if torch.device(asked).type == "cpu" else asked
 
 
-class RoutedEngine:
+class RoutedEngine(Engine):
     """Gives each adapter to a fast engine, or to an exact one where the fast one is not.
 
     Args:
@@ -98,14 +101,21 @@ class RoutedEngine:
 
     def __init__(self, fast: Engine, make_exact: Callable[[], Engine]) -> None:
         self._fast, self._make_exact = fast, make_exact
-        self._exact: Engine | None = None
 
     def can_embed(self, adapter: Adapter) -> bool:
         """Any adapter that either engine computes."""
-        return self._fast.can_embed(adapter) or self._others().can_embed(adapter)
+        return self._fast.can_embed(adapter) or self._exact.can_embed(adapter)
 
-    def answers(self, adapters: Sequence[Adapter]) -> Iterator[Result]:
-        """One result for each adapter: those of the fast engine first.
+    def steps(self, adapters: Sequence[Adapter]) -> Iterator["_Step"]:
+        """Those of the fast engine, then each of the others by itself."""
+        fast = [place for place, adapter in enumerate(adapters) if self._fast.can_embed(adapter)]
+        for step in self._fast.steps([adapters[place] for place in fast]):
+            yield _Step(adapters, fast, step)
+        for place in sorted(set(range(len(adapters))) - set(fast)):
+            yield _Step(adapters, [place])
+
+    def run(self, step: "_Step") -> Iterator[Result]:
+        """Run a step by its engine.
 
         An adapter on which the fast engine breaks, for a reason of its own and not the adapter's,
         has its second chance.
@@ -113,21 +123,38 @@ class RoutedEngine:
         Raises:
             HubdeltaError: an engine no longer works.
         """
-        fast = [place for place, adapter in enumerate(adapters) if self._fast.can_embed(adapter)]
-        slow = sorted(set(range(len(adapters))) - set(fast))
-        for place, answer in self._fast.answers([adapters[place] for place in fast]):
+        if step.fast is None:
+            yield from self._exactly(step, step.places[0])
+            return
+        for number, answer in self._fast.run(step.fast):
+            place = step.places[number]
             if isinstance(answer, AdapterError) and answer.reason is Reason.ENGINE:
                 logger.info(
-                    "%s: once more with the other engine: %s", adapters[fast[place]].key, answer
+                    "%s: once more with the other engine: %s", step.adapters[place].key, answer
                 )
-                slow.append(fast[place])
+                yield from self._exactly(step, place)
             else:
-                yield fast[place], answer
-        if slow:
-            for place, answer in self._others().answers([adapters[place] for place in slow]):
-                yield slow[place], answer
+                yield place, answer
 
-    def _others(self) -> Engine:
-        if self._exact is None:
-            self._exact = self._make_exact()
-        return self._exact
+    def _exactly(self, step: "_Step", place: int) -> Iterator[Result]:
+        for _, answer in self._exact.answers([step.adapters[place]]):
+            yield place, answer
+
+    @cached_property
+    def _exact(self) -> Engine:
+        return self._make_exact()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step of the fast engine, or one adapter for the exact one.
+
+    Attributes:
+        adapters: all that were asked for.
+        places: in `adapters`, of those that the fast engine was given, or of the one.
+        fast: what the fast engine made of them; None for the exact one.
+    """
+
+    adapters: Sequence[Adapter]
+    places: Sequence[int]
+    fast: Any = None

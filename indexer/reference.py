@@ -27,10 +27,12 @@ from hubdelta.indexer.base_model import (
     load_causal_lm,
 )
 from hubdelta.indexer.engine import (
+    BUILDING,
     Activations,
     Adapter,
     Answer,
     Baseline,
+    Engine,
     FullFinetune,
     Result,
     unexpected,
@@ -48,7 +50,7 @@ from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
 logger = logging.getLogger(__name__)
 
 
-class ReferenceEngine:
+class ReferenceEngine(Engine):
     """PEFT's own modules on the base, put in and taken out again for each adapter.
 
     Attributes:
@@ -69,17 +71,25 @@ class ReferenceEngine:
         """Any adapter: what PEFT or transformers can load, it runs."""
         return True
 
-    def answers(self, adapters: Sequence[Adapter]) -> Iterator[Result]:
-        """One result for each adapter, in their order, each as soon as it is known."""
-        for place, adapter in enumerate(adapters):
-            try:
-                yield place, Answer(self._run(adapter), self.baseline)
-            except AdapterError as error:
-                yield place, error
-            except Exception as error:
-                logger.debug("%s", adapter.key, exc_info=True)
-                self._check_base(error)
-                yield place, unexpected(error)
+    def steps(self, adapters: Sequence[Adapter]) -> Iterator[tuple[int, Adapter]]:
+        """One adapter after the other, with its place."""
+        yield from enumerate(adapters)
+
+    def run(self, step: tuple[int, Adapter]) -> Iterator[Result]:
+        """Put one adapter in, run it, and take it out again.
+
+        Raises:
+            HubdeltaError: the base no longer answers as before.
+        """
+        place, adapter = step
+        try:
+            yield place, Answer(self._run(adapter), self.baseline)
+        except AdapterError as error:
+            yield place, error
+        except Exception as error:
+            logger.debug("%s", adapter.key, exc_info=True)
+            self._check_base(error)
+            yield place, unexpected(error)
 
     def _check_base(self, error: Exception) -> None:
         """Make sure that the base still answers as before, and so that later vectors are right.
@@ -112,7 +122,7 @@ class ReferenceEngine:
         # A head task would wrap the model in a class that looks for the head; the hidden state
         # needs none. Prompt learning lives in the causal wrapper alone.
         wrapper = peft.PeftModelForCausalLM if config.is_prompt_learning else peft.PeftModel
-        with warnings.catch_warnings():
+        with BUILDING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 wrapped = wrapper(model, config).eval()

@@ -13,11 +13,11 @@ from hubdelta.indexer.engine import (
     Adapter,
     Answer,
     Baseline,
+    Engine,
     PeftAdapter,
     Result,
     unexpected,
 )
-from hubdelta.indexer.stacked.ahead import one_ahead
 from hubdelta.indexer.stacked.baselines import Baselines
 from hubdelta.indexer.stacked.batching import Room, is_out_of_memory
 from hubdelta.indexer.stacked.edits import Edits
@@ -54,7 +54,7 @@ class _Batch:
         return prepared
 
 
-class StackedEngine:
+class StackedEngine(Engine):
     """Runs the adapters of a batch together, each on its own rows.
 
     Args:
@@ -109,27 +109,11 @@ class StackedEngine:
             return False
         return self._reader.modules(adapter) <= self.model.stackable
 
-    def answers(self, adapters: Sequence[Adapter]) -> Iterator[Result]:
-        """One result for each adapter, a batch at a time; each adapter must be one it can embed.
+    def steps(self, adapters: Sequence[Adapter]) -> Iterator[Result | _Batch]:
+        """Read adapters, a window of them at a time, divide them into batches and stack these.
 
-        Raises:
-            HubdeltaError: the base no longer answers as before.
+        Each adapter must be one that it can embed; one that cannot be read is a step of its own.
         """
-        steps = self._prepared(adapters)
-        if self.model.device.type == "cuda":
-            steps = one_ahead(steps)
-        for step in steps:
-            if isinstance(step, _Batch):
-                yield from self._embed(step, self._precision)
-            else:
-                yield step
-
-    def baseline(self, precision: str) -> Baseline:
-        """The base in one precision; measured when it is first asked for."""
-        return self._baselines.of(precision)
-
-    def _prepared(self, adapters: Sequence[Adapter]) -> Iterator[Result | _Batch]:
-        """Read adapters, a window of them at a time, divide them into batches and stack these."""
         dtype = DTYPES[self._precision]
         for window in self._windows(len(adapters)):
             readable: list[_Read] = []
@@ -144,6 +128,21 @@ class StackedEngine:
             for places in self._room.batches([read.edits for read in readable], dtype.itemsize):
                 batch = tuple(readable[place] for place in places)
                 yield _Batch(batch, self._stacked_if_it_can_be(batch))
+
+    def run(self, step: Result | _Batch) -> Iterator[Result]:
+        """Answer a batch.
+
+        Raises:
+            HubdeltaError: the base no longer answers as before.
+        """
+        if isinstance(step, _Batch):
+            yield from self._embed(step, self._precision)
+        else:
+            yield step
+
+    def baseline(self, precision: str) -> Baseline:
+        """The base in one precision; measured when it is first asked for."""
+        return self._baselines.of(precision)
 
     def _stacked_if_it_can_be(self, batch: Sequence[_Read]) -> Prepared | None:
         """A batch's stacks; where they break, parts of it are stacked once more when they run."""
@@ -177,7 +176,7 @@ class StackedEngine:
     def _embed(self, batch: _Batch, precision: str) -> Iterator[Result]:
         """Answer a batch; what overflows or drowns in noise is computed again in fp32."""
         again = []
-        for read, states in self._run(batch, precision):
+        for read, states in self._run_all(batch, precision):
             if isinstance(states, AdapterError):
                 yield read.place, states
             elif np.isfinite(states).all():
@@ -197,7 +196,7 @@ class StackedEngine:
                 wider = tuple(again[place] for place in places)
                 yield from self._embed(_Batch(wider), "fp32")
 
-    def _run(
+    def _run_all(
         self, batch: _Batch, precision: str
     ) -> Iterator[tuple[_Read, Activations | AdapterError]]:
         """Run a batch; if it breaks, parts of it, down to the one adapter that breaks it."""
@@ -214,7 +213,7 @@ class StackedEngine:
         batch.take_prepared()  # to make room: parts are stacked anew
         part = min(self._room.most, math.ceil(len(reads) / 2))
         for start in range(0, len(reads), part):
-            yield from self._run(_Batch(reads[start : start + part]), precision)
+            yield from self._run_all(_Batch(reads[start : start + part]), precision)
 
     def _try(self, batch: _Batch, precision: str) -> Activations | Exception:
         """Run a batch: [adapters, probes, hidden], or why it broke; nothing of it is kept then."""

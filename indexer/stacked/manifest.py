@@ -11,6 +11,7 @@ import peft
 from transformers import PreTrainedModel
 
 from hubdelta.indexer.adapter_config import AdapterConfig
+from hubdelta.indexer.engine import BUILDING
 from hubdelta.indexer.peft_config import one_line
 from hubdelta.indexer.stacked.structure import on_meta
 from hubdelta.schemas.errors import AdapterError, Reason
@@ -70,7 +71,7 @@ class Manifest:
             config.r, config.rank_pattern, config.alpha_pattern = 1, {}, {}
             config.init_lora_weights = True  # some starts are not to be had without weights
         apply = partial(peft.PeftModel, copy.deepcopy(self._skeleton), config)
-        with warnings.catch_warnings():
+        with BUILDING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 wrapped = apply(low_cpu_mem_usage=True)
