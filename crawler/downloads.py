@@ -1,9 +1,9 @@
 """The files of an adapter at its commit: their sizes, headers and contents. Safe in threads."""
 
-import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from huggingface_hub._local_folder import read_download_metadata
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
+from hubdelta.crawler.content_hash import has_hash
 from hubdelta.crawler.hub import LIBRARY, Hub
 from hubdelta.crawler.hub_errors import (
     HUB_FAILURES,
@@ -86,11 +87,11 @@ def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
         HubError: offline, or a refused token.
     """
     try:
-        start, file_bytes = hub.call(_read_start, hub, key, file, _FIRST_READ)
+        start, file_bytes, recorded = hub.call(_read_start, hub, key, file, _FIRST_READ)
         length = header_length(start)
         if len(start) < length <= file_bytes:
-            start, file_bytes = hub.call(_read_start, hub, key, file, length)
-        return parse_header(start, file_bytes)
+            start, file_bytes, recorded = hub.call(_read_start, hub, key, file, length)
+        return replace(parse_header(start, file_bytes), hash=recorded)
     except BadHeaderError as error:
         raise AdapterError(Reason.CORRUPT, f"{file}: {error}") from error
     except HUB_FAILURES as error:
@@ -112,7 +113,7 @@ def small_file(hub: Hub, key: AdapterKey, file: str, *, limit: int) -> bytes:
         HubError: offline, or a refused token.
     """
     try:
-        content, file_bytes = hub.call(_read_start, hub, key, file, limit)
+        content, file_bytes, _ = hub.call(_read_start, hub, key, file, limit)
     except HUB_FAILURES as error:
         raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
     if file_bytes > limit:
@@ -163,38 +164,53 @@ def fetch_base(hub: Hub, base: str, revision: str) -> Path:
         HubError: the base cannot be had.
         IndexWriteError: no disk space.
     """
-    try:
+    with _fetching_base(hub, base):
         folder = _snapshot(hub, base, revision, _BASE_FILES)
         if not any(folder.glob("model*.safetensors")):
             folder = _snapshot(hub, base, revision, [*_BASE_FILES, *_BASE_BIN_FILES])
-    except HUB_FAILURES as error:
-        if full := disk_error(error, base):
-            raise full from error
-        if isinstance(error, HfHubHTTPError) and error.response.status_code in {401, 403, 404}:
-            raise HubError(
-                f"{base} cannot be downloaded: if it is gated or private, request access at "
-                f"{hub.endpoint}/{base}, then set HF_TOKEN"
-            ) from error
-        raise hub_error(error, hub.endpoint) from error
     return folder
 
 
-def _read_start(hub: Hub, key: AdapterKey, file: str, length: int) -> tuple[bytes, int]:
-    """The first bytes of a file, and its length."""
+def fetch_base_config(hub: Hub, base: str, revision: str) -> Path:
+    """Download a base's config.json into the ordinary cache, if it is not there.
+
+    Raises:
+        HubError: the base cannot be had.
+        IndexWriteError: no disk space.
+    """
+    with _fetching_base(hub, base):
+        return Path(
+            hub.call(
+                hf_hub_download,
+                base,
+                "config.json",
+                revision=revision,
+                endpoint=hub.endpoint,
+                token=hub.settings.token,
+                etag_timeout=hub.settings.timeout,
+                library_name=LIBRARY,
+                library_version=hub.settings.library_version,
+            )
+        )
+
+
+def _read_start(hub: Hub, key: AdapterKey, file: str, length: int) -> tuple[bytes, int, str | None]:
+    """The first bytes of a file, its length, and the hash of the whole."""
     content = bytearray()
     with open_part(hub, key, file, 0, length) as part:
         for chunk in part.chunks:
             content += chunk
             if len(content) >= length:
                 break
-    return bytes(content[:length]), len(content) if part.file_bytes is None else part.file_bytes
+    file_bytes = len(content) if part.file_bytes is None else part.file_bytes
+    return bytes(content[:length]), file_bytes, part.hash
 
 
 def _fetch_file(hub: Hub, key: AdapterKey, file: str, into: Path) -> Path:
     for attempt in (1, 2):
         path = _download(hub, key, file, into, again=attempt > 1)
         recorded = read_download_metadata(into, file)
-        if recorded is None or _has_hash(path, recorded.etag):
+        if recorded is None or has_hash(path, recorded.etag):
             return path
         logger.warning("%s: %s has another hash than the Hub has on record", key, file)
     raise AdapterError(
@@ -223,16 +239,20 @@ def _download(hub: Hub, key: AdapterKey, file: str, into: Path, *, again: bool) 
         raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
 
 
-def _has_hash(path: Path, etag: str) -> bool:
-    """Whether a file is what its ETag says: SHA-256 of an LFS file, git's blob hash of another."""
-    if len(etag) == 64:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == etag
-    if len(etag) == 40:
-        content = path.read_bytes()
-        blob = b"blob %d\0" % len(content) + content
-        return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == etag
-    return True
+@contextmanager
+def _fetching_base(hub: Hub, base: str) -> Iterator[None]:
+    """Failures of the block as errors of the run."""
+    try:
+        yield
+    except HUB_FAILURES as error:
+        if full := disk_error(error, base):
+            raise full from error
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in {401, 403, 404}:
+            raise HubError(
+                f"{base} cannot be downloaded: if it is gated or private, request access at "
+                f"{hub.endpoint}/{base}, then set HF_TOKEN"
+            ) from error
+        raise hub_error(error, hub.endpoint) from error
 
 
 def _snapshot(hub: Hub, base: str, revision: str, patterns: list[str]) -> Path:

@@ -105,7 +105,7 @@ class Hub:
             library_name=LIBRARY,
             library_version=settings.library_version,
         )
-        self._sent = 0
+        self._sent = self._received = 0
         self._counting = threading.Lock()
         self._backoff = wait_random_exponential(settings.first_wait, settings.longest_wait)
         set_client_factory(self._client)
@@ -136,6 +136,11 @@ class Hub:
     def requests(self) -> int:
         """HTTP requests sent so far; every redirect that is followed is one."""
         return self._sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of all bodies that arrived so far; what hf_xet fetches by itself is not seen."""
+        return self._received
 
     def call(self, do: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call what huggingface_hub does not retry, trying again where that can help.
@@ -218,6 +223,7 @@ class Hub:
     def _client(self) -> httpx.Client:
         client = default_client_factory()  # with its request hook, which keeps HF_HUB_OFFLINE
         client.event_hooks["request"].append(self._before_request)
+        client.event_hooks["response"].append(self._count_body)
         return client
 
     def _before_request(self, request: httpx.Request) -> None:
@@ -230,11 +236,34 @@ class Hub:
             for phase in ("connect", "read", "write", "pool")
         }
 
+    def _count_body(self, response: httpx.Response) -> None:
+        if isinstance(response.stream, httpx.SyncByteStream):
+            response.stream = _CountedBody(response.stream, self._count)
+
+    def _count(self, size: int) -> None:
+        with self._counting:
+            self._received += size
+
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked = None if error is None else asked_wait(error)
         # The Hub counts in whole seconds: one more, or the next attempt may come too early.
         return self._backoff(state) if asked is None else asked + 1.0
+
+
+class _CountedBody(httpx.SyncByteStream):
+    """The body of an answer, its bytes counted as they arrive."""
+
+    def __init__(self, body: httpx.SyncByteStream, count: Callable[[int], None]) -> None:
+        self._body, self._count = body, count
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._body:
+            self._count(len(chunk))
+            yield chunk
+
+    def close(self) -> None:
+        self._body.close()
 
 
 def _share_log() -> None:

@@ -1,5 +1,6 @@
 """Some tensors of a safetensors file on the Hub, without downloading the others."""
 
+import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,12 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from hubdelta.crawler.content_hash import has_hash
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error
 from hubdelta.crawler.ranged import open_part
 from hubdelta.crawler.safetensors_header import Header, Tensor, header_of
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterKey
+
+logger = logging.getLogger(__name__)
 
 _MOST_EXTRA: Final = 0.05  # of the bytes needed, fetched in vain to save requests
 
@@ -25,11 +29,12 @@ def fetch_tensors(
     wanted: Callable[[str], bool],
     into: Path,
 ) -> Path:
-    """Download some tensors of a safetensors file at the adapter's commit, by ranged GETs.
+    """Download tensors of a safetensors file at the adapter's commit, by ranged GETs.
 
-    What arrives is a safetensors file with these tensors alone, its metadata as it was. Lengths
-    are checked; the hash that the Hub has on record is of the whole file, and cannot be. From a
-    server that ignores ranges the whole file comes, once, and what is not wanted is not kept.
+    What was read with the header is not asked for again. What arrives is a safetensors file with
+    these tensors alone, its metadata as it was. Lengths are checked; the hash that the Hub has on
+    record is of the whole file, and checked where all of it is wanted. From a server that ignores
+    ranges the whole file comes, once, and what is not wanted is not kept.
 
     Args:
         hub: where from.
@@ -44,30 +49,56 @@ def fetch_tensors(
 
     Raises:
         AdapterError: gated, not_found, disabled, no_weights (no such file), corrupt (a path that
-            cannot be kept) or network.
+            cannot be kept, or not what the Hub has on record, twice) or network.
         HubError: offline, or a refused token.
         IndexWriteError: no disk space.
     """
     path = into / file
-    incomplete = path.with_name(f"{path.name}.incomplete")
     tensors = {name: tensor for name, tensor in header.tensors.items() if wanted(name)}
-    start = header_of(tensors, header.metadata)
-    pieces = _pieces(tensors, header.header_bytes, len(start))
     try:
         if not path.resolve().is_relative_to(into.resolve()):
             raise AdapterError(Reason.CORRUPT, f"{file}: its path leads out of the repository")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with incomplete.open("wb") as target:
-            target.write(start)
-            transfer = _Transfer(hub, key, file, header.file_bytes, pieces, target)
-            spans = _spans(pieces)
-            while spans:
-                reached = hub.call(transfer.copy, spans)
-                spans = [span for span in spans if span[0] >= reached]
-        incomplete.replace(path)
+        _copy(hub, key, file, header, tensors, path, known=header.start)
+        if header.hash is None or len(tensors) < len(header.tensors) or has_hash(path, header.hash):
+            return path
+        logger.warning("%s: %s has another hash than the Hub has on record", key, file)
+        _copy(hub, key, file, header, tensors, path, known=b"")
     except HUB_FAILURES as error:
         raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
+    if not has_hash(path, header.hash):
+        raise AdapterError(
+            Reason.CORRUPT, f"{file} came twice with another hash than the Hub has on record"
+        )
     return path
+
+
+def _copy(
+    hub: Hub,
+    key: AdapterKey,
+    file: str,
+    header: Header,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    *,
+    known: bytes,
+) -> None:
+    """Write a file that holds these tensors; `known` are the first bytes of the one on the Hub."""
+    if len(tensors) == len(header.tensors):
+        start = header.start[: header.header_bytes]
+    else:
+        start = header_of(tensors, header.metadata)
+    pieces = _pieces(tensors, header.header_bytes, len(start))
+    incomplete = path.with_name(f"{path.name}.incomplete")
+    with incomplete.open("wb") as target:
+        target.write(start)
+        transfer = _Transfer(hub, key, file, header.file_bytes, pieces, target)
+        transfer.write(0, known)
+        spans = _spans([piece.after(len(known)) for piece in pieces if piece.end > len(known)])
+        while spans:
+            reached = hub.call(transfer.copy, spans)
+            spans = [span for span in spans if span[0] >= reached]
+    incomplete.replace(path)
 
 
 @dataclass(frozen=True)
@@ -77,6 +108,11 @@ class _Piece:
     start: int
     end: int
     place: int
+
+    def after(self, offset: int) -> "_Piece":
+        """What of it stands at this offset or after it."""
+        start = max(self.start, offset)
+        return _Piece(start, self.end, self.place + start - self.start)
 
 
 def _pieces(tensors: Mapping[str, Tensor], offset: int, place: int) -> list[_Piece]:
@@ -144,13 +180,13 @@ class _Transfer:
             if position not in {0, start} or part.file_bytes not in {None, self.file_bytes}:
                 raise OSError("another part, or of another file, than was asked for")
             for chunk in part.chunks:
-                self._write(position, chunk)
+                self.write(position, chunk)
                 position += len(chunk)
                 if position >= end:
                     return end
         raise OSError(f"the answer ends at byte {position}, before {end}")
 
-    def _write(self, position: int, chunk: bytes) -> None:
+    def write(self, position: int, chunk: bytes) -> None:
         """Write what of a chunk, which stands at this position of the file, is in pieces."""
         view = memoryview(chunk)
         first = bisect_right(self.pieces, position, key=lambda piece: piece.end)

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
+from huggingface_hub.utils import httpx
 
 from hubdelta.crawler.hub import Hub
 from hubdelta.schemas.keys import AdapterKey
+
+_HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,14 @@ class Part:
     Attributes:
         start: offset of its first byte: 0 where the range was ignored.
         file_bytes: length of the whole file; None where the server does not say.
+        hash: of the whole file: SHA-256, 64 hex digits, or git's blob hash, 40; None where the
+            Hub does not say.
         chunks: the bytes, as they arrive.
     """
 
     start: int
     file_bytes: int | None
+    hash: str | None
     chunks: Iterator[bytes]
 
 
@@ -43,7 +49,7 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
     }
     with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
         if response.status_code == 416 and start == 0:  # an empty file has no first byte
-            yield Part(0, 0, iter(()))
+            yield Part(0, 0, None, iter(()))
             return
         hf_raise_for_status(response)
         stated = response.headers.get("content-range", "")
@@ -52,5 +58,16 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
         yield Part(
             int(ranged[1]) if ranged else 0,
             int(whole) if whole.isdecimal() else None,
+            _hash(response),
             response.iter_bytes(),
         )
+
+
+def _hash(response: httpx.Response) -> str | None:
+    """What the Hub has on record; where it redirects to a cache, only its own answer says it."""
+    for answer in (*response.history, response):
+        for name in ("x-linked-etag", "etag"):
+            tag = answer.headers.get(name, "").removeprefix("W/").strip('"')
+            if _HASH.fullmatch(tag):
+                return str(tag)
+    return None

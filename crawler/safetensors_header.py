@@ -5,7 +5,7 @@ The format: https://huggingface.co/docs/safetensors/index#format
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 _PREFIX: Final = 8  # bytes, the header's length as a little-endian number
@@ -49,6 +49,8 @@ class Header:
         header_bytes: its length, with the 8 bytes before it that give it.
         data_bytes: length of all tensors' data.
         file_bytes: length of the file, as the Hub states it.
+        start: the file's first bytes, as many as were read, so that none is asked for twice.
+        hash: of the whole file, as the Hub has it on record; None where it does not say.
     """
 
     tensors: dict[str, Tensor]
@@ -56,6 +58,8 @@ class Header:
     header_bytes: int
     data_bytes: int
     file_bytes: int
+    start: bytes = field(repr=False)
+    hash: str | None = None
 
 
 def header_length(start: bytes) -> int:
@@ -105,7 +109,7 @@ def parse_header(start: bytes, file_bytes: int) -> Header:
         raise BadHeaderError(
             f"truncated or overlong: {file_bytes} bytes where its header says {length + data_bytes}"
         )
-    return Header(tensors, metadata, length, data_bytes, file_bytes)
+    return Header(tensors, metadata, length, data_bytes, file_bytes, start)
 
 
 def header_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

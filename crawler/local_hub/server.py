@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from hubdelta.crawler.local_hub.app import create_app
 from hubdelta.crawler.local_hub.faults import Faults
+from hubdelta.crawler.local_hub.link import Link
 from hubdelta.crawler.local_hub.repository import HubFolder
 from hubdelta.crawler.local_hub.wire import RequestRecord
 from hubdelta.schemas.errors import HubError
@@ -66,13 +67,22 @@ class LocalHub:
         self._thread.join(_START_SECONDS)
 
 
-def serve(folder: Path, host: str = "127.0.0.1", port: int = 0) -> None:
+def serve(
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    delay: float = 0.0,
+    bytes_per_second: float | None = None,
+) -> None:
     """Serve a folder of repositories until interrupted; its URL is the first line printed.
 
     Args:
         folder: DIR, with repositories at DIR/org/name/.
         host: address to listen at.
         port: of TCP; 0 takes a free one.
+        delay: seconds before each answer begins.
+        bytes_per_second: of all answers together; None for as fast as it goes.
 
     Raises:
         UsageError: when the folder does not exist or its `.hub.yaml` cannot be understood.
@@ -83,7 +93,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 0) -> None:
     # Connections are accepted into the backlog from here on, so the line may be acted on at once.
     print(_url(listener), flush=True)
     threading.Thread(target=_hash_all, args=[app.state.hub], daemon=True, name="hash").start()
-    _server(app, graceful_seconds=5).run(sockets=[listener])
+    _server(Link(app, delay, bytes_per_second), graceful_seconds=5).run(sockets=[listener])
 
 
 def _hash_all(hub: HubFolder) -> None:

@@ -20,7 +20,20 @@ Example:
     show_default=True,
     help="Port to listen on; 0 takes a free one.",
 )
-def command(folder: Path, host: str, port: int) -> None:
+@click.option(
+    "--delay",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait so long before each answer, as a distant Hub does.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MB/S",
+    help="Send so much in all, as a slow line does.",
+)
+def command(folder: Path, host: str, port: int, delay: float, rate: float | None) -> None:
     """Serve FOLDER/org/name/... as a read-only Hub. The first line it prints is its URL.
 
     Metadata comes from each model card's front matter and adapter_config.json; what files cannot
@@ -32,4 +45,4 @@ def command(folder: Path, host: str, port: int) -> None:
 
     from hubdelta.crawler.local_hub.server import serve
 
-    serve(folder, host, port)
+    serve(folder, host, port, delay=delay, bytes_per_second=None if rate is None else rate * 1e6)

@@ -1,7 +1,9 @@
 """Some tensors of a file over HTTP: hardly a byte more than they have, and as if all had come."""
 
+import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,11 @@ def header(put: Callable[[bytes], Header]) -> Header:
     return put(save(TENSORS, {"format": "pt", "note": "ä"}))
 
 
+def alone(header: Header) -> Header:
+    """As if not a byte of the tensors had come with the header."""
+    return replace(header, start=header.start[: header.header_bytes])
+
+
 def bodies(served: LocalHub) -> list[int]:
     """Bytes of each answer that held a part of a file."""
     return [record.bytes for record in served.requests if record.status in {200, 206}]
@@ -112,7 +119,7 @@ def test_any_choice_arrives_and_gaps_cost_a_twentieth_at_most(
         for number in range(25)
     }
     chosen = {name for name in tensors if chance.random() < chance.choice([0.3, 0.9])}
-    header = put(save(tensors))
+    header = alone(put(save(tensors)))
     served.requests.clear()
     served.faults.add(Fault(CONTENT, times=None, no_ranges=no_ranges))
     path = fetch_tensors(hub, KEY, WEIGHTS, header, chosen.__contains__, tmp_path)
@@ -132,10 +139,55 @@ def test_small_gaps_save_requests(
         for number in range(10)
         for kind, count in (("wanted", 1000), ("unwanted", 10))
     }
-    header = put(save(tensors))
+    header = alone(put(save(tensors)))
     served.requests.clear()
     fetch_tensors(hub, KEY, WEIGHTS, header, lambda name: name.endswith(".wanted"), tmp_path)
     assert bodies(served) == [10 * 4000 + 9 * 40]
+
+
+@pytest.mark.parametrize("wanted", [is_layer, lambda name: True], ids=["some", "all"])
+def test_what_came_with_the_header_is_not_asked_for_again(
+    wanted: Callable[[str], bool],
+    hub: Hub,
+    put: Callable[[bytes], Header],
+    served: LocalHub,
+    tmp_path: Path,
+) -> None:
+    small = {name: tensor for name, tensor in TENSORS.items() if name != "lm_head.weight"}
+    for number, tensors in enumerate((small, TENSORS)):
+        served.requests.clear()
+        header = put(save(tensors))
+        path = fetch_tensors(hub, KEY, WEIGHTS, header, wanted, tmp_path / str(number))
+        assert_holds(path, set(filter(wanted, tensors)), tensors)
+        file_bytes = header.file_bytes if wanted("steps") else 100_000 + NEEDED
+        assert sum(bodies(served)) <= max(100_000, file_bytes)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_whole_file_that_differs_from_the_record_comes_once_more_and_is_then_corrupt(
+    times: int,
+    hub: Hub,
+    put: Callable[[bytes], Header],
+    served: LocalHub,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    right = save(TENSORS)
+    header = put(right)
+    place = served.folder / KEY.repo_id / WEIGHTS
+    served.faults.add(
+        Fault(CONTENT, times=times, before_answer=lambda: place.write_bytes(bytes(len(right))))
+    )
+    served.faults.add(Fault(CONTENT, after=times, before_answer=lambda: place.write_bytes(right)))
+    with caplog.at_level(logging.WARNING):
+        if times == 1:
+            path = fetch_tensors(hub, KEY, WEIGHTS, header, lambda name: True, tmp_path)
+            assert path.read_bytes() == right
+        else:
+            with pytest.raises(AdapterError) as caught:
+                fetch_tensors(hub, KEY, WEIGHTS, header, lambda name: True, tmp_path)
+            assert caught.value.reason is Reason.CORRUPT
+    assert "another hash" in caplog.text
 
 
 def test_where_nothing_is_wanted_nothing_is_asked(

@@ -1,0 +1,102 @@
+"""Parts of a file read into memory: every byte in its place, and few that nobody asked for."""
+
+import random
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from small_repos import Repos
+
+from hubdelta.crawler import remote_ranges
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.local_hub import Fault, LocalHub
+from hubdelta.crawler.remote_ranges import RemoteRanges, spans
+from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.keys import AdapterKey
+
+FILE = "model.safetensors"
+KEY = AdapterKey("org/a", "", "5" * 40)
+CONTENT = "/api/resolve-cache/*"
+BYTES = random.Random(0).randbytes(300_000)
+
+
+@pytest.fixture
+def file(hub: Hub, repos: Repos, monkeypatch: pytest.MonkeyPatch) -> Callable[[], RemoteRanges]:
+    """Opens a file of which long parts are cut up for several connections."""
+    monkeypatch.setattr(remote_ranges, "_LONGEST", 20_000)
+    repos.add(KEY.repo_id, {FILE: BYTES}, sha=KEY.revision)
+    return lambda: RemoteRanges(hub, KEY, FILE, len(BYTES), connections=3)
+
+
+def read(file: RemoteRanges, ranges: list[tuple[int, int]]) -> int:
+    """Read ranges [start, end), see that they hold what they should; bytes asked for."""
+    buffers = [bytearray(end - start) for start, end in ranges]
+    file.read(
+        [(start, memoryview(buffer)) for (start, _), buffer in zip(ranges, buffers, strict=True)]
+    )
+    assert [bytes(buffer) for buffer in buffers] == [BYTES[start:end] for start, end in ranges]
+    return sum(map(len, buffers))
+
+
+def some_ranges(seed: int) -> list[tuple[int, int]]:
+    """Ranges with and without gaps, some of them empty, in any order."""
+    chance = random.Random(seed)
+    cuts = sorted(chance.sample(range(len(BYTES)), 60))
+    ranges = [pair for pair in pairwise(cuts) if chance.random() < 0.6]
+    ranges.append((cuts[5], cuts[5]))
+    chance.shuffle(ranges)
+    return ranges
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_ranges_with_a_twentieth_of_gaps(seed: int, file: Callable[[], RemoteRanges]) -> None:
+    opened = file()
+    asked = read(opened, some_ranges(seed))
+    assert asked <= opened.fetched <= 1.05 * asked
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_server_that_ignores_ranges(
+    seed: int, file: Callable[[], RemoteRanges], served: LocalHub
+) -> None:
+    served.faults.add(Fault(CONTENT, times=None, no_ranges=True))
+    read(file(), some_ranges(seed))
+
+
+def test_a_connection_that_breaks_more_often_than_there_are_attempts(
+    file: Callable[[], RemoteRanges], served: LocalHub
+) -> None:
+    served.faults.add(Fault(CONTENT, times=12, cut_after=1500))
+    opened = file()
+    assert read(opened, [(100, 20_000)]) <= opened.fetched
+    assert opened.fetched < 25_000  # what had come was not asked for again
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_is_busy_for_a_moment(
+    status: int, file: Callable[[], RemoteRanges], served: LocalHub
+) -> None:
+    served.faults.add(Fault(CONTENT, times=2, status=status, reset=0))
+    read(file(), [(0, 50_000)])
+
+
+def test_a_server_that_stays_away(file: Callable[[], RemoteRanges], served: LocalHub) -> None:
+    served.faults.add(Fault("*", times=None, status=503))
+    with pytest.raises(AdapterError) as caught:
+        read(file(), [(0, 100_000)])
+    assert caught.value.reason is Reason.NETWORK
+
+
+def test_a_file_that_is_another_by_now(hub: Hub, repos: Repos) -> None:
+    repos.add(KEY.repo_id, {FILE: BYTES}, sha=KEY.revision)
+    with pytest.raises(AdapterError) as caught:
+        RemoteRanges(hub, KEY, FILE, len(BYTES) + 1).read([(0, memoryview(bytearray(5)))])
+    assert caught.value.reason is Reason.NETWORK
+
+
+def test_the_smallest_gaps_are_bridged() -> None:
+    def piece(start: int, end: int) -> tuple[int, memoryview]:
+        return start, memoryview(bytearray(end - start))
+
+    pieces = [piece(0, 100), piece(100, 200), piece(204, 300), piece(306, 400), piece(420, 500)]
+    assert spans(pieces) == [(0, 400), (420, 500)]
