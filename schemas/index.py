@@ -86,6 +86,11 @@ class Index:
                 index._write_file(path, table_of([], row_type))
         return cls.open(root)
 
+    @property
+    def has_newest_columns(self) -> bool:
+        """Whether a run of this version has written to it, or only ones of earlier versions."""
+        return all((self.root / row_type.table / _SCHEMA_FILE).exists() for row_type in TABLES)
+
     @contextmanager
     def writing(self, *, wait: bool = False) -> Iterator[None]:
         """Hold the index for one run; leftovers of runs that were killed are removed.

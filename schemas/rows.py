@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change of a column; a reader reads all versions up to its own."""
 
 VERSION_KEY = b"hubdelta.schema_version"
@@ -25,6 +25,11 @@ _STRINGS = pa.list_(pa.string())
 
 def _column(arrow: pa.DataType, about: str, unit: str = "") -> Any:
     return field(metadata={"arrow": arrow, "about": about, "unit": unit})
+
+
+def _added_column(arrow: pa.DataType, about: str, unit: str = "") -> Any:
+    """A column that rows of earlier versions lack."""
+    return field(default=None, metadata={"arrow": arrow, "about": about, "unit": unit})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +192,23 @@ class RunRow(Row):
     started_at: datetime = _column(_TIME, "start of the run")
     seconds: float = _column(pa.float64(), "wall time", "seconds")
     requests: int = _column(pa.int64(), "HTTP requests sent to the Hub", "requests")
+    fetched_bytes: int | None = _added_column(
+        pa.int64(), "bodies of the Hub's answers that arrived, without the base's files", "bytes"
+    )
+    needed_bytes: int | None = _added_column(
+        pa.int64(), "index: what of them the vectors depend on, with headers and configs", "bytes"
+    )
+    busy: dict[str, float] | None = _added_column(
+        pa.map_(pa.string(), pa.float64()),
+        "index: by stage (load, download, read, stack, compute, stream, write), how long it had "
+        "work in hand",
+        "seconds",
+    )
+    waited: dict[str, float] | None = _added_column(
+        pa.map_(pa.string(), pa.float64()),
+        "index: by stage, how long it had none while adapters were pending",
+        "seconds",
+    )
     counts: dict[str, int] = _column(
         pa.map_(pa.string(), pa.int64()),
         "crawl: listed, new, changed, vanished; index: embedded, skipped, failed and failed:REASON",
@@ -243,7 +265,12 @@ def rows_of(table: pa.Table, row_type: type[R]) -> list[R]:
     """The rows of an Arrow table as dataclasses; vectors come as Python lists."""
     maps = {spec.name for spec in schema_of(row_type) if pa.types.is_map(spec.type)}
     return [
-        row_type(**{name: dict(cell) if name in maps else cell for name, cell in row.items()})
+        row_type(
+            **{
+                name: dict(cell) if name in maps and cell is not None else cell
+                for name, cell in row.items()
+            }
+        )
         for row in table.to_pylist()
     ]
 

@@ -56,6 +56,7 @@ class Queries:
     unsafe: bool
     database: duckdb.DuckDBPyConnection
     _files: dict[str, list[Path]] = field(repr=False)
+    _columns: tempfile.TemporaryDirectory[str] | None = field(repr=False)
 
     def __enter__(self) -> "Queries":
         return self
@@ -71,6 +72,8 @@ class Queries:
     def close(self) -> None:
         """Close the DuckDB connection."""
         self.database.close()
+        if self._columns is not None:
+            self._columns.cleanup()
 
     def names(self) -> list[str]:
         """The names of all views, their columns and the macros, sorted: for completion."""
@@ -168,6 +171,12 @@ def connect(index: Index, *, unsafe: bool = False) -> Queries:
                 f"no file of the table {table} in {index.root} can be read: remove the damaged "
                 "ones and run `hubdelta index` again"
             )
+    columns = None
+    if not index.has_newest_columns:  # which the views are about
+        columns = tempfile.TemporaryDirectory(prefix="hubdelta-")
+        without_rows = Index.create(Path(columns.name))
+        for row_type in TABLES:
+            stored[row_type.table] += without_rows.files(row_type)
     empty = {
         table: [path for path in paths if path.name.startswith("schema-v")] or paths
         for table, paths in stored.items()
@@ -179,7 +188,7 @@ def connect(index: Index, *, unsafe: bool = False) -> Queries:
     _offer(database, stored)
     if not unsafe:
         _lock(database, [path for paths in stored.values() for path in paths])
-    return Queries(index, unsafe, database, stored)
+    return Queries(index, unsafe, database, stored, columns)
 
 
 def _open(unsafe: bool) -> duckdb.DuckDBPyConnection:

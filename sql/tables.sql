@@ -159,6 +159,14 @@ COMMENT ON COLUMN runs.outcome IS 'done, interrupted or failed';
 COMMENT ON COLUMN runs.started_at IS 'start of the run';
 COMMENT ON COLUMN runs.seconds IS 'wall time [seconds]';
 COMMENT ON COLUMN runs.requests IS 'HTTP requests sent to the Hub [requests]';
+COMMENT ON COLUMN runs.fetched_bytes IS
+    'bodies of the Hub''s answers that arrived, without the base''s files [bytes]';
+COMMENT ON COLUMN runs.needed_bytes IS
+    'index: what of them the vectors depend on, with headers and configs [bytes]';
+COMMENT ON COLUMN runs.busy IS
+    'index: by stage (load, download, read, stack, compute, stream, write), how long it had work in hand [seconds]';
+COMMENT ON COLUMN runs.waited IS
+    'index: by stage, how long it had none while adapters were pending [seconds]';
 COMMENT ON COLUMN runs.counts IS
     'crawl: listed, new, changed, vanished; index: embedded, skipped, failed and failed:REASON [adapters]';
 COMMENT ON COLUMN runs.marks IS
