@@ -4,14 +4,13 @@ import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from hubdelta.crawler.content_hash import has_hash
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error
-from hubdelta.crawler.ranged import open_part
+from hubdelta.crawler.ranged import joined, open_part
 from hubdelta.crawler.safetensors_header import Header, Tensor, header_of
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterKey
@@ -94,7 +93,13 @@ def _copy(
         target.write(start)
         transfer = _Transfer(hub, key, file, header.file_bytes, pieces, target)
         transfer.write(0, known)
-        spans = _spans([piece.after(len(known)) for piece in pieces if piece.end > len(known)])
+        spans = joined(
+            [
+                (max(piece.start, len(known)), piece.end)
+                for piece in pieces
+                if piece.end > len(known)
+            ]
+        )
         while spans:
             reached = hub.call(transfer.copy, spans)
             spans = [span for span in spans if span[0] >= reached]
@@ -108,11 +113,6 @@ class _Piece:
     start: int
     end: int
     place: int
-
-    def after(self, offset: int) -> "_Piece":
-        """What of it stands at this offset or after it."""
-        start = max(self.start, offset)
-        return _Piece(start, self.end, self.place + start - self.start)
 
 
 def _pieces(tensors: Mapping[str, Tensor], offset: int, place: int) -> list[_Piece]:
@@ -132,22 +132,6 @@ def _pieces(tensors: Mapping[str, Tensor], offset: int, place: int) -> list[_Pie
             pieces.append(_Piece(start, end, place))
         place += tensor.bytes
     return pieces
-
-
-def _spans(pieces: list[_Piece]) -> list[tuple[int, int]]:
-    """What to ask for: the pieces, with the smallest gaps between them fetched along."""
-    extra = int(_MOST_EXTRA * sum(piece.end - piece.start for piece in pieces))
-    bridged = set()
-    for gap, start in sorted((b.start - a.end, b.start) for a, b in pairwise(pieces)):
-        extra -= gap
-        if extra < 0:
-            break
-        bridged.add(start)
-    spans: list[tuple[int, int]] = []
-    for piece in pieces:
-        start = spans.pop()[0] if piece.start in bridged else piece.start
-        spans.append((start, piece.end))
-    return spans
 
 
 @dataclass(frozen=True)

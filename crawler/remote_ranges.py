@@ -10,10 +10,9 @@ from typing import Final
 
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_transient
-from hubdelta.crawler.ranged import open_part
+from hubdelta.crawler.ranged import joined, open_part
 from hubdelta.schemas.keys import AdapterKey
 
-_MOST_EXTRA: Final = 0.05  # of the bytes needed, fetched in vain to save requests
 _LONGEST: Final = 32 << 20  # bytes of one request: more are shared between connections
 
 Piece = tuple[int, memoryview]
@@ -58,7 +57,8 @@ class RemoteRanges:
             return
         with self._counting:
             self.asked += sum(len(target) for _, target in pieces)
-        parts = [part for span in spans(pieces) for part in _split(*span)]
+        wanted = [(start, start + len(target)) for start, target in pieces]
+        parts = [part for span in joined(wanted) for part in _split(*span)]
         executor = ThreadPoolExecutor(
             min(self.connections, len(parts)), thread_name_prefix="hubdelta-range"
         )
@@ -98,28 +98,6 @@ class RemoteRanges:
             except HUB_FAILURES as error:
                 if reached == before or not is_transient(error):
                     raise
-
-
-def spans(pieces: Sequence[Piece]) -> list[tuple[int, int]]:
-    """The ranges [start, end) to ask for: the pieces, the smallest gaps between them fetched along.
-
-    Args:
-        pieces: in the order of the file, none of them empty.
-    """
-    ends = [start + len(target) for start, target in pieces]
-    extra = int(_MOST_EXTRA * sum(len(target) for _, target in pieces))
-    bridged = set()
-    starts = [start for start, _ in pieces]
-    gaps = ((start - end, start) for end, start in zip(ends[:-1], starts[1:], strict=True))
-    for gap, start in sorted(gaps):
-        extra -= gap
-        if extra < 0:
-            break
-        bridged.add(start)
-    joined: list[tuple[int, int]] = []
-    for start, end in zip(starts, ends, strict=True):
-        joined.append((joined.pop()[0] if start in bridged else start, end))
-    return joined
 
 
 def _split(start: int, end: int) -> list[tuple[int, int]]:

@@ -10,7 +10,8 @@ from small_repos import Repos
 from hubdelta.crawler import remote_ranges
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.local_hub import Fault, LocalHub
-from hubdelta.crawler.remote_ranges import RemoteRanges, spans
+from hubdelta.crawler.ranged import joined
+from hubdelta.crawler.remote_ranges import RemoteRanges
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterKey
 
@@ -95,8 +96,5 @@ def test_a_file_that_is_another_by_now(hub: Hub, repos: Repos) -> None:
 
 
 def test_the_smallest_gaps_are_bridged() -> None:
-    def piece(start: int, end: int) -> tuple[int, memoryview]:
-        return start, memoryview(bytearray(end - start))
-
-    pieces = [piece(0, 100), piece(100, 200), piece(204, 300), piece(306, 400), piece(420, 500)]
-    assert spans(pieces) == [(0, 400), (420, 500)]
+    ranges = [(0, 100), (100, 200), (204, 300), (306, 400), (420, 500)]
+    assert joined(ranges) == [(0, 400), (420, 500)]
