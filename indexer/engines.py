@@ -15,7 +15,9 @@ from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.indexer.stacked.engine import StackedEngine
-from hubdelta.indexer.stacked.model import UnstackableError
+from hubdelta.indexer.stacked.passage import UnstackableError
+from hubdelta.indexer.vllm.engine import VllmEngine
+from hubdelta.indexer.vllm.pooler import check_installed
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason, UsageError
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,39 @@ def make_engine(
     return RoutedEngine(stacked, lambda: ReferenceEngine(load_on_device()))
 
 
+def load_engine(folder: Path, probes: ProbeSet, settings: IndexSettings) -> Engine:
+    """The engine that is asked for, with its base loaded.
+
+    Args:
+        folder: a transformers folder of the base.
+        probes: the probe set.
+        settings: names the engine, the device and the precision.
+
+    Raises:
+        HubdeltaError: the base cannot be loaded.
+        MissingExtraError: vLLM is asked for, and not installed.
+        UsageError: there is no such device, or not that precision on it.
+    """
+    if settings.engine == "vllm":
+        fast = VllmEngine(
+            folder,
+            probes,
+            precision=settings.precision,
+            tensor_parallel=settings.tensor_parallel,
+        )
+        # On the CPU: vLLM has the GPUs.
+        return RoutedEngine(fast, lambda: ReferenceEngine(BaseModel.load(folder, probes)))
+    base = load_base(folder, probes, settings)
+    device = device_of(settings.device)
+
+    def on_device() -> BaseModel:
+        if base.model.device.type == device.partition(":")[0]:
+            return base
+        return BaseModel.load(folder, probes, device=device)
+
+    return make_engine(base, on_device, settings)
+
+
 def load_base(folder: Path, probes: ProbeSet, settings: IndexSettings) -> BaseModel:
     """A base as the engine of the settings takes it.
 
@@ -70,8 +105,11 @@ def check_usable(settings: IndexSettings) -> None:
     """Refuse what this machine does not have, before a crawl spends minutes.
 
     Raises:
+        MissingExtraError: vLLM is asked for, and not installed.
         UsageError: there is no such device, or not that precision on it.
     """
+    if settings.engine == "vllm":
+        check_installed()
     if device_of(settings.device) == "cpu" and settings.precision == "tf32":
         raise UsageError("tf32 is a GPU's: use fp32 on a CPU")
 

@@ -11,23 +11,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hubdelta.crawler.downloads import fetch, file_info, small_file, weight_header
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.partial_fetch import fetch_tensors
 from hubdelta.crawler.safetensors_header import Header, Tensor
 from hubdelta.indexer.adapter_config import CONFIG_FILE, AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.indexer.engine import Adapter, FullFinetune, PeftAdapter
 from hubdelta.indexer.fit import PREFIX, Shape, check_fit, check_ranks
 from hubdelta.indexer.plan import Pending
+from hubdelta.indexer.streamed.checkpoint import open_local, open_remote
 from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.rows import CatalogRow
 
 _MODEL_CONFIG = "config.json"
-_SHARD_INDEX = "model.safetensors.index.json"
-_PICKLE_SHARD_INDEX = "pytorch_model.bin.index.json"
 _LONGEST_CONFIG = 1 << 20  # bytes; real ones have a few thousand
 
 
@@ -37,16 +37,18 @@ class Inspected:
 
     Attributes:
         pending: which one.
-        config: its adapter_config.json; None for a full finetune.
+        config: its adapter_config.json, or the config.json of a full finetune.
         weight_bytes: size of its weight files.
         memory_bytes: what it takes until it is embedded, on disk or in memory.
+        needed_bytes: what must come over the network for it.
         headers: of each of its weight files; None where only reading them tells what they hold.
     """
 
     pending: Pending
-    config: AdapterConfig | None
+    config: AdapterConfig | Mapping[str, Any]
     weight_bytes: int
     memory_bytes: int
+    needed_bytes: int
     headers: Mapping[str, Header] | None = None
 
 
@@ -65,7 +67,7 @@ class Obtainer:
     """
 
     hub: Hub
-    base: BaseModel
+    base: BaseStructure
     folder: Path
     max_bytes: int
     keep: bool = False
@@ -79,17 +81,22 @@ class Obtainer:
         """
         row = pending.row
         _reject_known(row)
-        config = None
-        if row.kind == "full":
-            self._check_model(self._read(pending, _inside(row, _MODEL_CONFIG)))
-        else:
-            config = AdapterConfig.parse(self._read(pending, _inside(row, CONFIG_FILE)))
+        config: AdapterConfig | Mapping[str, Any]
+        text = self._read(
+            pending, _inside(row, _MODEL_CONFIG if row.kind == "full" else CONFIG_FILE)
+        )
+        config = self._model_config(text) if row.kind == "full" else AdapterConfig.parse(text)
         headers, weight_bytes = self._look_at_weights(pending)
-        memory_bytes = weight_bytes
-        if config is not None and headers is not None:
+        memory_bytes = needed_bytes = weight_bytes
+        if headers is not None and isinstance(config, AdapterConfig):
             tensors = {name: t for header in headers.values() for name, t in header.tensors.items()}
             self._check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()})
-            memory_bytes = sum(_held_bytes(t) for name, t in tensors.items() if self._needs(name))
+            needed = [tensor for name, tensor in tensors.items() if self._needs(name)]
+            memory_bytes = sum(map(_held_bytes, needed))
+            needed_bytes = sum(tensor.bytes for tensor in needed)
+        elif headers is not None:
+            memory_bytes = needed_bytes = 0  # it is streamed, when its turn has come
+        needed_bytes += sum(header.header_bytes for header in (headers or {}).values())
         size = weight_bytes if self.keep else memory_bytes
         if size > self.max_bytes:
             raise AdapterError(
@@ -97,22 +104,46 @@ class Obtainer:
                 f"{size / 1e9:.1f} GB of weights, more than the "
                 f"{self.max_bytes / 1e9:.1f} GB that --disk-budget allows",
             )
-        return Inspected(pending, config, weight_bytes, memory_bytes, headers)
+        needed_bytes = 0 if _is_local(row) else needed_bytes + len(text)
+        return Inspected(pending, config, weight_bytes, memory_bytes, needed_bytes, headers)
 
-    def obtain(self, inspected: Inspected) -> Adapter:
-        """Fetch the weights and read them; the files are deleted unless they are to be kept.
+    def fetch(self, inspected: Inspected) -> None:
+        """Download what is read of an adapter, or all of it where it is to be kept.
 
         Raises:
             AdapterError: it cannot be embedded, and why.
             HubError, IndexWriteError: nothing can be fetched now.
         """
+        row, key = inspected.pending.row, inspected.pending.key
+        if _is_local(row):
+            return
+        root = self._place(inspected.pending)
+        files = list(row.weights_files)
+        if inspected.headers is not None and not self.keep:
+            if isinstance(inspected.config, AdapterConfig):
+                for file, header in inspected.headers.items():
+                    fetch_tensors(self.hub, key, file, header, self._needs, root)
+            return
+        if self.keep:
+            adapter = isinstance(inspected.config, AdapterConfig)
+            files.append(_inside(row, CONFIG_FILE if adapter else _MODEL_CONFIG))
+        fetch(self.hub, key, files, root)
+
+    def read(self, inspected: Inspected) -> Adapter:
+        """Read weights that are there; the files are deleted unless they are to be kept.
+
+        Raises:
+            AdapterError: it cannot be embedded, and why.
+        """
         pending, row = inspected.pending, inspected.pending.row
         root = Path(row.repo_id) if _is_local(row) else self._place(pending)
-        if not _is_local(row):
-            self._fetch(inspected, root)
-        if inspected.config is None:
-            return FullFinetune(pending.key, root / row.subfolder, inspected.weight_bytes)
         paths = [root / file for file in row.weights_files]
+        if not isinstance(inspected.config, AdapterConfig):
+            if inspected.headers is None or self.keep:
+                checkpoint = open_local(paths)
+            else:
+                checkpoint = open_remote(self.hub, pending.key, inspected.headers, self.base.folder)
+            return FullFinetune(pending.key, inspected.config, checkpoint, inspected.weight_bytes)
         try:
             if inspected.headers is not None:
                 tensors = read_tensors(paths, self._needs)
@@ -129,24 +160,6 @@ class Obtainer:
         """Delete what was downloaded for an adapter, unless it is to be kept."""
         if not self.keep and not _is_local(pending.row):
             shutil.rmtree(self._place(pending), ignore_errors=True)
-
-    def _fetch(self, inspected: Inspected, root: Path) -> None:
-        """Fetch what is read of an adapter, or all of it where it is to be kept."""
-        row, key = inspected.pending.row, inspected.pending.key
-        files = list(row.weights_files)
-        if inspected.config is None:
-            files.append(_inside(row, _MODEL_CONFIG))
-            if len(row.weights_files) > 1:
-                safe = row.weights_files[0].endswith(".safetensors")
-                files.append(_inside(row, _SHARD_INDEX if safe else _PICKLE_SHARD_INDEX))
-        elif self.keep:
-            files.append(_inside(row, CONFIG_FILE))
-        else:
-            for file, header in (inspected.headers or {}).items():
-                if not all(map(self._needs, header.tensors)):
-                    fetch_tensors(self.hub, key, file, header, self._needs, root)
-                    files.remove(file)
-        fetch(self.hub, key, files, root)
 
     def _needs(self, name: str) -> bool:
         """Whether a hidden state may depend on a tensor of an adapter.
@@ -170,22 +183,22 @@ class Obtainer:
         except OSError as error:
             raise AdapterError(Reason.CORRUPT, f"{file}: {error.strerror}") from error
 
-    def _check_model(self, content: bytes) -> None:
-        """Refuse a full finetune of another architecture by its config.json."""
+    def _model_config(self, content: bytes) -> Mapping[str, Any]:
+        """A full finetune's config.json, of the base's own architecture."""
         try:
             config = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AdapterError(Reason.CORRUPT, f"{_MODEL_CONFIG} is not JSON: {error}") from error
         found = config if isinstance(config, dict) else {}
-        if (found.get("model_type"), found.get("hidden_size")) != (
-            self.base.model_type,
-            self.base.hidden_size,
-        ):
+        sizes = {found[name] for name in ("hidden_size", "d_model", "n_embd") if name in found}
+        fits = not sizes or self.base.hidden_size in sizes
+        if found.get("model_type") != self.base.model_type or not fits:
             raise AdapterError(
                 Reason.BASE_MISMATCH,
-                f"a {found.get('model_type')} of hidden size {found.get('hidden_size')}; the base "
-                f"is a {self.base.model_type} of {self.base.hidden_size}",
+                f"a {found.get('model_type')} of hidden size {min(sizes, default='unknown')}; the "
+                f"base is a {self.base.model_type} of {self.base.hidden_size}",
             )
+        return found
 
     def _look_at_weights(self, pending: Pending) -> tuple[dict[str, Header] | None, int]:
         """The weight files' headers, where they can be had by themselves, and bytes in all."""

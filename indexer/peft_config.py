@@ -8,7 +8,7 @@ import peft
 import torch
 
 from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.indexer.engine import PeftAdapter
 from hubdelta.indexer.fit import PREFIX
 from hubdelta.schemas.errors import AdapterError, Reason
@@ -32,7 +32,7 @@ INITS_THAT_KEEP_THE_BASE = (True, False, "gaussian", "eva", "orthogonal")
 the others (pissa, olora, corda, loftq) subtract something from them."""
 
 
-def peft_config(config: AdapterConfig, base: BaseModel) -> Any:
+def peft_config(config: AdapterConfig, base: BaseStructure) -> Any:
     """PEFT's configuration object for an adapter of a base, as far as the hidden state needs it.
 
     Raises:
@@ -70,14 +70,15 @@ def peft_config(config: AdapterConfig, base: BaseModel) -> Any:
     values.pop("ensure_weight_tying", None)  # with the output layer, which is not needed
     values["task_type"] = None
     if issubclass(config_class, peft.PromptLearningConfig) or config.peft_type == "CPT":
-        values["task_type"] = peft.TaskType.CAUSAL_LM
+        of_decoder = base.is_encoder_decoder
+        values["task_type"] = peft.TaskType.SEQ_2_SEQ_LM if of_decoder else peft.TaskType.CAUSAL_LM
     try:
         return config_class(**values)
     except (TypeError, ValueError) as error:
         raise AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error)) from error
 
 
-def tensors_that_count(adapter: PeftAdapter, base: BaseModel) -> dict[str, torch.Tensor]:
+def tensors_that_count(adapter: PeftAdapter, base: BaseStructure) -> dict[str, torch.Tensor]:
     """An adapter's tensors but second copies, and but those of task heads and the output layer."""
     present = {name for name, _ in base.model.named_children()}
     saved = adapter.config.values.get("modules_to_save")

@@ -1,225 +1,224 @@
-"""Read, embed, write: the run that turns pending adapters into rows of an index."""
+"""Download, read, stack, compute, write: each beside the others, so that none waits in turn."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from threading import Event
-from time import monotonic
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from typing import Any
 
-import numpy as np
-
-from hubdelta.indexer.batches import Obtained
-from hubdelta.indexer.engine import Adapter, Answer, Baseline, Engine, PeftAdapter
-from hubdelta.indexer.fit import adapted_modules
+from hubdelta.indexer.ahead import one_ahead
+from hubdelta.indexer.arrivals import Arrivals, Obtained
+from hubdelta.indexer.engine import Adapter, Answer, Baseline, Engine, FullFinetune
+from hubdelta.indexer.outcome import Embedding
 from hubdelta.indexer.plan import Pending
-from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.progress import Progress
-from hubdelta.indexer.recipe import Recipe
-from hubdelta.schemas.errors import AdapterError, HubdeltaError
-from hubdelta.schemas.index import Index
+from hubdelta.indexer.stages import Stages
+from hubdelta.indexer.writer import Writer
+from hubdelta.schemas.errors import AdapterError
 from hubdelta.schemas.keys import AdapterName
-from hubdelta.schemas.rows import BaseRow, FailureRow, VectorRow
+from hubdelta.schemas.rows import VectorRow
 
 logger = logging.getLogger(__name__)
 
-_MOST_LOST = 60.0  # seconds of work, when a run dies
+_GLANCE = 0.5  # seconds between two looks at how far a run has come
 
 
 @dataclass(frozen=True)
-class Embedding:
-    """What is the same for every vector of a run.
+class Lane:
+    """Adapters on their way to one engine, which has a thread of its own.
 
     Attributes:
-        engine: makes the activations.
-        recipe: what makes the vectors comparable.
-        probes: the probe set of the recipe.
-        model_type: the base's architecture, as its config.json names it.
-        run_id: goes into each row.
+        arrivals: the adapters.
+        make_engine: loads the base; called beside the first downloads.
+        stage: as which its passes count: compute or stream.
+        turn: held during a pass, so that one engine computes at a time.
+        window: adapters that are handed to the engine together, at most.
+        patient: whether a run that is to stop waits for what this lane has in hand.
     """
 
-    engine: Engine
-    recipe: Recipe
-    probes: ProbeSet
-    model_type: str
-    run_id: str
+    arrivals: Arrivals
+    make_engine: Callable[[], Engine]
+    stage: str
+    turn: AbstractContextManager[Any]
+    window: int
+    patient: bool = True
 
 
 def embed_all(
-    arriving: Iterable[list[Obtained]],
+    lanes: Sequence[Lane],
     embedding: Embedding,
-    index: Index,
+    writer: Writer,
     *,
     stop: Event,
     progress: Progress,
     on_progress: Callable[[Progress], None],
 ) -> None:
-    """Embed batch after batch and write each as soon as it is done.
-
-    A batch's vectors become one file and its failures another; a run that dies between them
-    loses no more than that batch.
+    """Embed what arrives in all lanes, and write it.
 
     Args:
-        arriving: batches of adapters that were read, or that could not be.
-        embedding: engine, recipe and base.
-        index: where the rows go.
-        stop: when set, the adapter in hand is finished, what is done is written, and it returns.
+        lanes: their arrivals are closed in the end.
+        embedding: what the rows have in common.
+        writer: takes them.
+        stop: when set, what is being computed is finished and written, and it returns.
         progress: counts what is done; it is right also when the run ends in an error.
-        on_progress: called after each adapter.
+        on_progress: called after each adapter, and about twice a second.
 
     Raises:
         IndexWriteError: the index cannot be written.
-        HubdeltaError: the engine no longer works, or the base itself answers with NaN.
+        HubdeltaError: nothing can be fetched any more, the engine no longer works, or the base
+            itself answers with NaN.
     """
-    bases = _Bases(embedding, index)
-    for batch in arriving:
-        rows = _Rows(index, embedding.recipe.base)
-        for pending, result in _results(batch, embedding.engine, stop):
-            if isinstance(result, AdapterError):
-                rows.failures.append(_failure_row(pending, result, embedding))
-                progress.failed[result.reason] += 1
-                key = pending.key
-                name = AdapterName(key.repo_id, key.subfolder, key.revision[:12])
-                logger.warning("%s: %s: %s", name, result.reason, result)
+    outcomes: SimpleQueue[_Outcome] = SimpleQueue()
+    running = [_LaneThread(lane, embedding, progress.stages, stop, outcomes) for lane in lanes]
+    broken: BaseException | None = None
+    for thread in running:
+        thread.start()
+    try:
+        while any(thread.lane.patient or not stop.is_set() for thread in running):
+            try:
+                outcome = outcomes.get(timeout=_GLANCE)
+            except Empty:
+                on_progress(progress)
+                continue
+            if isinstance(outcome, _End):
+                running.remove(outcome.thread)
+                if outcome.error is not None:
+                    broken = broken or outcome.error
+                    for lane in lanes:
+                        lane.arrivals.close()
             else:
-                bases.write(result.answer.baseline)
-                rows.vectors.append(_vector_row(pending, result, embedding))
-                progress.embedded += 1
-            on_progress(progress)
-            rows.write_if_due()
-        rows.write()
-        batch.clear()  # lets the weights go before the next batch is waited for
-        if stop.is_set():
-            break
+                _keep(outcome, embedding, writer, progress)
+                on_progress(progress)
+        writer.write()
+    finally:
+        for lane in lanes:
+            lane.arrivals.close()
+    if broken is not None:
+        raise broken
 
 
-class _Rows:
-    """Rows on their way to the index: at the end of a batch, or of a minute if it takes longer."""
-
-    def __init__(self, index: Index, base: str) -> None:
-        self._index, self._base = index, base
-        self._written = monotonic()
-        self.vectors: list[VectorRow] = []
-        self.failures: list[FailureRow] = []
-
-    def write_if_due(self) -> None:
-        """Write when the last time is a minute ago, so that a run that dies loses little."""
-        if monotonic() - self._written >= _MOST_LOST:
-            self.write()
-
-    def write(self) -> None:
-        """Write what there is, one file of each kind."""
-        self._index.write(self.vectors, base=self._base)
-        self._index.write(self.failures, base=self._base)
-        self.vectors.clear()
-        self.failures.clear()
-        self._written = monotonic()
-
-
-class _Bases:
-    """Writes the base's row once for each engine and precision of a run."""
-
-    def __init__(self, embedding: Embedding, index: Index) -> None:
-        self._embedding, self._index = embedding, index
-        self._written: set[tuple[str, str]] = set()
-
-    def write(self, baseline: Baseline) -> None:
-        """Write a baseline unless this run has written it.
-
-        Raises:
-            HubdeltaError: it is not finite.
-        """
-        recipe = self._embedding.recipe
-        key = (baseline.engine, baseline.precision)
-        if key in self._written:
-            return
-        if not np.isfinite(baseline.activations).all():
-            raise HubdeltaError(f"the base {recipe.base} itself answers with NaN or infinity")
-        row = BaseRow(
-            base=recipe.base,
-            base_revision=recipe.base_revision,
-            recipe_id=recipe.id,
-            probe_set=recipe.probe_set,
-            probe_set_id=recipe.probe_set_id,
-            prompts=list(self._embedding.probes.prompts),
-            layer=recipe.layer,
-            token=recipe.token,
-            pooling=recipe.pooling,
-            model_type=self._embedding.model_type,
-            hidden_size=baseline.activations.shape[1],
-            activations=list(baseline.activations),
-            noise_floor=baseline.noise_floor,
-            engine=baseline.engine,
-            precision=baseline.precision,
-            embedded_at=datetime.now(UTC),
-            run_id=self._embedding.run_id,
-        )
-        self._index.write([row], base=recipe.base)
-        self._written.add(key)
+def _keep(
+    outcome: "_Failed | _Embedded", embedding: Embedding, writer: Writer, progress: Progress
+) -> None:
+    """Count what became of an adapter, and let it be written."""
+    if isinstance(outcome, _Embedded):
+        progress.embedded += 1
+        progress.needed_bytes += outcome.needed_bytes
+        writer.add_vector(outcome.row, outcome.baseline)
+        return
+    error, key = outcome.error, outcome.pending.key
+    name = AdapterName(key.repo_id, key.subfolder, key.revision[:12])
+    logger.warning("%s: %s: %s", name, error.reason, error)
+    progress.failed[error.reason] += 1
+    writer.add_failure(embedding.failure_row(outcome.pending, error))
 
 
 @dataclass(frozen=True)
 class _Embedded:
-    adapter: Adapter
-    answer: Answer
+    row: VectorRow
+    baseline: Baseline
+    needed_bytes: int
 
 
-def _results(
-    batch: list[Obtained], engine: Engine, stop: Event
-) -> Iterator[tuple[Pending, _Embedded | AdapterError]]:
-    readable: list[tuple[Pending, Adapter]] = []
-    for obtained in batch:
-        if isinstance(obtained.result, AdapterError):
-            yield obtained.pending, obtained.result
-        else:
-            readable.append((obtained.pending, obtained.result))
-    for place, answer in engine.answers([adapter for _, adapter in readable]):
-        pending, adapter = readable[place]
-        yield pending, answer if isinstance(answer, AdapterError) else _Embedded(adapter, answer)
-        if stop.is_set():
-            return
+@dataclass(frozen=True)
+class _Failed:
+    pending: Pending
+    error: AdapterError
 
 
-def _vector_row(pending: Pending, embedded: _Embedded, embedding: Embedding) -> VectorRow:
-    adapter, answer = embedded.adapter, embedded.answer
-    config = adapter.config if isinstance(adapter, PeftAdapter) else None
-    key, recipe, delta = pending.key, embedding.recipe, answer.delta
-    return VectorRow(
-        base=recipe.base,
-        base_revision=recipe.base_revision,
-        repo_id=key.repo_id,
-        subfolder=key.subfolder,
-        revision=key.revision,
-        recipe_id=recipe.id,
-        probe_set=recipe.probe_set,
-        probe_set_id=recipe.probe_set_id,
-        delta=delta.astype(np.float32),
-        norm=float(np.linalg.norm(delta)),
-        signal=answer.signal,
-        engine=answer.baseline.engine,
-        precision=answer.baseline.precision,
-        adapter_type=config.peft_type if config else "FULL",
-        rank=config.rank if config else None,
-        alpha=config.alpha if config else None,
-        target_modules=adapted_modules(adapter.tensors) if isinstance(adapter, PeftAdapter) else [],
-        weight_bytes=adapter.weight_bytes,
-        embedded_at=datetime.now(UTC),
-        run_id=embedding.run_id,
-    )
+@dataclass(frozen=True)
+class _End:
+    """A lane has nothing more to do, or cannot go on."""
+
+    thread: "_LaneThread"
+    error: BaseException | None
 
 
-def _failure_row(pending: Pending, error: AdapterError, embedding: Embedding) -> FailureRow:
-    now = datetime.now(UTC)
-    pause = error.reason.pause_after(pending.attempt)
-    return FailureRow(
-        base=embedding.recipe.base,
-        repo_id=pending.key.repo_id,
-        subfolder=pending.key.subfolder,
-        revision=pending.key.revision,
-        reason=error.reason,
-        message=str(error),
-        attempt=pending.attempt,
-        failed_at=now,
-        due_at=None if pause is None else now + pause,
-        run_id=embedding.run_id,
-    )
+_Outcome = _Embedded | _Failed | _End
+
+
+@dataclass
+class _Window:
+    """Adapters that were handed to the engine together, and how many of them are not done."""
+
+    obtained: Sequence[Obtained]
+    readable: Sequence[tuple[Obtained, Adapter]]
+    left: int
+
+
+class _LaneThread(Thread):
+    """Takes what has arrived in a lane through its engine."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        embedding: Embedding,
+        stages: Stages,
+        stop: Event,
+        outcomes: "SimpleQueue[_Outcome]",
+    ) -> None:
+        super().__init__(name=f"hubdelta-{lane.stage}", daemon=True)
+        self.lane = lane
+        self._embedding, self._stages, self._stop = embedding, stages, stop
+        self._outcomes = outcomes
+
+    def run(self) -> None:
+        """Embed everything, and say how it ended."""
+        error: BaseException | None = None
+        try:
+            self._embed_all()
+        except BaseException as caught:  # noqa: BLE001 (raised again by who waits for the end)
+            error = caught
+        self._outcomes.put(_End(self, error))
+
+    def _embed_all(self) -> None:
+        with self._stages.at("load"):
+            engine = self.lane.make_engine()
+        with closing(one_ahead(self._steps(engine))) as steps:
+            try:
+                for window, step in steps:
+                    self._embed(engine, window, step)
+                    if self._stop.is_set():
+                        return
+            finally:
+                self.lane.arrivals.close()
+
+    def _steps(self, engine: Engine) -> Iterator[tuple[_Window, Any]]:
+        """Steps of the engine for what has arrived; runs beside the passes."""
+        for obtained in self.lane.arrivals.windows(self.lane.window):
+            readable = []
+            for one in obtained:
+                if isinstance(one.result, AdapterError):
+                    self._outcomes.put(_Failed(one.pending, one.result))
+                else:
+                    readable.append((one, one.result))
+            window = _Window(obtained, readable, len(readable))
+            if not readable:
+                self.lane.arrivals.release(obtained)
+                continue
+            steps = engine.steps([adapter for _, adapter in readable])
+            while True:
+                with self._stages.at("stack"):
+                    step = next(steps, None)
+                if step is None:
+                    break
+                yield window, step
+
+    def _embed(self, engine: Engine, window: _Window, step: Any) -> None:
+        with self.lane.turn, self._stages.at(self.lane.stage):
+            results = list(engine.run(step))
+        for place, result in results:
+            obtained, adapter = window.readable[place]
+            if isinstance(result, Answer):
+                row = self._embedding.vector_row(obtained.pending, adapter, result)
+                needed = obtained.needed_bytes
+                if isinstance(adapter, FullFinetune):
+                    needed += adapter.checkpoint.needed_bytes
+                self._outcomes.put(_Embedded(row, result.baseline, needed))
+            else:
+                self._outcomes.put(_Failed(obtained.pending, result))
+        window.left -= len(results)
+        if not window.left:
+            self.lane.arrivals.release(window.obtained)

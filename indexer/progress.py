@@ -1,9 +1,15 @@
 """How far an index run has come."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hubdelta.indexer.stages import Stages
 from hubdelta.schemas.errors import Reason
+
+
+def _nothing() -> int:
+    return 0
 
 
 @dataclass
@@ -13,12 +19,28 @@ class Progress:
     Attributes:
         embedded: adapters that gave a vector.
         failed: adapters that gave none, by reason.
+        needed_bytes: of what was fetched, those that the vectors depend on.
+        received: counts the bytes that arrived from the Hub.
+        stages: what took how long.
     """
 
     embedded: int = 0
     failed: Counter[Reason] = field(default_factory=Counter)
+    needed_bytes: int = 0
+    received: Callable[[], int] = _nothing
+    stages: Stages = field(default_factory=Stages)
 
     @property
     def done(self) -> int:
         """Adapters that are dealt with."""
         return self.embedded + self.failed.total()
+
+    @property
+    def adapters_per_second(self) -> float:
+        """Adapters that gave a vector, over all seconds of embedding."""
+        return self.embedded / max(self.stages.seconds, 1e-9)
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Of the Hub's answers, over all seconds of embedding."""
+        return self.received() / max(self.stages.seconds, 1e-9)

@@ -1,10 +1,23 @@
-"""The recipe: everything that two vectors must share to be comparable."""
+"""The recipe: everything that two vectors must share to be comparable.
+
+A vector is the mean over the probes of a hidden state's difference from the base's. Which hidden
+state depends on the base alone:
+
+- A decoder-only base reads the probe, with its tokenizer's default special tokens, and the state
+  is that of the last token, after the last layer and the final norm (arXiv 2509.04442).
+- An encoder-decoder base (T5, FLAN-T5, BART) reads the probe with its encoder, with its tokenizer's
+  default special tokens (T5 ends it with </s>). The decoder is given one token,
+  `decoder_start_token_id`, and the state is the decoder's at that token, after its last layer and
+  its final norm: the state from which it would make the first token of an answer.
+"""
 
 import json
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from pathlib import Path
 
 from hubdelta.indexer.probes import ProbeSet
+from hubdelta.schemas.errors import HubdeltaError
 
 MAX_PROBE_TOKENS = 256
 """Probes are cut after this many tokens, as in the paper."""
@@ -20,7 +33,7 @@ class Recipe:
         probe_set: name of the probe set.
         probe_set_id: hash of its prompts.
         layer: where the hidden state is read: after the last layer and its final norm.
-        token: at which token of each probe.
+        token: at which token: the last of the probe, or the one at which the decoder starts.
         pooling: how the probes' differences become one vector.
     """
 
@@ -33,12 +46,37 @@ class Recipe:
     pooling: str = "mean"
 
     @classmethod
-    def of(cls, base: str, base_revision: str, probes: ProbeSet) -> "Recipe":
-        """The recipe of the paper for a base at a commit."""
-        return cls(base, base_revision, probes.name, probes.id)
+    def of(
+        cls, base: str, base_revision: str, probes: ProbeSet, *, encoder_decoder: bool = False
+    ) -> "Recipe":
+        """The recipe of the paper for a base at a commit.
+
+        Args:
+            base: ORG/NAME, or the absolute path of a local folder.
+            base_revision: 40-hex commit of the base.
+            probes: the probe set.
+            encoder_decoder: whether the base is one; `is_encoder_decoder` tells.
+        """
+        token = "decoder_start" if encoder_decoder else "last"
+        return cls(base, base_revision, probes.name, probes.id, token=token)
 
     @property
     def id(self) -> str:
         """Hash of all that matters, 16 hex digits; the probe set's name does not."""
         parts = {name: value for name, value in asdict(self).items() if name != "probe_set"}
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_encoder_decoder(config_file: Path) -> bool:
+    """Whether a model's config.json says that it has an encoder and a decoder; needs no torch.
+
+    Raises:
+        HubdeltaError: the file cannot be read, or is no config.json.
+    """
+    try:
+        config = json.loads(config_file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise HubdeltaError(f"{config_file} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise HubdeltaError(f"{config_file} does not hold a JSON object")
+    return config.get("is_encoder_decoder") is True

@@ -10,21 +10,17 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import peft
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from hubdelta.indexer.adapter_config import AdapterConfig
 from hubdelta.indexer.base_model import (
-    LOADING_ERRORS,
     BaseModel,
-    IncompleteModelError,
-    load_causal_lm,
+    decoder_start,
 )
 from hubdelta.indexer.engine import (
     BUILDING,
@@ -68,8 +64,8 @@ class ReferenceEngine(Engine):
         )
 
     def can_embed(self, adapter: Adapter) -> bool:
-        """Any adapter: what PEFT or transformers can load, it runs."""
-        return True
+        """Any adapter that PEFT can load; whole models are the streamed engine's."""
+        return not isinstance(adapter, FullFinetune)
 
     def steps(self, adapters: Sequence[Adapter]) -> Iterator[tuple[int, Adapter]]:
         """One adapter after the other, with its place."""
@@ -107,7 +103,7 @@ class ReferenceEngine(Engine):
 
     def _run(self, adapter: Adapter) -> Activations:
         if isinstance(adapter, FullFinetune):
-            return self._finite(self._run_full(adapter))
+            raise TypeError(f"{adapter.key} is a whole model, not an adapter")
         model = self._base.model
         config = peft_config(adapter.config, self._base)
         tensors = {name: t.float() for name, t in tensors_that_count(adapter, self._base).items()}
@@ -120,8 +116,11 @@ class ReferenceEngine(Engine):
         self, model: PreTrainedModel, config: Any, tensors: dict[str, torch.Tensor]
     ) -> Activations:
         # A head task would wrap the model in a class that looks for the head; the hidden state
-        # needs none. Prompt learning lives in the causal wrapper alone.
-        wrapper = peft.PeftModelForCausalLM if config.is_prompt_learning else peft.PeftModel
+        # needs none. Prompt learning lives in the wrappers of language models alone.
+        wrapper = peft.PeftModel
+        if config.is_prompt_learning:
+            of_decoder = self._base.is_encoder_decoder
+            wrapper = peft.PeftModelForSeq2SeqLM if of_decoder else peft.PeftModelForCausalLM
         with BUILDING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -158,18 +157,14 @@ class ReferenceEngine(Engine):
                 Reason.CORRUPT,
                 f"tensor {missing[0]} is missing from the weights ({len(missing)} such tensors)",
             )
-        return hidden_states(wrapped, self._base.probes)
-
-    def _run_full(self, finetune: FullFinetune) -> Activations:
         try:
-            model = load_causal_lm(finetune.folder)
-        except UnpicklingError as error:
-            raise AdapterError(Reason.UNSAFE_FORMAT, one_line(error)) from error
-        except (IncompleteModelError, SafetensorError) as error:
-            raise AdapterError(Reason.CORRUPT, one_line(error)) from error
-        except LOADING_ERRORS as error:
-            raise AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error)) from error
-        return hidden_states(model.to(self._base.model.device), self._base.probes)
+            return hidden_states(wrapped, self._base.probes)
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+            if not config.is_prompt_learning:
+                raise
+            # A learned prefix goes in by the cache, whose form transformers changes now and then.
+            what = f"the installed peft cannot run {config.peft_type.value} on this base: {error}"
+            raise AdapterError(Reason.UNSUPPORTED_ADAPTER, what) from error
 
     @staticmethod
     def _finite(activations: Activations) -> Activations:
@@ -192,17 +187,19 @@ def _noise_floor(base: BaseModel, alone: Activations) -> float:
 
 @torch.inference_mode()
 def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Activations:
-    """Last-token hidden state after the final norm of each probe's first row, [probes, hidden]."""
+    """The hidden state that `recipe` defines, of each probe's first row, [probes, hidden]."""
     options: dict[str, Any] = {"output_hidden_states": True, "use_cache": False}
     inner = model.get_base_model() if isinstance(model, peft.PeftModel) else model
     if "logits_to_keep" in inspect.signature(inner.forward).parameters:
         options["logits_to_keep"] = 1
-    rows = [
-        model(input_ids=probe, attention_mask=torch.ones_like(probe), **options).hidden_states[-1][
-            0, -1
-        ]
-        for probe in probes
-    ]
+    start = decoder_start(inner)
+    rows = []
+    for probe in probes:
+        if start is not None:
+            options["decoder_input_ids"] = torch.full_like(probe[:, :1], start)
+        output = model(input_ids=probe, attention_mask=torch.ones_like(probe), **options)
+        states = output.hidden_states if start is None else output.decoder_hidden_states
+        rows.append(states[-1][0, -1])
     return torch.stack(rows).float().cpu().numpy()
 
 

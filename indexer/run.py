@@ -1,23 +1,35 @@
 """The embedding half of an index run: the base, the engine and the pipeline, put together."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 from hubdelta.crawler.hub import Hub
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.batches import batches
-from hubdelta.indexer.engines import device_of, load_base, make_engine
+from hubdelta.indexer.arrivals import Arrivals, Budget
+from hubdelta.indexer.base_model import tokenized
+from hubdelta.indexer.base_structure import BaseStructure
+from hubdelta.indexer.engine import Engine
+from hubdelta.indexer.engines import device_of, load_engine
 from hubdelta.indexer.obtain import Obtainer
-from hubdelta.indexer.pipeline import Embedding, embed_all
+from hubdelta.indexer.outcome import Embedding
+from hubdelta.indexer.pipeline import Lane, embed_all
 from hubdelta.indexer.plan import Plan
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.process import keep_freed_memory, use_threads
 from hubdelta.indexer.progress import Progress
 from hubdelta.indexer.recipe import Recipe
 from hubdelta.indexer.settings import IndexSettings
+from hubdelta.indexer.streamed.engine import StreamedEngine
+from hubdelta.indexer.writer import Writer
 from hubdelta.schemas.index import Index
+
+_WINDOWS_AHEAD = 4
+"""Windows of adapters in hand: one is computed, one is stacked, the others are on their way."""
+
+_FINETUNES_AHEAD = 3
+"""Full finetunes in hand: one is streamed, the next ones are inspected."""
 
 
 def embed_plan(
@@ -56,24 +68,46 @@ def embed_plan(
     """
     use_threads(settings.threads)
     keep_freed_memory()
-    base = load_base(base_folder, probes, settings)
-    device = device_of(settings.device)
-
-    def on_device() -> BaseModel:
-        if base.model.device.type == device.partition(":")[0]:
-            return base
-        return BaseModel.load(base_folder, probes, device=device)
-
-    engine = make_engine(base, on_device, settings)
-    embedding = Embedding(engine, recipe, probes, base.model_type, run_id)
-    obtainer = Obtainer(hub, base, downloads, settings.disk_budget, keep=settings.keep_downloads)
-    arriving = batches(
-        plan.pending,
-        obtainer,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        budget=settings.disk_budget,
-        stop=stop,
+    structure = BaseStructure.read(base_folder)
+    budget = Budget(settings.disk_budget)
+    obtainer = Obtainer(
+        hub, structure, downloads, settings.disk_budget, keep=settings.keep_downloads
     )
-    with closing(arriving):
-        embed_all(arriving, embedding, index, stop=stop, progress=progress, on_progress=on_progress)
+    turn = Lock()
+    arriving = partial(
+        Arrivals, obtainer=obtainer, budget=budget, stages=progress.stages, stop=stop
+    )
+
+    def stream() -> Engine:
+        ids = tokenized(base_folder, probes)
+        device = device_of(settings.device)
+        return StreamedEngine(base_folder, ids, device=device, stop=stop, compute=turn)
+
+    adapters = [pending for pending in plan.pending if pending.row.kind != "full"]
+    finetunes = [pending for pending in plan.pending if pending.row.kind == "full"]
+    lanes = []
+    if adapters:
+        ahead = _WINDOWS_AHEAD * settings.batch_size + settings.workers
+        lanes.append(
+            Lane(
+                arriving(adapters, workers=settings.workers, ahead=ahead),
+                partial(load_engine, base_folder, probes, settings),
+                stage="compute",
+                turn=turn,
+                window=settings.batch_size,
+            )
+        )
+    if finetunes:
+        lanes.append(
+            Lane(
+                arriving(finetunes, workers=1, ahead=_FINETUNES_AHEAD),
+                stream,
+                stage="stream",
+                turn=nullcontext(),  # the engine takes its turn for each layer by itself
+                window=1,
+                patient=False,
+            )
+        )
+    embedding = Embedding(recipe, probes, structure.model_type, run_id)
+    writer = Writer(embedding, index, rows=settings.batch_size, stages=progress.stages)
+    embed_all(lanes, embedding, writer, stop=stop, progress=progress, on_progress=on_progress)

@@ -6,7 +6,7 @@ from hubdelta.schemas.errors import UsageError
 
 GIGABYTE = 10**9
 
-ENGINE_NAMES = ("stacked", "reference")
+ENGINE_NAMES = ("stacked", "reference", "vllm")
 """What --engine takes; kept apart from the engines so that asking for help imports no torch."""
 
 PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16")
@@ -22,7 +22,8 @@ class IndexSettings:
         precision: of the matrix products; auto is the fastest that is precise enough.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         threads: of every library that computes; as many as there are cores by default.
-        batch_size: adapters in a batch, and so at most in one Parquet file.
+        tensor_parallel: GPUs that share each layer; with vllm alone.
+        batch_size: adapters that an engine is given together, and at most in one Parquet file.
         workers: downloads at once.
         disk_budget: bytes of weights that may be downloaded and not yet embedded.
         keep_downloads: leave the weights on disk.
@@ -32,8 +33,9 @@ class IndexSettings:
     precision: str = "auto"
     device: str = "auto"
     threads: int | None = None
+    tensor_parallel: int = 1
     batch_size: int = 64
-    workers: int = 4
+    workers: int = 8
     disk_budget: int = 20 * GIGABYTE
     keep_downloads: bool = False
 
@@ -46,5 +48,7 @@ class IndexSettings:
             raise UsageError("the reference engine computes in fp32 alone")
         if self.threads is not None and self.threads < 1:
             raise UsageError("threads must be at least 1")
+        if self.tensor_parallel < 1 or (self.tensor_parallel > 1 and self.engine != "vllm"):
+            raise UsageError("only --engine vllm divides a base among several GPUs")
         if min(self.batch_size, self.workers, self.disk_budget) < 1:
             raise UsageError("batch size, workers and disk budget must be at least 1")

@@ -40,7 +40,7 @@ def read_tensors(
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             tensors[name] = tensor if tensor.dtype in _KEPT else tensor.float()
-            if not _is_finite(tensors[name]):
+            if not is_finite(tensors[name]):
                 raise AdapterError(Reason.NOT_FINITE, f"tensor {name} holds NaN or infinity")
     return tensors
 
@@ -49,7 +49,7 @@ def _every(name: str) -> bool:
     return True
 
 
-def _is_finite(tensor: torch.Tensor) -> bool:
+def is_finite(tensor: torch.Tensor) -> bool:
     """Whether it holds neither NaN, which both extremes would be, nor infinity.
 
     One pass without a copy: `isfinite` makes several, and takes twenty times as long.
@@ -66,8 +66,21 @@ def _read_safetensors(file: Path, wanted: Callable[[str], bool]) -> dict[str, to
 
 
 def _read_pickle(file: Path, wanted: Callable[[str], bool]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in load_pickle(file).items() if wanted(name)}
+
+
+def load_pickle(file: Path, *, mapped: bool = False) -> dict[str, torch.Tensor]:
+    """All tensors of a pickle, on the CPU.
+
+    Args:
+        file: as torch.save writes it.
+        mapped: leave the tensors in the file, which must be one that torch 1.6 or newer wrote.
+
+    Raises:
+        AdapterError: corrupt, or unsafe_format (it holds more than tensors).
+    """
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise AdapterError(
             Reason.UNSAFE_FORMAT,
@@ -82,4 +95,4 @@ def _read_pickle(file: Path, wanted: Callable[[str], bool]) -> dict[str, torch.T
         for name, tensor in content.items()
     ):
         raise AdapterError(Reason.UNSAFE_FORMAT, f"{file.name} holds other things than tensors")
-    return {name: tensor for name, tensor in content.items() if wanted(name)}
+    return content

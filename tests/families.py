@@ -12,10 +12,11 @@ from typing import Any
 
 import peft
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -45,6 +46,7 @@ class Family:
         norms: normalisation layers, one of them after the last layer.
         layers: the list of transformer layers.
         config: what its config needs beyond the sizes that all tiny models share.
+        embedding_is_shared: an encoder and a decoder look tokens up in the same table.
     """
 
     model_type: str
@@ -54,6 +56,12 @@ class Family:
     norms: tuple[str, ...] = _LLAMA_NORMS
     layers: str = "layers"
     config: Mapping[str, Any] = field(default_factory=dict)
+    embedding_is_shared: bool = False
+
+    @property
+    def own_embedding(self) -> tuple[str, ...]:
+        """The embedding where nothing else uses its table."""
+        return () if self.embedding_is_shared else (self.embedding,)
 
     @property
     def linear(self) -> tuple[str, ...]:
@@ -63,6 +71,14 @@ class Family:
     def __str__(self) -> str:
         return self.model_type
 
+
+_T5_NORMS = ("layer_norm", "final_layer_norm")
+_T5: dict[str, Any] = {
+    "d_kv": 8,
+    "d_ff": 64,
+    "num_decoder_layers": 2,
+    "decoder_start_token_id": 0,
+}
 
 _GEMMA_NORMS = (
     "input_layernorm",
@@ -145,6 +161,44 @@ FAMILIES: tuple[Family, ...] = (
         },
     ),
     Family("mixtral", mlp=(), config={"num_local_experts": 4}),  # its experts are parameters
+    Family(  # an encoder and a decoder with relative positions; a ReLU between two layers
+        "t5",
+        attention=(
+            *("SelfAttention.q", "SelfAttention.k", "SelfAttention.v", "SelfAttention.o"),
+            *("EncDecAttention.q", "EncDecAttention.k", "EncDecAttention.v", "EncDecAttention.o"),
+        ),
+        mlp=("wi", "wo"),
+        norms=_T5_NORMS,
+        layers="block",
+        config=_T5,
+        embedding_is_shared=True,
+    ),
+    Family(  # as FLAN-T5: gated, and an output layer with weights of its own
+        "mt5",
+        attention=("q", "k", "v", "o"),
+        mlp=("wi_0", "wi_1", "wo"),
+        norms=_T5_NORMS,
+        layers="block",
+        config=_T5 | {"tie_word_embeddings": False},
+        embedding_is_shared=True,
+    ),
+    Family(  # an encoder and a decoder with learned positions, biases, scaled embeddings
+        "bart",
+        attention=("q_proj", "k_proj", "v_proj", "out_proj"),
+        mlp=("fc1", "fc2"),
+        norms=("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
+        config={
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+            "scale_embedding": True,
+        },
+        embedding_is_shared=True,
+    ),
 )
 
 
@@ -153,20 +207,28 @@ def family(model_type: str) -> Family:
 
 
 def make_base(folder: Path, *, model_type: str = "llama", seed: int = 0, **config: Any) -> Path:
-    """A tiny causal language model with a word-level tokenizer that knows the probes."""
+    """A tiny language model with a word-level tokenizer that knows the probes.
+
+    Before an encoder the tokenizer ends a text with a token of its own, as T5's does.
+    """
     torch.manual_seed(seed)
-    tokenizer = _tokenizer()
+    both = AutoConfig.for_model(model_type).is_encoder_decoder
+    tokenizer = _tokenizer(end="</s>" if both else None)
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
-        "num_key_value_heads": 2,
     }
-    model = AutoModelForCausalLM.from_config(
+    if not both:
+        sizes["num_key_value_heads"] = 2
+    model = (AutoModelForSeq2SeqLM if both else AutoModelForCausalLM).from_config(
         AutoConfig.for_model(model_type, **(sizes | config)), dtype=torch.float32
     )
+    if both and not config.get("tie_word_embeddings", True):  # a T5 is made with both tied
+        output = model.get_output_embeddings()
+        output.weight = torch.nn.Parameter(torch.empty_like(output.weight))
     for name, parameter in model.named_parameters():
         # The usual small initialisation makes hidden states that hardly depend on the input; so
         # would large biases.
@@ -191,8 +253,16 @@ def make_adapter(
     if config is None:
         settings: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
         config = peft.LoraConfig(**(settings | lora))
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    return save_adapter(folder, model, config, base_name or str(base), seed=seed, scale=scale)
+    return save_adapter(
+        folder, load_model(base), config, base_name or str(base), seed=seed, scale=scale
+    )
+
+
+def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A model as transformers loads it, whichever kind of language model it is."""
+    both = AutoConfig.from_pretrained(folder).is_encoder_decoder
+    kind = AutoModelForSeq2SeqLM if both else AutoModelForCausalLM
+    return kind.from_pretrained(folder, dtype=dtype)
 
 
 def save_adapter(
@@ -231,12 +301,18 @@ def save_adapter(
     return folder
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _tokenizer(end: str | None) -> PreTrainedTokenizerFast:
     split = pre_tokenizers.Whitespace()
     words = {word for prompt in ALPACA_5.prompts for word, _ in split.pre_tokenize_str(prompt)}
-    tokenizer = Tokenizer(models.WordLevel(_numbered(["<unk>", *sorted(words)]), "<unk>"))
+    known = ["<unk>", *sorted(words), *([end] if end else [])]
+    tokenizer = Tokenizer(models.WordLevel(_numbered(known), "<unk>"))
     tokenizer.pre_tokenizer = split
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    if end:
+        place = tokenizer.token_to_id(end)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {end}", special_tokens=[(end, place)]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token=end)
 
 
 def _numbered(words: Iterable[str]) -> dict[str, int]:

@@ -48,7 +48,7 @@ Examples:
     metavar="LIST",
     default="adapter",
     show_default=True,
-    help="What to embed. finetune: full finetunes, each a download of a whole model.",
+    help="What to embed. finetune: full finetunes, streamed layer by layer.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Embed at most so many.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before, due or not.")
@@ -57,7 +57,7 @@ Examples:
     type=click.Choice(ENGINE_NAMES),
     default="stacked",
     show_default=True,
-    help="What computes the activations; what stacked cannot do exactly goes to reference.",
+    help="What computes the activations of adapters; what it cannot do goes to reference.",
 )
 @click.option(
     "--precision",
@@ -67,6 +67,14 @@ Examples:
     help="Of the matrix products. auto: fp32 on a CPU; on a GPU the fastest precise enough.",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option(
+    "--tensor-parallel",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="GPUs that share each layer of the base, with --engine vllm.",
+)
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -78,12 +86,12 @@ Examples:
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Adapters downloaded, and written, together; as many run at once as fit in memory.",
+    help="Adapters embedded and written together, at most; a pass takes as many as memory does.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    default=4,
+    default=8,
     show_default=True,
     help="Downloads at once.",
 )
@@ -112,6 +120,7 @@ def command(
     engine: str,
     precision: str,
     device: str,
+    tensor_parallel: int,
     threads: int | None,
     batch_size: int,
     workers: int,
@@ -153,6 +162,7 @@ def command(
         precision=precision,
         device=device,
         threads=threads,
+        tensor_parallel=tensor_parallel,
         batch_size=batch_size,
         workers=workers,
         disk_budget=int(disk_budget * GIGABYTE),

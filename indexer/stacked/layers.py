@@ -154,6 +154,21 @@ class StackedTable:
         return torch.stack([call(self._module, {"weight": rows}, (order,)) for rows in tables])
 
 
+def table_of(module: nn.Embedding, tokens: torch.Tensor, seen: torch.Tensor) -> StackedTable | None:
+    """A forward pass for an embedding of tokens; None for one of positions, which BART calls alike.
+
+    Args:
+        module: an embedding that is called with token ids.
+        tokens: as `StackedTable` takes them.
+        seen: some of those, int64 [rows, tokens].
+    """
+    try:
+        table = StackedTable(module, tokens)
+    except (ValueError, IndexError, RuntimeError):
+        return None
+    return table if torch.equal(table(seen), module(seen)) else None
+
+
 class StackedParameters:
     """Stands in for the forward pass of any module without children, such as a norm.
 

@@ -22,24 +22,23 @@ from hubdelta.indexer.stacked.layers import (
     StackedDense,
     StackedParameters,
     StackedTable,
+    table_of,
 )
-from hubdelta.indexer.stacked.precision import held
+from hubdelta.indexer.stacked.passage import Passage, UnstackableError, headless
+from hubdelta.indexer.stacked.precision import placed_on
 from hubdelta.indexer.stacked.shortcuts import rms_norm_of, same, trim_last_layer
 from hubdelta.indexer.stacked.structure import (
     LeafInputs,
     computes_dense_product,
     is_dense,
     structural_copy,
+    with_tied_parameters,
 )
 
 _GATHERERS = 4
 """Threads that gather a batch for a GPU: one core copies memory at a fifth of what a GPU takes."""
 
 Standin = StackedDense | StackedTable | StackedParameters
-
-
-class UnstackableError(Exception):
-    """A model's last hidden state is not had from its forward pass in the way all others' is."""
 
 
 class StackedModel:
@@ -52,7 +51,7 @@ class StackedModel:
 
     Attributes:
         device: where it runs.
-        tokens: the distinct token ids of the probes, sorted, int64 [tokens].
+        tokens: the distinct token ids that embeddings see, sorted, int64 [tokens].
         stackable: names of the base's modules that an adapter may edit here.
         rows_per_adapter: tokens that one adapter adds to the largest pass.
         layer_bytes: bytes of fp32 activations that one token takes in the widest layer.
@@ -67,12 +66,13 @@ class StackedModel:
         self.device = torch.device(device) if device else base.model.device
         self._side = _stream_beside(self.device)
         self._map = ThreadPoolExecutor(_GATHERERS).map if self._side else map
-        inner = base.model.base_model
-        prefix = "" if inner is base.model else f"{base.model.base_model_prefix}."
-        placed = {} if self.device == base.model.device else _placed(inner, self.device)
+        inner, prefix = headless(base)
+        placed = {} if self.device == base.model.device else placed_on(self.device, inner)
         self._inner = structural_copy(inner, lambda tensor: placed.get(id(tensor), tensor))
+        self._passage = Passage(self._inner, base.decoder_start)
         probes = [probe.to(self.device) for probe in base.probes]
-        self.tokens = torch.unique(torch.cat([probe[0] for probe in probes]))
+        seen = [ids[0] for probe in probes for ids in self._passage.inputs(probe).values()]
+        self.tokens = torch.unique(torch.cat(seen))
         self._groups = _of_same_length(probes)
         self._arithmetic = Arithmetic()
         sample = _sample(probes)
@@ -83,17 +83,23 @@ class StackedModel:
             inputs, expected = self._watched(sample)
             standins |= self._other_standins(inputs, sample)
             self._exchange_forwards(standins)
-            trim_last_layer(self._inner, standins, sample)
+            if not base.is_encoder_decoder:  # whose decoder has one token, and the encoder no last
+                trim_last_layer(self._inner, standins, sample)
             self._check(self._last_states(sample, torch.float32), expected)
         self._standins = {prefix + name: standin for name, standin in standins.items()}
-        self.stackable = frozenset(prefix + name for name in standins.keys() & inputs.whole_batch)
+        alone = (standins.keys() & inputs.whole_batch) - with_tied_parameters(self._inner)
+        self.stackable = frozenset(prefix + name for name in alone)
         self.rows_per_adapter = max(group.numel() for group in self._groups.values())
         self.layer_bytes = inputs.bytes_per_token
         self.dense_numbers = sum(dense.layer.weight.numel() for dense in self._dense())
         tokens = sum(group.numel() for group in self._groups.values())
+        once = inputs.once_a_row.union(
+            name for name, standin in standins.items() if getattr(standin, "last_token_only", False)
+        )
         self.dense_flops = sum(
-            2 * dense.layer.weight.numel() * (len(probes) if dense.last_token_only else tokens)
-            for dense in self._dense()
+            2 * dense.layer.weight.numel() * (len(probes) if name in once else tokens)
+            for name, dense in standins.items()
+            if isinstance(dense, StackedDense)
         )
 
     def prepare(self, batch: Sequence[Edits], dtype: torch.dtype) -> "Prepared":
@@ -136,11 +142,8 @@ class StackedModel:
             return ordered.cpu().numpy()
 
     def _last_states(self, ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        # Rows of one length need no padding, and so no mask: causal attention is the default.
         with torch.autocast(ids.device.type, dtype, enabled=dtype != torch.float32):
-            states = self._inner(input_ids=ids, use_cache=False).last_hidden_state
-        last: torch.Tensor = states[:, -1]
-        return last
+            return self._passage(ids)
 
     def overflows_in(self, dtype: torch.dtype) -> bool:
         """Whether a weight of a dense layer becomes infinite in a type."""
@@ -166,15 +169,10 @@ class StackedModel:
     def _watched(self, sample: torch.Tensor) -> tuple[LeafInputs, torch.Tensor]:
         """Run the model as it is: what its modules see, and the last states [rows, hidden]."""
         try:
-            inputs, output = LeafInputs.seen_by(self._inner, sample)
+            inputs, output = LeafInputs.seen_by(self._inner, self._passage.inputs(sample))
         except (TypeError, ValueError, RuntimeError) as error:
             raise UnstackableError(f"it does not run on token ids alone: {error}") from error
-        if not hasattr(output, "last_hidden_state") or not output.hidden_states:
-            raise UnstackableError("it does not return its hidden states")
-        wanted, given = output.hidden_states[-1][:, -1], output.last_hidden_state[:, -1]
-        if not torch.equal(wanted, given):
-            raise UnstackableError("its last hidden state is not what it returns")
-        return inputs, given
+        return inputs, self._passage.wanted(output)
 
     @staticmethod
     def _check(given: torch.Tensor, expected: torch.Tensor) -> None:
@@ -205,14 +203,18 @@ class StackedModel:
     def _other_standins(self, inputs: LeafInputs, sample: torch.Tensor) -> dict[str, Standin]:
         """A forward pass for each other module without children that has parameters."""
         standins: dict[str, Standin] = {}
+        ids = self._passage.inputs(sample).values()
         for name, module in self._inner.named_modules():
             seen = inputs.first.get(name)
             childless = not any(True for _ in module.children())
             if is_dense(module) or seen is None or not childless:
                 continue
             if isinstance(module, nn.Embedding):
-                if torch.equal(seen, sample):
-                    standins[name] = StackedTable(module, self.tokens)
+                table = None
+                if any(torch.equal(seen, each) for each in ids):
+                    table = table_of(module, self.tokens, seen)
+                if table is not None:
+                    standins[name] = table
             elif any(True for _ in module.parameters()):
                 standins[name] = StackedParameters(module, rms_norm_of(module, seen))
         return standins
@@ -250,25 +252,6 @@ class Prepared:
     dtype: torch.dtype
     stacks: Mapping[str, Any]
     done: torch.cuda.Event | None
-
-
-def _placed(model: nn.Module, device: torch.device) -> dict[int, torch.Tensor]:
-    """Where a model's tensors are on another device: id of each → its copy there.
-
-    Dense weights are held as `held` says, the rest in fp32.
-    """
-    dense = {id(module.weight) for module in model.modules() if is_dense(module)}
-    placed: dict[int, torch.Tensor] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        if id(tensor) in dense:
-            there = held(tensor.detach(), device)
-        elif tensor.is_floating_point():
-            there = tensor.detach().to(device, torch.float32)
-        else:
-            there = tensor.to(device)
-        own = isinstance(tensor, nn.Parameter)
-        placed[id(tensor)] = nn.Parameter(there, requires_grad=False) if own else there
-    return placed
 
 
 def _of_same_length(probes: Sequence[torch.Tensor]) -> dict[tuple[int, ...], torch.Tensor]:

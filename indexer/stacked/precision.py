@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
+
+from hubdelta.indexer.stacked.structure import is_dense
 
 DTYPES = {
     "fp32": torch.float32,
@@ -62,3 +65,31 @@ def held(weight: torch.Tensor, device: torch.device) -> torch.Tensor:
     lost = torch.linalg.vector_norm(half.float() - stored.float())
     size = torch.linalg.vector_norm(stored, dtype=torch.float32)
     return half if bool(lost <= _ROUNDOFF * size) else stored
+
+
+def placed_on(device: torch.device, model: nn.Module) -> dict[int, torch.Tensor]:
+    """Where a model's tensors are on another device: id of each → its copy there.
+
+    Dense weights are held as `held` says, the rest in fp32; so are those of which the model's class
+    says that they must be, since its code may cast what they see to their type, as T5's does.
+    """
+    wide = {
+        *(getattr(model, "_keep_in_fp32_modules", None) or ()),
+        *(getattr(model, "_keep_in_fp32_modules_strict", None) or ()),
+    }
+    dense = {
+        id(module.weight)
+        for name, module in model.named_modules()
+        if is_dense(module) and wide.isdisjoint(name.split("."))
+    }
+    placed: dict[int, torch.Tensor] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if id(tensor) in dense:
+            there = held(tensor.detach(), device)
+        elif tensor.is_floating_point():
+            there = tensor.detach().to(device, torch.float32)
+        else:
+            there = tensor.to(device)
+        own = isinstance(tensor, nn.Parameter)
+        placed[id(tensor)] = nn.Parameter(there, requires_grad=False) if own else there
+    return placed

@@ -1,6 +1,7 @@
 """Copies of a model's structure: the same modules around the same or other tensors."""
 
 import copy
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -92,20 +93,26 @@ class LeafInputs:
             can each row have its own adapter: a routed expert sees some tokens, a table of
             positions one row.
         first: name → its first input, of those that take one tensor and make one of it.
+        once_a_row: names of those that see one token of each row, as all of a decoder do that is
+            given its start token alone.
         bytes_per_token: of all that they put out in the layer that puts out most, in fp32.
     """
 
     whole_batch: frozenset[str]
     first: Mapping[str, torch.Tensor]
+    once_a_row: frozenset[str]
     bytes_per_token: int
 
     @classmethod
-    def seen_by(cls, model: nn.Module, ids: torch.Tensor) -> tuple["LeafInputs", Any]:
+    def seen_by(
+        cls, model: nn.Module, inputs: Mapping[str, torch.Tensor]
+    ) -> tuple["LeafInputs", Any]:
         """Watch a forward pass.
 
         Args:
             model: a transformers model without a head.
-            ids: token ids [rows, tokens]; no row may equal another.
+            inputs: name → token ids [rows, tokens] that it takes. No row of `input_ids`, which
+                has the most tokens, may equal another.
 
         Returns:
             What was seen, and what the model returned, with all hidden states.
@@ -115,14 +122,15 @@ class LeafInputs:
         outputs: dict[str, int] = defaultdict(int)
 
         def watch(name: str) -> Callable[..., None]:
-            layer = next((part for part in name.split(".") if part.isdecimal()), "")
+            layer = _LAYER.match(name)
+            of_layer = layer[0] if layer else ""
 
             def hook(
                 _: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any], output: Any
             ) -> None:
                 calls[name] += 1
                 if isinstance(output, torch.Tensor):
-                    outputs[layer] += 4 * output.numel()
+                    outputs[of_layer] += 4 * output.numel()
                     if len(inputs) == 1 and not options and isinstance(inputs[0], torch.Tensor):
                         first.setdefault(name, inputs[0])
 
@@ -134,19 +142,36 @@ class LeafInputs:
             if not any(True for _ in module.children())
         ]
         try:
-            output = model(input_ids=ids, use_cache=False, output_hidden_states=True)
+            output = model(**inputs, use_cache=False, output_hidden_states=True)
         finally:
             for hook in hooks:
                 hook.remove()
-        rows, tokens = ids.shape
+        rows, tokens = inputs["input_ids"].shape
+        shapes = {ids.shape for ids in inputs.values()}
         whole = frozenset(
             name
             for name, x in first.items()
             if calls[name] == 1
             and (
                 (x.dim() > 2 and len(x) == rows)
-                or x.shape == (rows, tokens)
-                or (x.dim() == 2 and len(x) == rows * tokens)
+                or x.shape in shapes
+                # Without a batch axis; one token a row could be what a router sends to an expert.
+                or (x.dim() == 2 and len(x) == rows * tokens and tokens > 1)
             )
         )
-        return cls(whole, first, max(outputs.values(), default=0) // (rows * tokens)), output
+        once = frozenset(name for name in whole if first[name].shape[:2] == (rows, 1))
+        most = max(outputs.values(), default=0)
+        return cls(whole, first, once, most // (rows * tokens)), output
+
+
+_LAYER = re.compile(r".*?\.\d+(?=\.)")
+"""The part of a module's name that says in which layer it is."""
+
+
+def with_tied_parameters(model: nn.Module) -> frozenset[str]:
+    """Names of the modules that share a parameter with another module."""
+    owners: dict[int, list[str]] = defaultdict(list)
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners[id(parameter)].append(name)
+    return frozenset(name for names in owners.values() if len(names) > 1 for name in names)

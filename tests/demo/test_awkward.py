@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from hubdelta.demo.awkward import AWKWARD, MIRROR_ID, AwkwardRepo, build_hub
 from hubdelta.demo.awkward_files import MARKER, WEIGHTS
 from hubdelta.demo.base import BASE_ID
+from hubdelta.demo.others import OTHERS
 from hubdelta.demo.pool import POOL
 from hubdelta.schemas.errors import Reason
 
@@ -37,9 +38,10 @@ def contents(hub: Path) -> dict[str, str]:
     }
 
 
-def test_hub_holds_the_base_the_pool_and_every_awkward_row(demo_hub: Path) -> None:
+def test_hub_holds_the_base_the_pool_and_every_other_row(demo_hub: Path) -> None:
     found = {path.relative_to(demo_hub).as_posix() for path in demo_hub.glob("*/*")}
-    assert found == {BASE_ID, *NAMES, *(adapter.repo_id for adapter in POOL)}
+    others = (other.repo_id for other in OTHERS)
+    assert found == {BASE_ID, *NAMES, *others, *(adapter.repo_id for adapter in POOL)}
     assert len(set(NAMES)) == len(NAMES)
 
 

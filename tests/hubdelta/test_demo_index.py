@@ -136,6 +136,33 @@ def test_the_nearest_neighbour_is_of_the_same_domain(demo):
             assert labelled[0] == domain, name
 
 
+def test_a_run_keeps_what_each_stage_took_and_what_came_over_the_line(demo):
+    with demo.queries() as queries:
+        (run,) = queries.run(
+            "FROM runs WHERE kind = 'index' ORDER BY started_at LIMIT 1"
+        ).to_pylist(maps_as_pydicts="strict")
+    assert run["busy"].keys() == {"load", "download", "read", "stack", "compute", "write"}
+    for stage, busy in run["busy"].items():
+        assert 0 < busy < run["seconds"]
+        assert run["waited"][stage] + busy == pytest.approx(
+            run["waited"]["compute"] + run["busy"]["compute"], abs=0.1
+        )
+    wanted = sum((demo.hub.folder / name).stat().st_size for name in embedded_files(demo))
+    assert wanted <= run["needed_bytes"] <= run["fetched_bytes"]
+    sent = sum(record.bytes for record in demo.hub.requests)
+    assert run["fetched_bytes"] < sent
+
+
+def embedded_files(demo):
+    """The weights of each adapter that has a vector, as files of the Hub's folder."""
+    with demo.queries() as queries:
+        rows = queries.run(
+            "SELECT repo_id, unnest(weights_files) AS file FROM adapters"
+            " WHERE status = 'embedded' AND kind = 'adapter'"
+        ).to_pylist()
+    return [f"{row['repo_id']}/{row['file']}" for row in rows]
+
+
 def test_a_second_run_embeds_nothing_and_asks_once_a_listing(demo):
     before = len(demo.hub.requests)
     summary = demo.ask("index", "--base", BASE_ID)
@@ -162,7 +189,7 @@ def test_the_commands_answer(demo):
     (base,) = status["bases"]
     expected = [repo.expected for repo in AWKWARD for _ in repo.folders]
     assert base["embedded"] == len(POOL) + expected.count("embedded")
-    assert base["pending"] == 0
+    assert base["pending"] == 1  # the full finetune, embedded with --relation finetune only
     assert sum(base["failed"].values()) == len(
         [e for e in expected if e not in ("embedded", "mirror", "not_listed")]
     )

@@ -16,6 +16,7 @@ from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.indexer.stacked import engine as stacked
+from hubdelta.indexer.streamed.checkpoint import Checkpoint
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason, UsageError
 
 KINDS = {
@@ -202,13 +203,8 @@ def test_a_hostile_config_takes_nobody_with_it(values, routed, lora):
     np.testing.assert_allclose(first.activations, last.activations, rtol=1e-5, atol=1e-5)
 
 
-def test_a_full_finetune_goes_to_the_reference(routed, lora, tmp_path):
-    finetune = FullFinetune(lora.key, make_base(tmp_path / "tuned", seed=1), weight_bytes=0)
-
-    first, second = answers(routed, [finetune, lora])
-
-    assert [first.baseline.engine, second.baseline.engine] == ["reference", "stacked"]
-    assert first.signal > 1000
+def test_a_full_finetune_is_left_to_the_streamed_engine(routed, lora):
+    assert not routed.can_embed(FullFinetune(lora.key, {}, Checkpoint([]), weight_bytes=0))
 
 
 def test_a_base_that_no_longer_answers_ends_the_run(routed, base, lora):

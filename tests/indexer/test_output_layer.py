@@ -9,13 +9,14 @@ import torch
 from hubs import BASE, add_adapter, add_base
 from safetensors.torch import load_file, save_file
 
+from hubdelta.crawler import downloads
 from hubdelta.crawler.describe import describe
 from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import PeftAdapter
+from hubdelta.indexer.engine import Adapter, PeftAdapter
 from hubdelta.indexer.local import describe_folder
-from hubdelta.indexer.obtain import Obtainer
+from hubdelta.indexer.obtain import Inspected, Obtainer
 from hubdelta.indexer.plan import Pending
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
@@ -65,6 +66,17 @@ def pending(hub: Hub, name: str) -> Pending:
     return Pending(describe(hub, AdapterName(name), BASE)[0], 1)
 
 
+def obtain(obtainer: Obtainer, inspected: Inspected) -> Adapter:
+    obtainer.fetch(inspected)
+    return obtainer.read(inspected)
+
+
+@pytest.fixture(autouse=True)
+def headers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These weights are so small that they would come with the first bytes of their files."""
+    monkeypatch.setattr(downloads, "_FIRST_READ", 100)
+
+
 def needed(weights: Path) -> dict[str, torch.Tensor]:
     """Every tensor that an adapter's file holds but for the output layer's."""
     stored = load_file(weights)
@@ -89,7 +101,7 @@ def test_it_is_neither_counted_nor_sent(
     assert inspected.memory_bytes == size
     assert inspected.weight_bytes == (folder / name / WEIGHTS).stat().st_size
     local_hub.requests.clear()
-    assert_same(obtainer.obtain(inspected), tensors)
+    assert_same(obtain(obtainer, inspected), tensors)
     sent = sum(record.bytes for record in local_hub.requests if "resolve-cache" in record.path)
     assert size <= sent <= 1.05 * size
     assert not list(obtainer.folder.iterdir()), "nothing stays on disk"
@@ -101,15 +113,18 @@ def test_without_one_the_whole_file_is_fetched_and_its_hash_checked(
     add_adapter(folder, tiny_base, "a/plain")
     inspected = obtainer.inspect(pending(obtainer.hub, "a/plain"))
     local_hub.requests.clear()
-    assert_same(obtainer.obtain(inspected), load_file(folder / "a/plain" / WEIGHTS))
-    assert [r.bytes for r in local_hub.requests if r.method == "GET"] == [inspected.weight_bytes]
+    assert_same(obtain(obtainer, inspected), load_file(folder / "a/plain" / WEIGHTS))
+    sent = sum(record.bytes for record in local_hub.requests if "resolve-cache" in record.path)
+    assert inspected.headers is not None
+    (header,) = inspected.headers.values()
+    assert sent == inspected.weight_bytes - header.header_bytes
 
 
 def test_a_download_to_be_kept_is_the_whole_file(
     obtainer: Obtainer, folder: Path, local_hub: LocalHub
 ) -> None:
     keeping = replace(obtainer, keep=True)
-    adapter = keeping.obtain(keeping.inspect(pending(obtainer.hub, "a/saved")))
+    adapter = obtain(keeping, keeping.inspect(pending(obtainer.hub, "a/saved")))
     assert_same(adapter, needed(folder / "a/saved" / WEIGHTS))
     (kept,) = keeping.folder.glob(f"*/{WEIGHTS}")
     assert kept.read_bytes() == (folder / "a/saved" / WEIGHTS).read_bytes()
@@ -138,7 +153,7 @@ def test_it_is_dropped_from_a_folder_of_this_machine(
     save = save_file if suffix == ".safetensors" else torch.save
     save(load_file(folder / name / WEIGHTS), place / f"adapter_model{suffix}")
     row = describe_folder(AdapterName(str(place)), BASE, run_id="r")
-    adapter = obtainer.obtain(obtainer.inspect(Pending(row, 1)))
+    adapter = obtain(obtainer, obtainer.inspect(Pending(row, 1)))
     assert_same(adapter, needed(folder / name / WEIGHTS))
 
 
@@ -148,7 +163,7 @@ def test_it_is_dropped_from_a_pickle(obtainer: Obtainer, folder: Path, tiny_base
     tensors = needed(place / WEIGHTS)
     torch.save(stored, place / "adapter_model.bin")
     (place / WEIGHTS).unlink()
-    adapter = obtainer.obtain(obtainer.inspect(pending(obtainer.hub, "a/pickle")))
+    adapter = obtain(obtainer, obtainer.inspect(pending(obtainer.hub, "a/pickle")))
     assert_same(adapter, tensors)
 
 
@@ -168,7 +183,7 @@ def test_an_answer_cut_short_is_network_and_leaves_nothing(
     inspected = obtainer.inspect(waiting)
     local_hub.faults.add(Fault("/api/resolve-cache/*", times=None, cut_after=100))
     with pytest.raises(AdapterError) as caught:
-        obtainer.obtain(inspected)
+        obtain(obtainer, inspected)
     assert caught.value.reason is Reason.NETWORK
     obtainer.release(waiting)
     assert not list(obtainer.folder.iterdir())

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import FullFinetune
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.stacked.engine import StackedEngine
@@ -193,26 +192,12 @@ def test_configs_of_other_peft_versions(tmp_path, tiny_base, engine, read_adapte
     assert "use_qpissa_twice" in str(error)
 
 
-def test_a_full_finetune_is_run_whole(tmp_path, tiny_base, base, engine):
-    folder = make_base(tmp_path / "finetuned", seed=1)
-
-    activations = results(engine, FullFinetune(key_of(folder), folder, 0))[0]
-
-    expected = ReferenceEngine(BaseModel.load(folder, ALPACA_5)).baseline.activations
-    np.testing.assert_array_equal(activations, expected)
-
-
-def test_an_incomplete_finetune_is_refused_not_filled_with_random_numbers(tmp_path, engine):
-    folder = make_base(tmp_path / "finetuned", seed=1)
+def test_an_incomplete_base_is_refused_not_filled_with_random_numbers(tmp_path):
+    folder = make_base(tmp_path / "incomplete")
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
-    error = results(engine, FullFinetune(key_of(folder), folder, 0))[0]
-
-    assert isinstance(error, AdapterError)
-    assert error.reason is Reason.CORRUPT
-    assert "model.layers.1.mlp.up_proj" in str(error)
     with pytest.raises(HubdeltaError, match="up_proj"):
         BaseModel.load(folder, ALPACA_5)
 

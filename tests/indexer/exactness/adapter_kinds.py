@@ -188,7 +188,7 @@ KINDS = (
     _lora(
         "lora of everything",
         lambda f: {
-            "target_modules": _some((*f.linear, f.embedding), at_least=2),
+            "target_modules": _some((*f.linear, *f.own_embedding), at_least=2),
             "use_rslora": _SWITCH,
             "use_dora": _SWITCH,
             "bias": _one_of("none", "all", "lora_only"),
@@ -236,7 +236,7 @@ KINDS = (
         lambda f, _: {
             "target_modules": st.just([f.attention[0]]),
             "feedforward_modules": st.just([]),
-            "modules_to_save": _some((*f.norms, f.embedding)),
+            "modules_to_save": _some((*f.norms, *f.own_embedding)),
         },
     ),
     Kind(
@@ -271,12 +271,29 @@ _CONV1D = "PEFT has no LyCORIS layer for Conv1D"
 LEFT_OUT: Mapping[tuple[str, str], str] = {
     ("gpt2", "loha"): _CONV1D,
     ("gpt2", "lokr"): _CONV1D,
+    ("mt5", "saved linear layer"): "PEFT takes k for the end of any name, as of block",
     ("mixtral", "all-linear"): "PEFT makes it LoRA on the experts' parameters, see the routing",
 }
 """(family, kind) → why it is not tested."""
 
 
+_OF_THE_EMBEDDING = frozenset(
+    {
+        "saved embedding",
+        "saved embedding and output layer",
+        "lora on embedding",
+        "lora on embedding alone",
+        "dora on embedding",
+        "trainable tokens in lora",
+        "trainable tokens",
+    }
+)
+"""Where encoder and decoder share its table they are the reference engine's, see the routing."""
+
+
 def is_tested(family: Family, kind: Kind) -> bool:
+    if family.embedding_is_shared and kind.name in _OF_THE_EMBEDDING:
+        return False
     return (family.model_type, kind.name) not in LEFT_OUT
 
 

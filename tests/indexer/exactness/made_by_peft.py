@@ -134,14 +134,17 @@ def read_adapter(folder: Path) -> PeftAdapter:
 
 @torch.inference_mode()
 def run(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Activations:
-    """Each probe alone through transformers: the last token's last hidden state, in fp32."""
+    """Each probe alone through transformers: the last hidden state where it is read, in fp32.
+
+    That is at the last token, or at the token with which a decoder starts.
+    """
+    options: dict[str, Any] = {"output_hidden_states": True, "use_cache": False}
+    states = "hidden_states"
+    if model.config.is_encoder_decoder:
+        options["decoder_input_ids"] = torch.tensor([[model.config.decoder_start_token_id]])
+        states = "decoder_hidden_states"
     rows = [
-        model(
-            input_ids=probe,
-            attention_mask=torch.ones_like(probe),
-            output_hidden_states=True,
-            use_cache=False,
-        ).hidden_states[-1][0, -1]
+        model(input_ids=probe, attention_mask=torch.ones_like(probe), **options)[states][-1][0, -1]
         for probe in probes
     ]
     return torch.stack(rows).numpy()

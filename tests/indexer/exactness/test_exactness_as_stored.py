@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_kinds import KINDS
-from families import FAMILIES, make_base
-from transformers import AutoModelForCausalLM
+from families import FAMILIES, load_model, make_base
 
 from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.probes import ALPACA_5
@@ -21,8 +20,7 @@ LORA = next(kind for kind in KINDS if kind.name == "lora")
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_half_precision_weights_give_the_same_fp32_answers(family, tmp_path, pool_of):
     folder = make_base(tmp_path, model_type=family.model_type, **family.config)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    model.save_pretrained(folder)
+    load_model(folder, dtype=torch.bfloat16).save_pretrained(folder)
     adapters = [made.adapter for made in pool_of(family).made(LORA)]
 
     stored = BaseModel.load(folder, ALPACA_5, as_stored=True)

@@ -11,6 +11,8 @@ from made_by_peft import read_adapter, relative_error, run
 
 from hubdelta.indexer.adapter_config import AdapterConfig
 from hubdelta.indexer.engine import FullFinetune
+from hubdelta.indexer.reference import ReferenceEngine
+from hubdelta.indexer.streamed.checkpoint import Checkpoint
 
 LLAMA, GPT2, MIXTRAL = family("llama"), family("gpt2"), family("mixtral")
 LORA = kind_named("lora")
@@ -99,6 +101,28 @@ def test_lora_on_experts_is_left_to_the_reference(kind, tmp_path, pool_of, engin
     assert not engine_of(MIXTRAL).can_embed(read_adapter(folder))
 
 
+SHARED_EMBEDDING = [
+    (family("t5"), "saved embedding"),
+    (family("t5"), "lora on embedding"),
+    (family("mt5"), "dora on embedding"),
+    (family("mt5"), "trainable tokens"),
+    (family("bart"), "saved embedding and output layer"),
+    (family("bart"), "trainable tokens in lora"),
+]
+
+
+@pytest.mark.parametrize(("family", "kind"), SHARED_EMBEDDING, ids=str)
+def test_an_embedding_of_encoder_and_decoder_is_left_to_the_reference(
+    family, kind, pool_of, engine_of
+):
+    pool = pool_of(family)
+    made = pool.made(kind_named(kind))
+
+    assert not any(engine_of(family).can_embed(one.adapter) for one in made)
+    for place, answer in ReferenceEngine(pool.base).answers([one.adapter for one in made]):
+        assert relative_error(answer.activations, made[place].expected) <= 1e-5
+
+
 def test_lora_on_experts_that_were_modules_is_left_to_the_reference(lora, engine_of):
     """Mixtral's experts were modules before transformers 5; PEFT converts such adapters."""
     expert = "base_model.model.model.layers.0.block_sparse_moe.experts.0.w1"
@@ -143,7 +167,7 @@ def test_a_type_without_a_rule_is_left_to_the_reference(peft_type, lora, engine_
     assert not engine_of(LLAMA).can_embed(replace(lora, config=config))
 
 
-def test_a_full_finetune_is_left_to_the_reference(pool_of, engine_of, lora):
-    finetune = FullFinetune(lora.key, pool_of(LLAMA).base.folder, weight_bytes=0)
+def test_a_full_finetune_is_left_to_the_streamed_engine(engine_of, lora):
+    finetune = FullFinetune(lora.key, {}, Checkpoint([]), weight_bytes=0)
 
     assert not engine_of(LLAMA).can_embed(finetune)

@@ -8,15 +8,17 @@ from threading import Event
 
 import pytest
 from hubs import BASE, add_adapter, add_base
+from huggingface_hub import constants
 from rows import catalog_row
 
 from hubdelta.crawler.describe import describe
 from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.local_hub import Fault, LocalHub
-from hubdelta.indexer.batches import batches
+from hubdelta.indexer.arrivals import Arrivals, Budget
 from hubdelta.indexer.obtain import Obtainer
 from hubdelta.indexer.plan import Pending
-from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.indexer.stages import Stages
+from hubdelta.schemas.errors import AdapterError, HubError, Reason
 from hubdelta.schemas.keys import AdapterName
 
 NAMES = [f"a/adapter-{n}" for n in range(6)]
@@ -53,37 +55,120 @@ def obtainer(hub, base, tmp_path):
     return Obtainer(hub, base, tmp_path / "downloads", max_bytes=10**9)
 
 
-def gather(pending, obtainer, **options):
-    settings = {"batch_size": 4, "workers": 2, "budget": 10**9, "stop": Event()} | options
-    return list(batches(pending, obtainer, **settings))
+def arrivals(pending, obtainer, *, budget=10**9, workers=2, ahead=100, stop=None):
+    return Arrivals(
+        pending,
+        obtainer,
+        budget=budget if isinstance(budget, Budget) else Budget(budget),
+        workers=workers,
+        ahead=ahead,
+        stages=Stages(),
+        stop=stop or Event(),
+    )
+
+
+def gather(pending, obtainer, *, most=4, **options):
+    """All windows, each released as soon as it is given."""
+    arriving = arrivals(pending, obtainer, **options)
+    windows = []
+    for window in arriving.windows(most):
+        windows.append(window)
+        arriving.release(window)
+    return windows
+
+
+def wait_until(condition):
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come about in 10 seconds")
 
 
 def test_everything_arrives_once_and_nothing_stays_on_disk(pending, obtainer):
     arrived = gather(pending, obtainer)
-    assert sum(len(batch) for batch in arrived) == len(NAMES)
-    assert max(len(batch) for batch in arrived) <= 4
-    assert {o.pending.row.repo_id for batch in arrived for o in batch} == set(NAMES)
+    assert max(len(window) for window in arrived) <= 4
+    names = [o.pending.row.repo_id for window in arrived for o in window]
+    assert sorted(names) == NAMES
     assert not [path for path in obtainer.folder.rglob("*") if path.is_file()]
 
 
-def test_a_slow_consumer_gets_no_larger_batches(pending, obtainer):
-    sizes = []
-    for batch in batches(pending, obtainer, batch_size=2, workers=4, budget=10**9, stop=Event()):
-        sizes.append(len(batch))
-        time.sleep(0.3)
-    assert sizes == [2, 2, 2]
+def test_what_is_there_is_given_without_waiting_for_more(pending, obtainer, local_hub):
+    local_hub.faults.add(Fault(f"*{NAMES[0]}*safetensors*", delay=1.0))
+    windows = gather(pending, obtainer, workers=1)
+    assert [o.pending.row.repo_id for o in windows[0]] == [NAMES[0]]
+    assert len(windows) > 2
 
 
-def test_a_budget_of_one_adapter_makes_small_batches_and_never_blocks(pending, obtainer):
+def test_more_gathers_while_a_window_is_computed(pending, obtainer):
+    arriving, sizes = arrivals(pending, obtainer), []
+    for window in arriving.windows(100):
+        sizes.append(len(window))
+        if len(sizes) == 1:
+            wait_until(lambda: len(arriving._there) == len(NAMES) - sizes[0])
+        arriving.release(window)
+    assert sizes == [sizes[0], len(NAMES) - sizes[0]]
+
+
+def test_a_budget_of_one_adapter_lets_one_in_at_a_time_and_never_blocks(pending, obtainer):
     size = obtainer.inspect(pending[0]).memory_bytes
-    arrived = gather(pending, obtainer, budget=size + 1)
-    assert [len(batch) for batch in arrived] == [1] * len(NAMES)
+    arriving = arrivals(pending, obtainer, budget=size + 1, workers=4)
+    sizes = []
+    for window in arriving.windows(100):
+        time.sleep(0.1)
+        sizes.append(len(window))
+        assert not arriving._there, "another one came in before this one was released"
+        arriving.release(window)
+    assert sizes == [1] * len(NAMES)
+
+
+def test_two_sorts_of_arrivals_share_a_budget(pending, obtainer):
+    budget = Budget(1)
+    first = arrivals(pending[:1], obtainer, budget=budget)
+    (window,) = next(first.windows(1))
+    second = arrivals(pending[1:2], obtainer, budget=budget)
+    wait_until(lambda: second._parked)
+    time.sleep(0.2)
+    assert not second._there
+    first.release([window])
+    (given,) = next(second.windows(1))
+    assert given.pending is pending[1]
+
+
+def test_no_more_are_in_hand_than_allowed(pending, obtainer, local_hub):
+    arriving = arrivals(pending, obtainer, ahead=2)
+    windows = arriving.windows(100)
+    first = next(windows)
+    wait_until(lambda: len(arriving._there) + len(first) == 2)
+    time.sleep(0.3)
+    assert len(arriving._there) + len(first) == 2
+    arriving.release(first)
+    rest = []
+    for window in windows:
+        rest += window
+        arriving.release(window)
+    assert len(first) + len(rest) == len(NAMES)
 
 
 def test_a_slow_download_delays_nobody(pending, obtainer, local_hub):
     local_hub.faults.add(Fault(f"*{NAMES[0]}*safetensors*", delay=1.0))
-    arrived = gather(pending, obtainer, batch_size=1)
+    arrived = gather(pending, obtainer, most=1)
     assert arrived[-1][0].pending.row.repo_id == NAMES[0]
+
+
+def test_a_hub_that_may_not_be_asked_ends_it(pending, obtainer, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError):
+        gather(pending, obtainer)
+
+
+def test_the_bytes_that_arrive_are_those_that_are_needed(pending, obtainer, hub, local_hub):
+    before = hub.bytes_received
+    needed = sum(o.needed_bytes for window in gather(pending, obtainer) for o in window)
+    arrived = hub.bytes_received - before
+    assert needed <= arrived <= 1.05 * needed
+    sent = sum(r.bytes for r in local_hub.requests if r.status in {200, 206})
+    assert arrived <= sent
 
 
 def test_what_cannot_be_obtained_arrives_as_its_error(pending, obtainer, local_hub):

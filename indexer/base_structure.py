@@ -1,0 +1,133 @@
+"""What is known of a base model without its weights: its modules, their shapes, its vocabulary."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging as transformers_logging
+
+from hubdelta.indexer.engine import BUILDING
+from hubdelta.schemas.errors import HubdeltaError
+
+LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
+"""What transformers raises when a folder does not hold a model that it can load."""
+
+
+@dataclass(frozen=True)
+class BaseStructure:
+    """The modules of a base model; enough to tell whether an adapter fits it.
+
+    Attributes:
+        folder: the transformers folder that it was read from.
+        model: the language model; its weights may be on the meta device.
+        shapes: module name → (out_features, in_features) of every linear and embedding layer.
+    """
+
+    folder: Path
+    model: PreTrainedModel
+    shapes: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def read(cls, folder: Path) -> "BaseStructure":
+        """Read a structure from a folder's config.json alone, in about a second.
+
+        Raises:
+            HubdeltaError: it does not describe a language model that transformers knows.
+        """
+        quiet_transformers()
+        try:
+            model = without_weights(read_config(folder))
+        except LOADING_ERRORS as error:
+            raise HubdeltaError(f"the base in {folder} cannot be loaded: {error}") from error
+        return BaseStructure(folder, model, layer_shapes(model))
+
+    @cached_property
+    def output_layer(self) -> str | None:
+        """Name of the layer that makes logits, as in lm_head: nothing here ever needs it."""
+        output = self.model.get_output_embeddings()
+        return next((name for name, module in self.model.named_modules() if module is output), None)
+
+    def is_above_hidden_state(self, name: str) -> bool:
+        """Whether a tensor or module of that name belongs to the output layer."""
+        output = self.output_layer
+        return output is not None and (name == output or name.startswith(f"{output}."))
+
+    @property
+    def hidden_size(self) -> int:
+        """d, the length of a hidden state; T5 and BART call it d_model."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, as config.json names it."""
+        return str(self.model.config.model_type)
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads the probe, and the hidden state is a decoder's."""
+        return bool(self.model.config.is_encoder_decoder)
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """Read a model's config.json, running no code of its own.
+
+    Raises:
+        LOADING_ERRORS: what transformers raises.
+    """
+    config: PreTrainedConfig = AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    return config
+
+
+def language_model_class(config: PreTrainedConfig) -> type[AutoModelForCausalLM]:
+    """The class of transformers that makes a model of such a config; all of them work alike."""
+    both = config.is_encoder_decoder
+    chosen: type[AutoModelForCausalLM] = AutoModelForSeq2SeqLM if both else AutoModelForCausalLM
+    return chosen
+
+
+def without_weights(config: PreTrainedConfig) -> PreTrainedModel:
+    """A language model in fp32 whose parameters are on the meta device; buffers are computed.
+
+    Raises:
+        LOADING_ERRORS: what transformers raises.
+    """
+    with BUILDING, init_empty_weights(include_buffers=False):
+        model: PreTrainedModel = language_model_class(config).from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
+    return model.eval()
+
+
+def layer_shapes(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
+    """Module name → (out_features, in_features) of every linear and embedding layer."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            shapes[name] = (module.out_features, module.in_features)
+        elif isinstance(module, Conv1D):
+            shapes[name] = (module.nf, module.nx)
+        elif isinstance(module, torch.nn.Embedding):
+            shapes[name] = (module.embedding_dim, module.num_embeddings)
+    return shapes
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' warnings and progress bars off the terminal."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

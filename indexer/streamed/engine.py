@@ -1,0 +1,218 @@
+"""The streamed engine: full finetunes, layer by layer, next to a base that is streamed as well."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+
+from hubdelta.indexer.engine import (
+    Activations,
+    Adapter,
+    Answer,
+    Baseline,
+    Engine,
+    FullFinetune,
+    Result,
+    unexpected,
+)
+from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_local, weight_files
+from hubdelta.indexer.streamed.skeleton import Skeleton
+from hubdelta.indexer.streamed.stream import StoppedError, WeightStream
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
+
+logger = logging.getLogger(__name__)
+
+_REPEATS = 4  # of the probes in the batch that shows the noise floor, as the reference engine's
+
+Step = tuple[int, FullFinetune, Skeleton | AdapterError]
+"""A finetune's place, the finetune, and the modules that its weights go into."""
+
+
+class StreamedEngine(Engine):
+    """Whole models in fp32, of which two layers are in memory at a time.
+
+    Args:
+        base_folder: a transformers folder of the base.
+        probes: token ids of each probe, int64 [1, tokens].
+        device: where to compute.
+        stop: when set, what is being computed is given up, without an answer.
+        compute: held while a layer computes, and never while weights are awaited.
+    """
+
+    name = "streamed"
+    precision = "fp32"
+
+    def __init__(
+        self,
+        base_folder: Path,
+        probes: Sequence[torch.Tensor],
+        *,
+        device: str = "cpu",
+        stop: Event | None = None,
+        compute: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self._folder, self._device = base_folder, device
+        self._probes = [probe[0].to(device) for probe in probes]
+        self._stop, self._compute = stop or Event(), compute
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """The base's own answer, computed when it is first asked for.
+
+        The noise floor is the L2 distance of the base's mean from that of a batch with every probe
+        four times: other shapes of the matrix products, and so other orders of their sums.
+
+        Raises:
+            HubdeltaError: the base cannot be streamed.
+        """
+        try:
+            config = json.loads((self._folder / "config.json").read_bytes())
+            checkpoint = open_local(weight_files(self._folder))
+            alone, batched = (
+                self._hidden_states(Skeleton.build(config, self._device), checkpoint, repeats)
+                for repeats in (1, _REPEATS)
+            )
+        except (AdapterError, OSError, ValueError) as error:
+            message = f"the base in {self._folder} cannot be streamed: {error}"
+            raise HubdeltaError(message) from error
+        mean = alone.mean(axis=0)
+        smallest = float(np.finfo(np.float32).eps * np.linalg.norm(mean))
+        noise_floor = max(float(np.linalg.norm(batched.mean(axis=0) - mean)), smallest)
+        return Baseline(self.name, self.precision, alone, noise_floor)
+
+    def can_embed(self, adapter: Adapter) -> bool:
+        """Whole models alone."""
+        return isinstance(adapter, FullFinetune)
+
+    def steps(self, adapters: Sequence[Adapter]) -> Iterator[Step]:
+        """One finetune after the other, its modules made; its weights wait for their turn."""
+        for place, adapter in enumerate(adapters):
+            if not isinstance(adapter, FullFinetune):
+                raise TypeError(f"{adapter.key} is not a whole model")
+            try:
+                yield place, adapter, Skeleton.build(adapter.config, self._device)
+            except AdapterError as error:
+                yield place, adapter, error
+            except Exception as error:
+                logger.debug("%s", adapter.key, exc_info=True)
+                yield place, adapter, unexpected(error)
+
+    def run(self, step: Step) -> Iterator[Result]:
+        """Stream one finetune; no result where the run was stopped in the meantime.
+
+        Raises:
+            HubdeltaError: the base cannot be streamed, the Hub cannot be asked any more, or the
+                device no longer works.
+        """
+        place, finetune, skeleton = step
+        if isinstance(skeleton, AdapterError):
+            yield place, skeleton
+            return
+        try:
+            baseline = self.baseline
+            yield place, Answer(self._embed(finetune, skeleton, baseline), baseline)
+        except StoppedError:
+            logger.debug("%s: given up", finetune.key)
+        except AdapterError as error:
+            yield place, error
+        except HubdeltaError:
+            raise
+        except Exception as error:
+            logger.debug("%s", finetune.key, exc_info=True)
+            self._check_device(error)
+            yield place, unexpected(error)
+
+    def _embed(self, finetune: FullFinetune, skeleton: Skeleton, baseline: Baseline) -> Activations:
+        activations = self._hidden_states(skeleton, finetune.checkpoint)
+        if activations.shape != baseline.activations.shape:
+            raise AdapterError(
+                Reason.BASE_MISMATCH,
+                f"its hidden states have {activations.shape[1]} dimensions, "
+                f"the base's {baseline.activations.shape[1]}",
+            )
+        if not np.isfinite(activations).all():
+            raise AdapterError(Reason.NOT_FINITE, "its hidden states hold NaN or infinity in fp32")
+        return activations
+
+    @torch.inference_mode()
+    def _hidden_states(
+        self, skeleton: Skeleton, checkpoint: Checkpoint, repeats: int = 1
+    ) -> Activations:
+        """The hidden state that `recipe` defines, of each probe, [probes, hidden]."""
+        with WeightStream(
+            skeleton, checkpoint, device=self._device, stop=self._stop, compute=self._compute
+        ):
+            if skeleton.model.config.is_encoder_decoder:
+                states = _decoder_states(skeleton, self._probes, repeats, self._decoder_start)
+            else:
+                states = _last_token_states(skeleton, self._probes, repeats)
+        return states[: len(self._probes)].float().cpu().numpy()
+
+    @cached_property
+    def _decoder_start(self) -> int:
+        """The token that the decoder is given: the base's, for all of its finetunes.
+
+        Raises:
+            HubdeltaError: no file of the base names it.
+        """
+        config: Mapping[str, Any] = json.loads((self._folder / "config.json").read_bytes())
+        if (self._folder / "generation_config.json").exists():
+            # Where there is such a file, transformers does not look for these tokens elsewhere.
+            config = GenerationConfig.from_pretrained(self._folder).to_dict()
+        for name in ("decoder_start_token_id", "bos_token_id"):
+            if isinstance(token := config.get(name), int):
+                return token
+        raise HubdeltaError("the base's config.json names no decoder_start_token_id")
+
+    def _check_device(self, error: Exception) -> None:
+        try:
+            torch.ones(1, device=self._device).sum().item()
+        except RuntimeError:
+            raise HubdeltaError(f"the engine no longer works, run again: {error}") from error
+
+
+def _last_token_states(
+    skeleton: Skeleton, probes: Sequence[torch.Tensor], repeats: int
+) -> torch.Tensor:
+    """Final hidden states of each probe's last token, [repeats · probes, hidden].
+
+    Shorter probes are followed by more of their last token: causal attention never looks there.
+    """
+    batch = _padded(probes).repeat(repeats, 1)
+    last = torch.tensor([len(probe) - 1 for probe in probes], device=batch.device).repeat(repeats)
+    states: torch.Tensor = skeleton.parts[0](input_ids=batch, use_cache=False).last_hidden_state
+    return states[torch.arange(len(batch), device=batch.device), last]
+
+
+def _decoder_states(
+    skeleton: Skeleton, probes: Sequence[torch.Tensor], repeats: int, start: int
+) -> torch.Tensor:
+    """Final decoder states at its start token, [repeats · probes, hidden]."""
+    encoder, decoder = skeleton.parts
+    batch = _padded(probes).repeat(repeats, 1)
+    lengths = torch.tensor([len(probe) for probe in probes], device=batch.device).repeat(repeats)
+    mask = (torch.arange(batch.shape[1], device=batch.device) < lengths[:, None]).long()
+    encoded = encoder(input_ids=batch, attention_mask=mask).last_hidden_state
+    states: torch.Tensor = decoder(
+        input_ids=torch.full_like(batch[:, :1], start),
+        encoder_hidden_states=encoded,
+        encoder_attention_mask=mask,
+        use_cache=False,
+    ).last_hidden_state
+    return states[:, -1]
+
+
+def _padded(probes: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Probes of different lengths as one batch [probes, tokens], their last tokens repeated."""
+    longest = max(map(len, probes))
+    return torch.stack(
+        [torch.cat([probe, probe[-1:].expand(longest - len(probe))]) for probe in probes]
+    )

@@ -1,0 +1,114 @@
+"""Which tensors of a checkpoint make which parameter of a model, as transformers loads them.
+
+Names of old checkpoints are changed, the base model's prefix is added or taken away, experts that
+were saved one by one are merged: the rules are those of `transformers.conversion_mapping`, applied
+as `convert_and_load_state_dict_in_model` does, but to one parameter at a time.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    dot_natural_key,
+    rename_source_key,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where a parameter comes from, perhaps together with others.
+
+    Attributes:
+        target: the first parameter that is made.
+        tensors: names in the checkpoint → the pattern by which the converter knows each.
+        converter: how they are put together or cut; None where the one tensor is the parameter.
+    """
+
+    target: str
+    tensors: Mapping[str, str]
+    converter: WeightConverter | None = None
+
+    @property
+    def outputs(self) -> list[str]:
+        """The parameters that are made."""
+        if self.converter is None:
+            return [self.target]
+        first, *others = self.converter.target_patterns
+        return [self.target, *(self.target.replace(first, other) for other in others)]
+
+    def make(
+        self, tensors: dict[str, torch.Tensor], model: PreTrainedModel
+    ) -> dict[str, torch.Tensor]:
+        """The parameters by name.
+
+        Args:
+            tensors: by name in the checkpoint; those that are used are taken out, so that none
+                is kept longer than needed.
+            model: the one that they are for.
+        """
+        if self.converter is None:
+            return {self.target: tensors.pop(next(iter(self.tensors)))}
+        converter = deepcopy(self.converter)
+        for name, pattern in self.tensors.items():
+            converter.add_tensor(self.target, name, pattern, tensors.pop(name))
+        made = converter.convert(self.target, model=model, config=model.config)
+        return {name: made[0] if isinstance(made, list) else made for name, made in made.items()}
+
+
+def find_sources(model: PreTrainedModel, names: Collection[str]) -> dict[str, Source]:
+    """The source of every parameter and buffer of a model that a checkpoint holds.
+
+    A parameter that it holds under the name of one that is tied to it has that one's source.
+
+    Args:
+        model: with or without weights.
+        names: of the tensors in the checkpoint.
+    """
+    state = model.state_dict()
+    rules = get_model_conversion_mapping(model)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
+    prefix = model.base_model_prefix
+
+    found: dict[str, dict[str, str | None]] = defaultdict(dict)
+    for name in sorted(names, key=dot_natural_key):
+        target, pattern = rename_source_key(name, renamings, converters, prefix, state)
+        if target not in state and name in state:
+            target, pattern = rename_source_key(name, [], [], prefix, state)
+        if target in state:
+            found[target][name] = pattern
+
+    sources: dict[str, Source] = {}
+    for target, tensors in found.items():
+        converted = {name: pattern for name, pattern in tensors.items() if pattern is not None}
+        if converted:
+            converter = by_pattern[next(iter(converted.values()))]
+            source = Source(target, converted, converter)
+        else:
+            source = Source(target, {next(iter(tensors)): ""})
+        for output in source.outputs:
+            sources.setdefault(output, source)
+    return sources | _of_tied(model, sources)
+
+
+def _of_tied(model: PreTrainedModel, sources: Mapping[str, Source]) -> dict[str, Source]:
+    """Sources of parameters that the checkpoint holds under another name alone."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for target, original in model.all_tied_weights_keys.items():
+        groups[original].append(target)
+    more = {}
+    for original, targets in groups.items():
+        names = [original, *targets]
+        held = [sources[name] for name in names if name in sources and not sources[name].converter]
+        if held:
+            absent = (name for name in names if name not in sources)
+            more.update({name: Source(name, held[0].tensors) for name in absent})
+    return more

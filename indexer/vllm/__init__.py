@@ -1,0 +1,1 @@
+"""The vLLM engine: for bases that need several GPUs or kernels for quantized weights."""

@@ -1,0 +1,45 @@
+"""Measures what memory streamed passes take; run in a process of its own.
+
+    python measure_memory.py plain|pool WARM_UP_FOLDER FOLDER…
+
+Prints the growth of the process's peak in each pass, in bytes. With "pool" memory is kept as in an
+index run.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from hubdelta.indexer.process import keep_freed_memory, use_threads
+from hubdelta.indexer.streamed.checkpoint import open_local, weight_files
+from hubdelta.indexer.streamed.engine import StreamedEngine
+from hubdelta.indexer.streamed.skeleton import Skeleton
+
+
+def one_pass(folder: Path) -> None:
+    probes = [torch.arange(7, 7 + tokens)[None] for tokens in (20, 24, 31)]
+    engine = StreamedEngine(folder, probes)
+    config = json.loads((folder / "config.json").read_bytes())
+    states = engine._hidden_states(Skeleton.build(config, "cpu"), open_local(weight_files(folder)))
+    assert abs(states).sum() > 0
+
+
+def memory(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
+if __name__ == "__main__":
+    use_threads(1)
+    if sys.argv[1] == "pool":
+        keep_freed_memory()
+    one_pass(Path(sys.argv[2]))
+    for folder in sys.argv[3:]:
+        before = memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now on
+        one_pass(Path(folder))
+        print(memory("VmHWM") - before)

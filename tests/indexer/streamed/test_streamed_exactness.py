@@ -1,0 +1,131 @@
+"""A streamed model answers as transformers does with all of it in memory."""
+
+from pathlib import Path
+from threading import Event, Lock
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, Family, family, load_model, make_base
+from finetunes import distance, embed, expected, full, make_finetune, probes_of, rewrite
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from hubdelta.indexer.engine import Activations
+from hubdelta.indexer.streamed.checkpoint import weight_files
+from hubdelta.indexer.streamed.engine import StreamedEngine
+from hubdelta.indexer.streamed.skeleton import Skeleton
+from hubdelta.indexer.streamed.stream import WeightStream
+
+CLOSE = 1e-5
+DECODERS = [family for family in FAMILIES if not family.embedding_is_shared]
+
+
+def base_of(folder: Path, family: Family, **config: object) -> Path:
+    return make_base(folder, model_type=family.model_type, **(dict(family.config) | config))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_every_family_in_every_float_type(
+    family: Family, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    base = base_of(tmp_path / "base", family)
+    finetune = make_finetune(tmp_path / "finetune", base, dtype=dtype)
+    assert len(weight_files(finetune)) > 1
+    engine = StreamedEngine(base, probes_of(base))
+    answer = embed(engine, full(finetune))
+    wanted, own = expected(finetune, base), expected(base, base)
+    assert distance(answer.activations, wanted) < CLOSE
+    assert distance(answer.baseline.activations, own) < CLOSE
+    assert distance(answer.delta, (wanted - own).mean(axis=0)) < CLOSE
+    assert answer.signal > 1000
+
+
+@pytest.mark.parametrize("family", DECODERS, ids=str)
+def test_what_the_bare_model_class_saved(family: Family, tmp_path: Path) -> None:
+    base = base_of(tmp_path / "base", family)
+    finetune = make_finetune(tmp_path / "finetune", base, bare=True)
+    answer = embed(StreamedEngine(base, probes_of(base)), full(finetune))
+    assert distance(answer.activations, expected(finetune, base)) < CLOSE
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "mixtral", "t5"])
+def test_pickles(model_type: str, tmp_path: Path) -> None:
+    base = base_of(tmp_path / "base", family(model_type))
+    finetune = make_finetune(tmp_path / "finetune", base, shard="1GB")
+    wanted = expected(finetune, base)
+    tensors = load_file(finetune / "model.safetensors")
+    (finetune / "model.safetensors").unlink()
+    for older in (False, True):
+        torch.save(
+            tensors, finetune / "pytorch_model.bin", _use_new_zipfile_serialization=not older
+        )
+        answer = embed(StreamedEngine(base, probes_of(base)), full(finetune))
+        assert distance(answer.activations, wanted) < CLOSE
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "opt", "gemma2"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_tied_embeddings(model_type: str, tied: bool, tmp_path: Path) -> None:
+    base = base_of(tmp_path / "base", family(model_type), tie_word_embeddings=tied)
+    finetune = make_finetune(tmp_path / "finetune", base)
+    answer = embed(StreamedEngine(base, probes_of(base)), full(finetune))
+    assert distance(answer.activations, expected(finetune, base)) < CLOSE
+
+
+def test_a_tied_embedding_that_was_saved_as_the_output_layer(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", tie_word_embeddings=True)
+    finetune = make_finetune(tmp_path / "finetune", base, shard="1GB")
+    name = "model.embed_tokens.weight"
+    table = load_file(finetune / "model.safetensors")[name]
+    rewrite(finetune, {name: None, "lm_head.weight": table})
+    answer = embed(StreamedEngine(base, probes_of(base)), full(finetune))
+    assert distance(answer.activations, expected(finetune, base)) < CLOSE
+
+
+def test_more_tokens_than_the_base_has(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", vocab_size=100)
+    longer = make_base(tmp_path / "longer", vocab_size=130, seed=3)
+    answer = embed(StreamedEngine(base, probes_of(base)), full(longer))
+    assert distance(answer.activations, expected(longer, base)) < CLOSE
+
+
+@pytest.mark.parametrize("order", [[4, 3, 2, 1, 0], [0, 2, 1, 4, 3], [0, 0, 1, 1, 4]], ids=str)
+def test_layers_that_run_in_another_order_than_they_are_named(
+    order: list[int], tmp_path: Path
+) -> None:
+    base = make_base(tmp_path / "base", num_hidden_layers=5)
+    probe = probes_of(base)[0]
+
+    def run(model: PreTrainedModel) -> Activations:
+        model.model.layers = torch.nn.ModuleList([model.model.layers[place] for place in order])
+        return model.model(input_ids=probe, use_cache=False).last_hidden_state.numpy()
+
+    finetune = full(base)
+    skeleton = Skeleton.build(finetune.config, "cpu")
+    with torch.inference_mode():
+        with WeightStream(skeleton, finetune.checkpoint, device="cpu", stop=Event()):
+            found = run(skeleton.model)
+        assert distance(found, run(load_model(base).eval())) < CLOSE
+
+
+def test_the_base_is_no_signal_and_one_engine_serves_many(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    finetune = make_finetune(tmp_path / "finetune", base)
+    lock = Lock()
+    engine = StreamedEngine(base, probes_of(base), compute=lock)
+    answers = dict(engine.answers([full(base), full(finetune), full(base)]))
+    assert np.array_equal(answers[0].activations, answers[2].activations)
+    assert answers[0].signal == 0
+    assert answers[1].signal > 1000
+    assert not lock.locked()
+
+
+def test_a_run_that_is_stopped_gives_no_answer(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    stop = Event()
+    engine = StreamedEngine(base, probes_of(base), stop=stop)
+    embed(engine, full(base))
+    stop.set()
+    assert list(engine.answers([full(base)])) == []
