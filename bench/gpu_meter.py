@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from gpu_report import Report, Run
 from rates import synchronize
 from synthetic import Kind, dense_flops, low_rank_flops
 
+from hubdelta.indexer.ahead import one_ahead
 from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Answer, Engine, PeftAdapter
+from hubdelta.indexer.engine import Answer, Engine, PeftAdapter, Result
 from hubdelta.schemas.errors import AdapterError
 
 Vector = npt.NDArray[np.float64]
@@ -58,11 +60,13 @@ class Meter:
         warm_up = self.now() - started
         adapters = 0
         started = self.now()
-        for call in calls:
-            adapters += len(answers_of(engine, call))
-            if self.now() - started >= self._seconds:
-                break
-        seconds = self.now() - started
+        # As the pipeline drives it: while a step is computed, the next one is made ready.
+        with closing(one_ahead(step for call in calls for step in engine.steps(call))) as steps:
+            for step in steps:
+                adapters += len(_sound(engine.run(step)))
+                if self.now() - started >= self._seconds:
+                    break
+            seconds = self.now() - started
         self.add(
             base,
             kind,
@@ -115,8 +119,12 @@ class Meter:
 
 def answers_of(engine: Engine, adapters: Sequence[PeftAdapter]) -> dict[int, Answer]:
     """An engine's answers by the adapters' places; raises what the first failed adapter met."""
+    return _sound(engine.answers(adapters))
+
+
+def _sound(results: Iterable[Result]) -> dict[int, Answer]:
     answers = {}
-    for place, result in engine.answers(adapters):
+    for place, result in results:
         if isinstance(result, AdapterError):
             raise result
         answers[place] = result

@@ -72,6 +72,7 @@ class Timing:
     wall_over_max_stage: float
     bytes_over_needed: float
     bottleneck: str | None
+    busy: dict[str, float]
 
 
 def main() -> None:
@@ -176,6 +177,7 @@ class _Bench:
             wall / max(download, compute),
             progress.received() / progress.needed_bytes,
             progress.stages.bottleneck,
+            progress.stages.busy,
         )
 
     def _arrivals(self, pending: Sequence[Pending], hub: Hub, stages: Stages) -> Arrivals:

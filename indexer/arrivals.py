@@ -62,9 +62,9 @@ class Budget:
 class Arrivals:
     """Adapters on their way from the Hub, several at once, and those that are there.
 
-    The threads go on while the caller computes, as far as the budget and `ahead` allow. What has
-    arrived is never kept back for more to come, so an engine has work as soon as there is any;
-    while it computes, more gathers, and so the faster side never waits for the slower one.
+    The threads go on while the caller computes, as far as the budget and `ahead` allow. An engine
+    without work gets what is there, be it a single adapter; one that has work gets more when that
+    fills a window. So neither side waits for the other, and passes are as large as can be.
 
     Args:
         pending: what to obtain.
@@ -94,6 +94,7 @@ class Arrivals:
         self._there: deque[Obtained] = deque()
         self._working = 0  # threads with an adapter in hand
         self._in_hand = 0  # adapters that are begun and not released
+        self._steps = 0  # made and not computed
         self._ahead = ahead
         self._closed = False
         self._broken: BaseException | None = None
@@ -101,7 +102,9 @@ class Arrivals:
             Thread(target=self._work, name=f"hubdelta-download-{number}", daemon=True).start()
 
     def windows(self, most: int) -> Iterator[list[Obtained]]:
-        """What is there, again and again, until all have been given; waits while nothing is.
+        """What is there, again and again, until all have been given.
+
+        Waits while nothing is there, or less than a window and the engine has a step to compute.
 
         Args:
             most: adapters in a window.
@@ -111,6 +114,17 @@ class Arrivals:
         """
         while window := self._take(most):
             yield window
+
+    def step_made(self) -> None:
+        """The engine has one more step to compute."""
+        with self._changed:
+            self._steps += 1
+
+    def step_computed(self) -> None:
+        """It has one less."""
+        with self._changed:
+            self._steps -= 1
+            self._changed.notify_all()
 
     def release(self, window: Sequence[Obtained]) -> None:
         """Let go of adapters that are dealt with: their files, and their share of the budget."""
@@ -132,11 +146,13 @@ class Arrivals:
 
     def _take(self, most: int) -> list[Obtained]:
         with self._changed:
-            while not self._there and not self._ended:
+            while not self._ended:
                 if self._broken is not None:
                     raise self._broken
+                if len(self._there) >= most or (self._there and not self._steps):
+                    break
                 if not (self._working or self._waiting or self._parked):
-                    return []
+                    break
                 self._changed.wait(_GLANCE)
             if self._ended:
                 return []

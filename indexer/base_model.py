@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from hubdelta.indexer.base_structure import (
     LOADING_ERRORS,
     BaseStructure,
+    attention_of,
     language_model_class,
     layer_shapes,
     quiet_transformers,
@@ -111,8 +112,10 @@ def load_language_model(folder: Path, *, as_stored: bool = False) -> PreTrainedM
         LOADING_ERRORS: what transformers raises.
     """
     model: PreTrainedModel
-    model, loaded = language_model_class(read_config(folder)).from_pretrained(
+    config = read_config(folder)
+    model, loaded = language_model_class(config).from_pretrained(
         folder,
+        attn_implementation=attention_of(config),
         dtype="auto" if as_stored else torch.float32,
         local_files_only=True,
         trust_remote_code=False,

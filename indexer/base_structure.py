@@ -100,6 +100,15 @@ def language_model_class(config: PreTrainedConfig) -> type[AutoModelForCausalLM]
     return chosen
 
 
+def attention_of(config: PreTrainedConfig) -> str | None:
+    """Which of transformers' attentions computes what a config says; None for its default.
+
+    Its default where a model knows several, torch's scaled_dot_product_attention, leaves out the
+    cap on attention logits of Gemma 2 (integrations/sdpa_attention.py warns of it).
+    """
+    return "eager" if getattr(config, "attn_logit_softcapping", None) else None
+
+
 def without_weights(config: PreTrainedConfig) -> PreTrainedModel:
     """A language model in fp32 whose parameters are on the meta device; buffers are computed.
 
@@ -108,7 +117,10 @@ def without_weights(config: PreTrainedConfig) -> PreTrainedModel:
     """
     with BUILDING, init_empty_weights(include_buffers=False):
         model: PreTrainedModel = language_model_class(config).from_config(
-            config, dtype=torch.float32, trust_remote_code=False
+            config,
+            dtype=torch.float32,
+            attn_implementation=attention_of(config),
+            trust_remote_code=False,
         )
     return model.eval()
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.ahead import one_ahead
 from hubdelta.indexer.streamed.checkpoint import Checkpoint
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterKey
@@ -145,10 +144,10 @@ class Engine(ABC):
         """
 
     def answers(self, adapters: Sequence[Adapter]) -> Iterator[Result]:
-        """One result for each adapter, in any order, each as soon as it is known.
+        """One result for each adapter, in any order, each as soon as it is known; one step in turn.
 
         Raises:
             HubdeltaError: the engine itself no longer works.
         """
-        for step in one_ahead(self.steps(adapters)):
+        for step in self.steps(adapters):
             yield from self.run(step)

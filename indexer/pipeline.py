@@ -204,11 +204,13 @@ class _LaneThread(Thread):
                     step = next(steps, None)
                 if step is None:
                     break
+                self.lane.arrivals.step_made()
                 yield window, step
 
     def _embed(self, engine: Engine, window: _Window, step: Any) -> None:
         with self.lane.turn, self._stages.at(self.lane.stage):
             results = list(engine.run(step))
+        self.lane.arrivals.step_computed()
         for place, result in results:
             obtained, adapter = window.readable[place]
             if isinstance(result, Answer):

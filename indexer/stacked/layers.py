@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 (as everybody calls it)
 from torch import nn
 
 from hubdelta.indexer.stacked.edits import DenseEdit, Edit, ParameterEdit, TableEdit
+from hubdelta.indexer.stacked.rows import Ends
 from hubdelta.indexer.stacked.stacks import DenseLayer, DenseStack
 from hubdelta.indexer.stacked.structure import dense_parameters, structural_copy
 
@@ -68,10 +69,10 @@ class StackedDense:
         last_token_only: compute the last token of each row alone; see `shortcuts`.
     """
 
-    def __init__(self, module: nn.Module, arithmetic: Arithmetic) -> None:
+    def __init__(self, module: nn.Module, arithmetic: Arithmetic, ends: Ends) -> None:
         self.layer = DenseLayer.of(*dense_parameters(module))
         self.last_token_only = False
-        self._arithmetic = arithmetic
+        self._arithmetic, self._ends = arithmetic, ends
         self._stack: DenseStack | None = None
 
     def prepare(self, edits: Sequence[Edit | None], dtype: torch.dtype) -> DenseStack:
@@ -85,7 +86,7 @@ class StackedDense:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """What the layer makes of x for each adapter."""
         if self.last_token_only:
-            x = x[..., -1:, :]
+            x = self._ends.of(x)
         x = self._arithmetic.cast(x)
         return self._product(x) if self._stack is None else self._stacked(x, self._stack)
 
@@ -174,6 +175,7 @@ class StackedParameters:
 
     Args:
         module: the module.
+        ends: of the rows that it sees.
         forward: its forward pass, or a faster equal.
 
     Attributes:
@@ -181,8 +183,12 @@ class StackedParameters:
     """
 
     def __init__(
-        self, module: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self,
+        module: nn.Module,
+        ends: Ends,
+        forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
+        self._ends = ends
         self._module = structural_copy(module, _itself)
         # Taken here, since a pass in another thread puts a batch's own in their place.
         self._own = {name: tensor.detach() for name, tensor in module.named_parameters()}
@@ -207,7 +213,7 @@ class StackedParameters:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """What the module makes of x for each adapter."""
         if self.last_token_only:
-            x = x[..., -1:, :]
+            x = self._ends.of(x)
         if self._stacked is None:
             return self._forward(x)
 

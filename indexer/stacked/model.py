@@ -26,6 +26,7 @@ from hubdelta.indexer.stacked.layers import (
 )
 from hubdelta.indexer.stacked.passage import Passage, UnstackableError, headless
 from hubdelta.indexer.stacked.precision import placed_on
+from hubdelta.indexer.stacked.rows import Ends, Rows, by_length, side_by_side
 from hubdelta.indexer.stacked.shortcuts import rms_norm_of, same, trim_last_layer
 from hubdelta.indexer.stacked.structure import (
     LeafInputs,
@@ -37,6 +38,9 @@ from hubdelta.indexer.stacked.structure import (
 
 _GATHERERS = 4
 """Threads that gather a batch for a GPU: one core copies memory at a fifth of what a GPU takes."""
+
+_ROWS_OF_A_PASS = 64
+"""What a pass costs beside its rows, in rows: above all, reading the weights once."""
 
 Standin = StackedDense | StackedTable | StackedParameters
 
@@ -73,8 +77,8 @@ class StackedModel:
         probes = [probe.to(self.device) for probe in base.probes]
         seen = [ids[0] for probe in probes for ids in self._passage.inputs(probe).values()]
         self.tokens = torch.unique(torch.cat(seen))
-        self._groups = _of_same_length(probes)
-        self._arithmetic = Arithmetic()
+        self._by_length = by_length(probes)
+        self._arithmetic, self._ends = Arithmetic(), Ends()
         sample = _sample(probes)
         with torch.inference_mode():
             standins: dict[str, Standin] = dict(self._dense_standins())
@@ -86,13 +90,14 @@ class StackedModel:
             if not base.is_encoder_decoder:  # whose decoder has one token, and the encoder no last
                 trim_last_layer(self._inner, standins, sample)
             self._check(self._last_states(sample, torch.float32), expected)
+            self._side_by_side = None if base.is_encoder_decoder else self._checked(probes)
         self._standins = {prefix + name: standin for name, standin in standins.items()}
         alone = (standins.keys() & inputs.whole_batch) - with_tied_parameters(self._inner)
         self.stackable = frozenset(prefix + name for name in alone)
-        self.rows_per_adapter = max(group.numel() for group in self._groups.values())
+        self.rows_per_adapter = max(rows.ids.numel() for rows in self._by_length)
         self.layer_bytes = inputs.bytes_per_token
         self.dense_numbers = sum(dense.layer.weight.numel() for dense in self._dense())
-        tokens = sum(group.numel() for group in self._groups.values())
+        tokens = sum(probe.numel() for probe in probes)
         once = inputs.once_a_row.union(
             name for name, standin in standins.items() if getattr(standin, "last_token_only", False)
         )
@@ -133,17 +138,36 @@ class StackedModel:
         if prepared.done is not None:
             torch.cuda.current_stream(self.device).wait_event(prepared.done)
         with torch.inference_mode(), self._using(prepared):
-            for places, probes in self._groups.items():
-                last = self._last_states(probes.repeat(adapters, 1), dtype)
-                by_probe = last.view(adapters, len(places), -1).float().unbind(1)
-                states.update(zip(places, by_probe, strict=True))
+            for rows in self._rows(adapters):
+                ends = None if rows.ends is None else rows.ends.repeat(adapters)
+                last = self._last_states(rows.ids.repeat(adapters, 1), dtype, ends)
+                by_probe = last.view(adapters, len(rows.places), -1).float().unbind(1)
+                states.update(zip(rows.places, by_probe, strict=True))
             ordered = torch.stack([states[place] for place in sorted(states)], dim=1)
             # This waits for the device, so that the stacks may be let go.
             return ordered.cpu().numpy()
 
-    def _last_states(self, ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def _last_states(
+        self, ids: torch.Tensor, dtype: torch.dtype, ends: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        self._ends.at = ends
         with torch.autocast(ids.device.type, dtype, enabled=dtype != torch.float32):
-            return self._passage(ids)
+            return self._passage(ids, self._ends)
+
+    def _rows(self, adapters: int) -> Sequence[Rows]:
+        """The passes for so many adapters: few enough, and padding costs less than more passes."""
+        if self._side_by_side is None:
+            return self._by_length
+        padding = self._side_by_side.ids.numel() - sum(rows.ids.numel() for rows in self._by_length)
+        saved = _ROWS_OF_A_PASS * (len(self._by_length) - 1)
+        return (self._side_by_side,) if adapters * padding < saved else self._by_length
+
+    def _checked(self, probes: Sequence[torch.Tensor]) -> Rows | None:
+        """All probes side by side, if this model never looks at what pads them."""
+        rows = side_by_side(probes)
+        given = self._last_states(rows.ids, torch.float32, rows.ends)
+        expected = torch.cat([self._last_states(probe, torch.float32) for probe in probes])
+        return rows if same(given, expected) else None
 
     def overflows_in(self, dtype: torch.dtype) -> bool:
         """Whether a weight of a dense layer becomes infinite in a type."""
@@ -197,7 +221,7 @@ class StackedModel:
                 if kind not in plain:
                     plain[kind] = computes_dense_product(module)
                 if plain[kind]:
-                    standins[name] = StackedDense(module, self._arithmetic)
+                    standins[name] = StackedDense(module, self._arithmetic, self._ends)
         return standins
 
     def _other_standins(self, inputs: LeafInputs, sample: torch.Tensor) -> dict[str, Standin]:
@@ -216,7 +240,7 @@ class StackedModel:
                 if table is not None:
                     standins[name] = table
             elif any(True for _ in module.parameters()):
-                standins[name] = StackedParameters(module, rms_norm_of(module, seen))
+                standins[name] = StackedParameters(module, self._ends, rms_norm_of(module, seen))
         return standins
 
     @contextmanager
@@ -252,16 +276,6 @@ class Prepared:
     dtype: torch.dtype
     stacks: Mapping[str, Any]
     done: torch.cuda.Event | None
-
-
-def _of_same_length(probes: Sequence[torch.Tensor]) -> dict[tuple[int, ...], torch.Tensor]:
-    """Places of the probes of one length → their tokens [probes, tokens], longest first."""
-    lengths = sorted({probe.shape[1] for probe in probes}, reverse=True)
-    groups = {}
-    for length in lengths:
-        places = tuple(i for i, probe in enumerate(probes) if probe.shape[1] == length)
-        groups[places] = torch.cat([probes[place] for place in places])
-    return groups
 
 
 def _sample(probes: Sequence[torch.Tensor]) -> torch.Tensor:

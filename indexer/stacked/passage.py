@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.stacked.rows import Ends
 from hubdelta.indexer.stacked.structure import structural_copy
 
 
@@ -27,9 +28,11 @@ class Passage:
     model: nn.Module
     decoder_start: int | None
 
-    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
-        """Last hidden states [rows, hidden] for token ids [rows, tokens] without padding."""
-        # Rows of one length need no mask: causal attention, or all of the encoder, is the default.
+    def __call__(self, ids: torch.Tensor, ends: Ends) -> torch.Tensor:
+        """Last hidden states [rows, hidden] for token ids [rows, tokens].
+
+        Rows without padding need no mask: causal attention, or all of the encoder, is the default.
+        """
         model: Any = self.model
         start = self._start(ids)
         if start is None:
@@ -38,8 +41,7 @@ class Passage:
             read = model.get_encoder()(input_ids=ids).last_hidden_state
             decoder = model.get_decoder()
             output = decoder(input_ids=start, encoder_hidden_states=read, use_cache=False)
-        states: torch.Tensor = output.last_hidden_state
-        return states[:, -1]
+        return ends.of(output.last_hidden_state)[:, 0]
 
     def inputs(self, ids: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """What the model's own forward pass takes for these ids: name → token ids."""

@@ -110,6 +110,20 @@ def test_more_gathers_while_a_window_is_computed(pending, obtainer):
     assert sizes == [sizes[0], len(NAMES) - sizes[0]]
 
 
+def test_while_there_is_work_a_window_is_filled_first(pending, obtainer):
+    arriving = arrivals(pending, obtainer)
+    windows = arriving.windows(3)
+    first = next(windows)
+    arriving.step_made()
+    second = next(windows)
+    assert len(second) == 3
+    rest = []
+    threading.Timer(0.3, arriving.step_computed).start()
+    for window in windows:
+        rest += window
+    assert len(first) + len(second) + len(rest) == len(NAMES)
+
+
 def test_a_budget_of_one_adapter_lets_one_in_at_a_time_and_never_blocks(pending, obtainer):
     size = obtainer.inspect(pending[0]).memory_bytes
     arriving = arrivals(pending, obtainer, budget=size + 1, workers=4)

@@ -10,6 +10,8 @@ from hubdelta.indexer.engines import RoutedEngine, make_engine
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
+from hubdelta.indexer.stacked.engine import StackedEngine
+from hubdelta.indexer.streamed.engine import StreamedEngine
 
 UNUSUAL = {
     # bases → their sizes, and some of their linear layers
@@ -43,6 +45,25 @@ def test_an_unusual_base_has_an_engine_and_right_answers(
     ((_, expected),) = ReferenceEngine(base).answers([lora])
     np.testing.assert_allclose(answer.activations, expected.activations, rtol=1e-4, atol=1e-5)
     assert ("cannot be stacked" in caplog.text) == (answer.baseline.engine == "reference")
+
+
+def test_the_cap_on_attention_logits_acts(tmp_path):
+    """Torch's own attention, transformers' default, would leave it out."""
+    folders = [
+        make_base(tmp_path / str(cap), model_type="gemma2", head_dim=8, attn_logit_softcapping=cap)
+        for cap in (1e-3, 1e3)
+    ]
+    capped, free = (
+        ReferenceEngine(BaseModel.load(folder, ALPACA_5)).baseline.activations for folder in folders
+    )
+    assert np.linalg.norm(capped - free) > 0.01 * np.linalg.norm(free)
+    for folder, expected in zip(folders, (capped, free), strict=True):
+        base = BaseModel.load(folder, ALPACA_5)
+        for engine in (StackedEngine(base), StreamedEngine(folder, base.probes)):
+            found = (
+                engine.baseline if isinstance(engine, StreamedEngine) else engine.baseline("fp32")
+            )
+            np.testing.assert_allclose(found.activations, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_base_that_answers_with_nan_has_the_reference_engine(tmp_path, caplog):
