@@ -238,7 +238,7 @@ class _IndexRun:
     def _base_folder(self, recipe: Recipe) -> Path:
         if self.request.base.is_local:
             return Path(recipe.base)
-        logger.info("fetching what is not here of the base %s", recipe.base)
+        logger.info("getting the base %s", recipe.base)
         return fetch_base(self.hub, recipe.base, recipe.base_revision)
 
     def _clear(self, downloads: Path) -> None:

@@ -86,7 +86,7 @@ class _LogLines:
 
     def planned(self, pending: int) -> None:
         self.pending = pending
-        logger.info("%d adapters to embed", pending)
+        logger.info("%d to embed", pending)
 
     def embedded(self, progress: Progress) -> None:
         if self._is_time():

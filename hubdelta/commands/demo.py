@@ -13,6 +13,7 @@ from hubdelta.commands.options import index_option
 
 _FOLDER = f"demo-{__version__}"  # a built Hub is left alone, so each version has its own
 _SHOWN_ADAPTER = "mlnights/lora-test-3"
+_SHOWN_FINETUNE = "versewright/smollm2-135m-kjv-merged"
 
 
 def _steps(base: str) -> list[list[str]]:
@@ -22,6 +23,8 @@ def _steps(base: str) -> list[list[str]]:
         ["status"],
         ["similar", _SHOWN_ADAPTER, "-k", "5"],
         ["domains"],
+        ["index", "--base", base, "--no-crawl", "--relation", "finetune"],
+        ["similar", _SHOWN_FINETUNE, "-k", "3"],
         ["sql", "SELECT reason, count(*) AS adapters FROM failures GROUP BY ALL ORDER BY ALL"],
     ]
 
@@ -36,7 +39,7 @@ Example:
     type=click.Path(path_type=Path, file_okay=False),
     default=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "hubdelta", _FOLDER),
     show_default=f"~/.cache/hubdelta/{_FOLDER}",
-    help="Where the demonstration's Hub and base model are kept (about 600 MB).",
+    help="Where the demonstration's Hub and base model are kept (about 900 MB).",
 )
 @index_option
 def command(folder: Path, index_path: Path) -> int:
@@ -54,7 +57,7 @@ def command(folder: Path, index_path: Path) -> int:
     from hubdelta.demo.base import BASE_ID
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the libraries that build the base
-    for chatty in ("uvicorn", "hubdelta.crawler.local_hub"):
+    for chatty in ("uvicorn", "hubdelta.crawler.local_hub", "huggingface_hub"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     folder = folder.expanduser()
     click.echo(
