@@ -76,7 +76,7 @@ def hubdelta(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code; `--debug` shows the traceback of an error."""
     code = run(list(sys.argv[1:] if arguments is None else arguments))
-    if code == EXIT_INTERRUPTED:
+    if code in {EXIT_INTERRUPTED, EXIT_FAILED}:
         # An ordinary exit would first wait for every download in flight.
         sys.stdout.flush()
         sys.stderr.flush()

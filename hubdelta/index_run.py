@@ -200,6 +200,9 @@ class _IndexRun:
         base_folder = self._base_folder(recipe)
         downloads = self.index.root / "downloads"
         self._clear(downloads)
+        if not self.settings.keep_downloads:
+            # Its own: a download of a run that broke off may still be on its way.
+            downloads /= self.summary.run_id
         before = self.hub.bytes_received
         progress = Progress(received=lambda: self.hub.bytes_received - before)
         try:
@@ -220,7 +223,7 @@ class _IndexRun:
                 )
                 return stop.is_set()
         finally:
-            self._clear(downloads)
+            self._clear(self.index.root / "downloads")
             self.summary.embedded = progress.embedded
             self.summary.failed.update({str(why): n for why, n in progress.failed.items()})
             self.summary.adapters_per_second = progress.adapters_per_second

@@ -17,6 +17,7 @@ from hubdelta.indexer.base_structure import (
     read_config,
     without_weights,
 )
+from hubdelta.indexer.engine import BUILDING
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.recipe import MAX_PROBE_TOKENS
 from hubdelta.schemas.errors import HubdeltaError
@@ -113,14 +114,15 @@ def load_language_model(folder: Path, *, as_stored: bool = False) -> PreTrainedM
     """
     model: PreTrainedModel
     config = read_config(folder)
-    model, loaded = language_model_class(config).from_pretrained(
-        folder,
-        attn_implementation=attention_of(config),
-        dtype="auto" if as_stored else torch.float32,
-        local_files_only=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
+    with BUILDING:
+        model, loaded = language_model_class(config).from_pretrained(
+            folder,
+            attn_implementation=attention_of(config),
+            dtype="auto" if as_stored else torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     output = model.get_output_embeddings()
     unneeded = {
         name

@@ -110,8 +110,9 @@ Result = tuple[int, Answer | AdapterError]
 
 
 BUILDING: Final = RLock()
-"""Held while modules are made: accelerate and PEFT make those without weights by exchanging, for a
-moment, a method of every module of the process."""
+"""Held while modules are made or loaded: accelerate and PEFT make those without weights by
+exchanging, for a moment, a method of every module of the process, and transformers sets its default
+dtype."""
 
 
 class Engine(ABC):

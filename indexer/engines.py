@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Adapter, Engine, Result, unexpected
+from hubdelta.indexer.engine import BUILDING, Adapter, Engine, Result, unexpected
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
@@ -67,12 +67,13 @@ def load_engine(folder: Path, probes: ProbeSet, settings: IndexSettings) -> Engi
         UsageError: there is no such device, or not that precision on it.
     """
     if settings.engine == "vllm":
-        fast = VllmEngine(
-            folder,
-            probes,
-            precision=settings.precision,
-            tensor_parallel=settings.tensor_parallel,
-        )
+        with BUILDING:
+            fast = VllmEngine(
+                folder,
+                probes,
+                precision=settings.precision,
+                tensor_parallel=settings.tensor_parallel,
+            )
         # On the CPU: vLLM has the GPUs.
         return RoutedEngine(fast, lambda: ReferenceEngine(BaseModel.load(folder, probes)))
     base = load_base(folder, probes, settings)

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 from hubdelta.indexer.ahead import one_ahead
@@ -61,7 +61,8 @@ def embed_all(
         lanes: their arrivals are closed in the end.
         embedding: what the rows have in common.
         writer: takes them.
-        stop: when set, what is being computed is finished and written, and it returns.
+        stop: when set, what is being computed is finished and written, and it returns; set also
+            when one lane cannot go on.
         progress: counts what is done; it is right also when the run ends in an error.
         on_progress: called after each adapter, and about twice a second.
 
@@ -77,26 +78,36 @@ def embed_all(
         thread.start()
     try:
         while any(thread.lane.patient or not stop.is_set() for thread in running):
-            try:
-                outcome = outcomes.get(timeout=_GLANCE)
-            except Empty:
-                on_progress(progress)
-                continue
+            outcome = _next(outcomes, timeout=_GLANCE)
             if isinstance(outcome, _End):
                 running.remove(outcome.thread)
                 if outcome.error is not None:
                     broken = broken or outcome.error
-                    for lane in lanes:
-                        lane.arrivals.close()
-            else:
+                    stop.set()  # the other lanes as well
+            elif outcome is not None:
                 _keep(outcome, embedding, writer, progress)
-                on_progress(progress)
-        writer.write()
+            writer.write_if_due()
+            on_progress(progress)
+        while (outcome := _next(outcomes)) is not None:
+            if not isinstance(outcome, _End):
+                _keep(outcome, embedding, writer, progress)
+    except BaseException:
+        stop.set()
+        raise
     finally:
         for lane in lanes:
             lane.arrivals.close()
+        writer.write()
     if broken is not None:
         raise broken
+
+
+def _next(outcomes: "SimpleQueue[_Outcome]", timeout: float = 0.0) -> "_Outcome | None":
+    """What came out of a lane, or None if nothing does for so many seconds."""
+    try:
+        return outcomes.get(timeout=timeout)
+    except Empty:
+        return None
 
 
 def _keep(
@@ -141,11 +152,21 @@ _Outcome = _Embedded | _Failed | _End
 
 @dataclass
 class _Window:
-    """Adapters that were handed to the engine together, and how many of them are not done."""
+    """Adapters that were handed to the engine together.
+
+    Attributes:
+        obtained: all of them.
+        readable: those that the engine was given.
+        steps: made of them and not computed.
+        is_divided: whether all steps are made.
+        answered: places in `readable` of which there is a result.
+    """
 
     obtained: Sequence[Obtained]
     readable: Sequence[tuple[Obtained, Adapter]]
-    left: int
+    steps: int = 0
+    is_divided: bool = False
+    answered: set[int] = field(default_factory=set)
 
 
 class _LaneThread(Thread):
@@ -163,6 +184,7 @@ class _LaneThread(Thread):
         self.lane = lane
         self._embedding, self._stages, self._stop = embedding, stages, stop
         self._outcomes = outcomes
+        self._counting = Lock()
 
     def run(self) -> None:
         """Embed everything, and say how it ended."""
@@ -174,7 +196,8 @@ class _LaneThread(Thread):
         self._outcomes.put(_End(self, error))
 
     def _embed_all(self) -> None:
-        with self._stages.at("load"):
+        # In its turn: engines try the precisions of this process out when they are made.
+        with self.lane.turn, self._stages.at("load"):
             engine = self.lane.make_engine()
         with closing(one_ahead(self._steps(engine))) as steps:
             try:
@@ -194,14 +217,16 @@ class _LaneThread(Thread):
                     self._outcomes.put(_Failed(one.pending, one.result))
                 else:
                     readable.append((one, one.result))
-            window = _Window(obtained, readable, len(readable))
-            if not readable:
-                self.lane.arrivals.release(obtained)
-                continue
+            window = _Window(obtained, readable)
             steps = engine.steps([adapter for _, adapter in readable])
             while True:
                 with self._stages.at("stack"):
                     step = next(steps, None)
+                with self._counting:
+                    window.is_divided = step is None
+                    window.steps += step is not None
+                    if not window.steps:
+                        self._release(window)
                 if step is None:
                     break
                 self.lane.arrivals.step_made()
@@ -212,6 +237,7 @@ class _LaneThread(Thread):
             results = list(engine.run(step))
         self.lane.arrivals.step_computed()
         for place, result in results:
+            window.answered.add(place)
             obtained, adapter = window.readable[place]
             if isinstance(result, Answer):
                 row = self._embedding.vector_row(obtained.pending, adapter, result)
@@ -221,6 +247,15 @@ class _LaneThread(Thread):
                 self._outcomes.put(_Embedded(row, result.baseline, needed))
             else:
                 self._outcomes.put(_Failed(obtained.pending, result))
-        window.left -= len(results)
-        if not window.left:
-            self.lane.arrivals.release(window.obtained)
+        with self._counting:
+            window.steps -= 1
+            if window.is_divided and not window.steps:
+                self._release(window)
+
+    def _release(self, window: _Window) -> None:
+        """Let go of a window; what has no result stays pending."""
+        self.lane.arrivals.release(window.obtained)
+        if not self._stop.is_set():
+            for place, (obtained, _) in enumerate(window.readable):
+                if place not in window.answered:
+                    logger.warning("%s: left for another run", obtained.pending.key)

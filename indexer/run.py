@@ -81,7 +81,7 @@ def embed_plan(
     def stream() -> Engine:
         ids = tokenized(base_folder, probes)
         device = device_of(settings.device)
-        return StreamedEngine(base_folder, ids, device=device, stop=stop, compute=turn)
+        return StreamedEngine(base_folder, ids, device=device, stop=stop, turn=turn)
 
     adapters = [pending for pending in plan.pending if pending.row.kind != "full"]
     finetunes = [pending for pending in plan.pending if pending.row.kind == "full"]

@@ -38,7 +38,7 @@ class Writer:
             IndexWriteError: the index cannot be written.
         """
         self._failures.append(row)
-        self._write_if_due()
+        self.write_if_due()
 
     def add_vector(self, row: VectorRow, baseline: Baseline) -> None:
         """Take a vector, and the base's own answer with the first of its engine and precision.
@@ -55,7 +55,7 @@ class Writer:
                 self._index.write([self._embedding.base_row(baseline)], base=row.base)
             self._baselines.add(arithmetic)
         self._vectors.append(row)
-        self._write_if_due()
+        self.write_if_due()
 
     def write(self) -> None:
         """Write what there is.
@@ -65,13 +65,19 @@ class Writer:
         """
         base = self._embedding.recipe.base
         with self._stages.at("write"):
-            self._index.write(self._vectors, base=base)
-            self._index.write(self._failures, base=base)
-        self._vectors.clear()
-        self._failures.clear()
-        self._written = monotonic()
+            # Taken first: what cannot be written now is not tried again at the end of the run.
+            vectors, self._vectors = self._vectors, []
+            failures, self._failures = self._failures, []
+            self._written = monotonic()
+            self._index.write(vectors, base=base)
+            self._index.write(failures, base=base)
 
-    def _write_if_due(self) -> None:
+    def write_if_due(self) -> None:
+        """Write when enough are there, or when the last file is a minute old.
+
+        Raises:
+            IndexWriteError: the index cannot be written.
+        """
         full = len(self._vectors) + len(self._failures) >= self._rows
         if full or monotonic() - self._written >= _MOST_LOST:
             self.write()

@@ -18,9 +18,6 @@ _PADDING = 0.1
 _SHARE = 0.3
 """Of the memory that is free: on a GPU the next batch is stacked while one runs."""
 
-_NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What torch says in an error that has no class of its own for it."""
-
 
 @dataclass
 class Room:
@@ -139,10 +136,3 @@ def free_bytes(device: torch.device) -> int:
     free, _ = torch.cuda.mem_get_info(device)
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(free + cached)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that there was not enough memory, on a GPU or in the machine."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_MEMORY)

@@ -18,8 +18,9 @@ from hubdelta.indexer.engine import (
     Result,
     unexpected,
 )
+from hubdelta.indexer.memory import is_out_of_memory
 from hubdelta.indexer.stacked.baselines import Baselines
-from hubdelta.indexer.stacked.batching import Room, is_out_of_memory
+from hubdelta.indexer.stacked.batching import Room
 from hubdelta.indexer.stacked.edits import Edits
 from hubdelta.indexer.stacked.model import Prepared, StackedModel
 from hubdelta.indexer.stacked.precision import DTYPES, GOOD_SIGNAL, products_in

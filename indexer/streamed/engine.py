@@ -3,10 +3,9 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from hubdelta.indexer.engine import (
     Result,
     unexpected,
 )
+from hubdelta.indexer.memory import is_out_of_memory
 from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_local, weight_files
 from hubdelta.indexer.streamed.skeleton import Skeleton
 from hubdelta.indexer.streamed.stream import StoppedError, WeightStream
@@ -44,7 +44,7 @@ class StreamedEngine(Engine):
         probes: token ids of each probe, int64 [1, tokens].
         device: where to compute.
         stop: when set, what is being computed is given up, without an answer.
-        compute: held while a layer computes, and never while weights are awaited.
+        turn: held while it computes, and never while weights are awaited.
     """
 
     name = "streamed"
@@ -57,13 +57,14 @@ class StreamedEngine(Engine):
         *,
         device: str = "cpu",
         stop: Event | None = None,
-        compute: AbstractContextManager[Any] | None = None,
+        turn: "Lock | None" = None,  # a function before Python 3.13
     ) -> None:
         self._folder, self._device = base_folder, device
         self._probes = [probe[0].to(device) for probe in probes]
-        self._stop, self._compute = stop or Event(), compute
+        self._stop, self._turn = stop or Event(), turn
+        self._baseline: Baseline | AdapterError | None = None
 
-    @cached_property
+    @property
     def baseline(self) -> Baseline:
         """The base's own answer, computed when it is first asked for.
 
@@ -71,18 +72,27 @@ class StreamedEngine(Engine):
         four times: other shapes of the matrix products, and so other orders of their sums.
 
         Raises:
-            HubdeltaError: the base cannot be streamed.
+            AdapterError: unsupported_adapter, as no finetune of a base that cannot be streamed is.
         """
-        try:
-            config = json.loads((self._folder / "config.json").read_bytes())
-            checkpoint = open_local(weight_files(self._folder))
-            alone, batched = (
-                self._hidden_states(Skeleton.build(config, self._device), checkpoint, repeats)
-                for repeats in (1, _REPEATS)
-            )
-        except (AdapterError, OSError, ValueError) as error:
-            message = f"the base in {self._folder} cannot be streamed: {error}"
-            raise HubdeltaError(message) from error
+        if self._baseline is None:
+            try:
+                self._baseline = self._measured()
+            except (HubdeltaError, OSError, ValueError) as error:
+                if is_out_of_memory(error):
+                    raise
+                message = f"the base in {self._folder} cannot be streamed: {error}"
+                self._baseline = AdapterError(Reason.UNSUPPORTED_ADAPTER, message)
+        if isinstance(self._baseline, AdapterError):
+            raise self._baseline
+        return self._baseline
+
+    def _measured(self) -> Baseline:
+        config = json.loads((self._folder / "config.json").read_bytes())
+        checkpoint = open_local(weight_files(self._folder))
+        alone, batched = (
+            self._hidden_states(Skeleton.build(config, self._device), checkpoint, repeats)
+            for repeats in (1, _REPEATS)
+        )
         mean = alone.mean(axis=0)
         smallest = float(np.finfo(np.float32).eps * np.linalg.norm(mean))
         noise_floor = max(float(np.linalg.norm(batched.mean(axis=0) - mean)), smallest)
@@ -106,11 +116,13 @@ class StreamedEngine(Engine):
                 yield place, adapter, unexpected(error)
 
     def run(self, step: Step) -> Iterator[Result]:
-        """Stream one finetune; no result where the run was stopped in the meantime.
+        """Stream one finetune.
+
+        No result, so that it stays pending, where the run was stopped in the meantime, or where
+        there was not enough memory beside what other engines hold.
 
         Raises:
-            HubdeltaError: the base cannot be streamed, the Hub cannot be asked any more, or the
-                device no longer works.
+            HubdeltaError: the Hub cannot be asked any more, or the device no longer works.
         """
         place, finetune, skeleton = step
         if isinstance(skeleton, AdapterError):
@@ -126,6 +138,9 @@ class StreamedEngine(Engine):
         except HubdeltaError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                logger.warning("%s: not enough memory for its layers now", finetune.key)
+                return
             logger.debug("%s", finetune.key, exc_info=True)
             self._check_device(error)
             yield place, unexpected(error)
@@ -148,7 +163,7 @@ class StreamedEngine(Engine):
     ) -> Activations:
         """The hidden state that `recipe` defines, of each probe, [probes, hidden]."""
         with WeightStream(
-            skeleton, checkpoint, device=self._device, stop=self._stop, compute=self._compute
+            skeleton, checkpoint, device=self._device, stop=self._stop, turn=self._turn
         ):
             if skeleton.model.config.is_encoder_decoder:
                 states = _decoder_states(skeleton, self._probes, repeats, self._decoder_start)

@@ -2,10 +2,10 @@
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
-from threading import Event
+from contextlib import contextmanager
+from threading import Event, Lock
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -37,7 +37,7 @@ class WeightStream:
         checkpoint: its weights.
         device: where it runs.
         stop: when set, the run is given up before the next unit.
-        compute: held while a unit computes, never while weights are awaited.
+        turn: held throughout, but for the time in which weights are awaited.
 
     Raises:
         AdapterError: corrupt: a tensor is missing, or of another shape than the config says.
@@ -50,11 +50,11 @@ class WeightStream:
         *,
         device: str,
         stop: Event,
-        compute: AbstractContextManager[Any] | None = None,
+        turn: "Lock | None" = None,  # a function before Python 3.13
     ) -> None:
         self._model, self._checkpoint = skeleton.model, checkpoint
         self._device, self._stop = device, stop
-        self._compute = compute or nullcontext()
+        self._turn = turn or Lock()
         self._sources = find_sources(skeleton.model, checkpoint.tensors)
         units = skeleton.units()
         self._layers = [unit for unit in units if unit.is_layer]
@@ -70,10 +70,12 @@ class WeightStream:
         )
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="hubdelta-layer")
         self._ahead: tuple[Unit, Future[dict[str, torch.Tensor]]] | None = None
-        for unit in units:
-            unit.module.forward = self._streamed(unit, unit.module.forward)
+        self._units = units
 
     def __enter__(self) -> Self:
+        self._turn.acquire()
+        for unit in self._units:
+            unit.module.forward = self._streamed(unit, unit.module.forward)
         self._rows.__enter__()  # type: ignore[no-untyped-call]
         self._fetch_ahead(self._layers)
         return self
@@ -85,8 +87,20 @@ class WeightStream:
         trace: TracebackType | None,
     ) -> None:
         self._rows.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        for unit in self._units:
+            del unit.module.forward  # it would keep the weights' files from being let go
+        self._turn.release()
         self._ahead = None
         self._executor.shutdown(wait=not self._stop.is_set(), cancel_futures=True)
+
+    @contextmanager
+    def _others_turn(self) -> Iterator[None]:
+        """Let others compute while weights are awaited."""
+        self._turn.release()
+        try:
+            yield
+        finally:
+            self._turn.acquire()
 
     def _check(self, name: str, shape: tuple[int, ...]) -> None:
         """Refuse a checkpoint that does not hold a tensor as it must be, before any is read."""
@@ -108,15 +122,12 @@ class WeightStream:
 
     def _streamed(self, unit: Unit, forward: Callable[..., Any]) -> Callable[..., Any]:
         """A module's forward, with its weights there for as long as it lasts."""
-        # A module that has weights of its own and others below it waits for those as it runs.
-        computes = unit.is_layer or next(unit.module.children(), None) is None
 
         @functools.wraps(forward)
         def run(*args: Any, **kwargs: Any) -> Any:
             empty = self._load(unit)
             try:
-                with self._compute if computes else nullcontext():
-                    return forward(*args, **kwargs)
+                return forward(*args, **kwargs)
             finally:
                 for module, name, parameter in empty:
                     module._parameters[name] = parameter
@@ -161,12 +172,14 @@ class WeightStream:
             raise StoppedError
         if self._ahead is not None and self._ahead[0] is unit:
             future, self._ahead = self._ahead[1], None
-            while not wait([future], _GLANCE).done:
-                if self._stop.is_set():
-                    raise StoppedError
+            with self._others_turn():
+                while not wait([future], _GLANCE).done:
+                    if self._stop.is_set():
+                        raise StoppedError
             tensors = future.result()
         else:
-            tensors = self._read(unit)
+            with self._others_turn():
+                tensors = self._read(unit)
         if self._ahead is None and unit.is_layer:
             self._fetch_ahead(self._layers[self._layers.index(unit) + 1 :])
         return tensors
@@ -188,7 +201,9 @@ class WeightStream:
                 Reason.BASE_MISMATCH,
                 f"tensor {name} has {length} rows: too few for the tokens of the base's probes",
             )
-        return self._ready(name, self._checkpoint.read_rows(stored, rows))
+        with self._others_turn():
+            table = self._checkpoint.read_rows(stored, rows)
+        return self._ready(name, table)
 
     def _ready(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor as it is computed with: floats in fp32, on the device."""

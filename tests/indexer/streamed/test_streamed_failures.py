@@ -1,7 +1,10 @@
 """What cannot be streamed is refused with its reason, and by name."""
 
+import errno
 import json
+import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -10,9 +13,9 @@ from finetunes import KEY, embed, full, make_finetune, probes_of, rewrite
 from safetensors.torch import load_file
 
 from hubdelta.indexer.engine import FullFinetune
-from hubdelta.indexer.streamed.checkpoint import open_local
+from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_local
 from hubdelta.indexer.streamed.engine import StreamedEngine
-from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
+from hubdelta.schemas.errors import AdapterError, Reason
 
 NORM = "model.norm.weight"
 QUERY = "model.layers.1.self_attn.q_proj.weight"
@@ -154,9 +157,25 @@ def test_a_truncated_file(length: int, finetune: Path) -> None:
     assert caught.value.reason is Reason.CORRUPT
 
 
-def test_a_base_without_weights_ends_the_run(base: Path, finetune: Path, tmp_path: Path) -> None:
+def test_a_base_that_cannot_be_streamed_is_tried_once_and_its_finetunes_fail(
+    base: Path, finetune: Path, tmp_path: Path
+) -> None:
     config = json.loads((base / "config.json").read_bytes())
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(HubdeltaError, match="holds no weights") as caught:
-        embed(StreamedEngine(tmp_path, probes_of(base)), full(finetune))
-    assert not isinstance(caught.value, AdapterError)
+    engine = StreamedEngine(tmp_path, probes_of(base))
+    for _ in range(2):
+        with pytest.raises(AdapterError, match="holds no weights") as caught:
+            embed(engine, full(finetune))
+        assert caught.value.reason is Reason.UNSUPPORTED_ADAPTER
+        shutil.copy(base / "model.safetensors", tmp_path)  # too late for this engine
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), OSError(errno.ENOMEM, "no")])
+def test_where_memory_runs_out_a_finetune_is_left_for_another_run(
+    error: Exception, base: Path, finetune: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StreamedEngine(base, probes_of(base))
+    with monkeypatch.context() as short:
+        short.setattr(Checkpoint, "read", Mock(side_effect=error))
+        assert list(engine.answers([full(finetune)])) == []
+    embed(engine, full(finetune))

@@ -1,0 +1,17 @@
+"""Running out of memory, which is nobody's fault and may pass."""
+
+import errno
+
+import torch
+
+_NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says in an error that has no class of its own for it."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory, on a GPU or in the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_MEMORY)
