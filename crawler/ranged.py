@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -23,13 +23,15 @@ class Part:
     """What a server sends of a file.
 
     Attributes:
-        start: offset of its first byte: 0 where the range was ignored.
+        ranged: whether it is the range asked for; the whole file where the range was ignored.
+        start: offset of its first byte.
         file_bytes: length of the whole file; None where the server does not say.
         hash: of the whole file: SHA-256, 64 hex digits, or git's blob hash, 40; None where the
             Hub does not say.
         chunks: the bytes, as they arrive.
     """
 
+    ranged: bool
     start: int
     file_bytes: int | None
     hash: str | None
@@ -40,7 +42,8 @@ class Part:
 def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Iterator[Part]:
     """Ask for the bytes [start, end) of a file; leaving the context ends the transfer.
 
-    A server that ignores ranges answers 200 with the whole file (RFC 9110, 14.2).
+    A server that ignores ranges answers 200 with the whole file (RFC 9110, 14.2). The connection
+    serves the next request after a part that ends where it should; others are cut off, and closed.
 
     Raises:
         HUB_FAILURES: as huggingface_hub and httpx raise them, also while chunks are taken.
@@ -53,18 +56,24 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
     }
     with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
         if response.status_code == 416 and start == 0:  # an empty file has no first byte
-            yield Part(0, 0, None, iter(()))
+            yield Part(True, 0, 0, None, iter(()))
             return
         hf_raise_for_status(response)
         stated = response.headers.get("content-range", "")
-        ranged = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", stated)
-        whole = ranged[2] if ranged else response.headers.get("content-length", "")
+        ranged = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", stated)
+        whole = ranged[3] if ranged else response.headers.get("content-length", "")
+        chunks = response.iter_bytes()
         yield Part(
+            ranged is not None,
             int(ranged[1]) if ranged else 0,
             int(whole) if whole.isdecimal() else None,
             _hash(response),
-            response.iter_bytes(),
+            chunks,
         )
+        if ranged and int(ranged[2]) < end:
+            with suppress(httpx.HTTPError):  # the caller has what it wanted
+                for _ in chunks:
+                    pass
 
 
 def joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

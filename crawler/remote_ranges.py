@@ -1,4 +1,4 @@
-"""Parts of one file at a commit, read into memory over several connections at once."""
+"""Parts of one file at a commit, read over several connections at once."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from threading import Lock
-from typing import Final
+from typing import Final, Protocol
 
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_transient
@@ -17,6 +17,14 @@ _LONGEST: Final = 32 << 20  # bytes of one request: more are shared between conn
 
 Piece = tuple[int, memoryview]
 """An offset in a file, and the buffer for the bytes that follow it."""
+
+
+class Target(Protocol):
+    """Where bytes go: a memoryview, or what can be filled like one."""
+
+    def __len__(self) -> int: ...
+
+    def __setitem__(self, span: slice, content: memoryview, /) -> None: ...
 
 
 @dataclass
@@ -40,17 +48,23 @@ class RemoteRanges:
     connections: int = 8
     asked: int = field(default=0, init=False)
     fetched: int = field(default=0, init=False)
+    _ranged: bool = field(default=False, init=False, repr=False)  # so the last answer was
     _counting: Lock = field(default_factory=Lock, init=False, repr=False)
 
-    def read(self, pieces: Sequence[Piece]) -> None:
-        """Fill the buffers; neighbouring pieces, and those with small gaps, share a request.
+    def read(self, pieces: Sequence[tuple[int, Target]]) -> None:
+        """Fill the targets; neighbouring pieces, and those with small gaps, share a request.
 
-        A transfer that breaks off is taken up again where it ended. A server that ignores ranges
-        sends the file from its beginning, and what was not asked for is passed over.
+        A transfer that breaks off is taken up again where it ended. From a server that ignores
+        ranges the file comes once, up to the last piece, and what was not asked for is passed
+        over. To find out, the first request goes alone.
+
+        Args:
+            pieces: offsets in the file, and targets for the bytes that follow; none overlap.
 
         Raises:
             AdapterError: gated, not_found, disabled, no_weights (no such file) or network.
             HubError: offline, or a refused token.
+            IndexWriteError: no disk space for a target.
         """
         pieces = sorted((piece for piece in pieces if len(piece[1])), key=lambda piece: piece[0])
         if not pieces:
@@ -59,36 +73,65 @@ class RemoteRanges:
             self.asked += sum(len(target) for _, target in pieces)
         wanted = [(start, start + len(target)) for start, target in pieces]
         parts = [part for span in joined(wanted) for part in _split(*span)]
+        whole = Lock()
         executor = ThreadPoolExecutor(
             min(self.connections, len(parts)), thread_name_prefix="hubdelta-range"
         )
         try:
-            for fetched in [executor.submit(self._fetch, *part, pieces) for part in parts]:
-                fetched.result()
+            fetches = []
+            for part in parts:
+                fetches.append(executor.submit(self._fetch, *part, pieces, whole))
+                if not self._ranged:
+                    fetches[-1].result()
+            for fetch in fetches:
+                fetch.result()
         except HUB_FAILURES as error:
             raise adapter_error(error, self.file, self.key.repo_id, self.hub.endpoint) from error
         finally:
             executor.shutdown(cancel_futures=True)
 
-    def _fetch(self, start: int, end: int, pieces: Sequence[Piece]) -> None:
-        """Fetch the bytes [start, end); attempts are counted anew when some of them have come."""
-        reached = start
+    def _fetch(
+        self, start: int, end: int, pieces: Sequence[tuple[int, Target]], whole: Lock
+    ) -> None:
+        """Fetch the bytes [start, end); attempts are counted anew when some of them have come.
+
+        Args:
+            start: offset of the first byte.
+            end: offset after the last.
+            pieces: all of this read.
+            whole: of this read; taken for good by the first fetch whose answer is the whole file,
+                which fills all pieces and leaves nothing to do for the others.
+        """
+        if whole.locked():
+            return
+        reached, fills_all = start, False
 
         def attempt() -> None:
-            nonlocal reached
+            nonlocal reached, end, fills_all
             with open_part(self.hub, self.key, self.file, reached, end) as part:
-                position = part.start
-                if position not in {0, reached} or part.file_bytes not in {None, self.file_bytes}:
+                if (part.ranged and part.start != reached) or (
+                    part.file_bytes not in {None, self.file_bytes}
+                ):
                     # Without a number, as huggingface_hub's own checks raise: it is tried again.
                     raise OSError("another part, or of another file, than was asked for")
-                for chunk in part.chunks:
-                    with self._counting:
-                        self.fetched += len(chunk)
-                    _scatter(chunk, position, pieces)
-                    position += len(chunk)
-                    reached = max(reached, position)
-                    if position >= end:
+                self._ranged = part.ranged
+                if not part.ranged and not fills_all:
+                    if not whole.acquire(blocking=False):
+                        reached = end
                         return
+                    fills_all = True
+                    reached, end = pieces[0][0], pieces[-1][0] + len(pieces[-1][1])
+                position = part.start
+                try:
+                    for chunk in part.chunks:
+                        _scatter(chunk, position, pieces)
+                        position += len(chunk)
+                        reached = max(reached, position)
+                        if position >= end:
+                            return
+                finally:
+                    with self._counting:
+                        self.fetched += position - part.start
             raise OSError(f"the answer ends at byte {position}, before {end}")
 
         while reached < end:
@@ -107,8 +150,8 @@ def _split(start: int, end: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _scatter(chunk: bytes, position: int, pieces: Sequence[Piece]) -> None:
-    """Copy what of a chunk, which stands at this position of the file, belongs into buffers."""
+def _scatter(chunk: bytes, position: int, pieces: Sequence[tuple[int, Target]]) -> None:
+    """Copy what of a chunk, which stands at this position of the file, belongs into targets."""
     view = memoryview(chunk)
     first = bisect_right(pieces, position, key=lambda piece: piece[0] + len(piece[1]))
     for offset, target in pieces[first:]:

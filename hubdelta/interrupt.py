@@ -22,7 +22,7 @@ def stop_on_interrupt() -> Iterator[Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        logger.warning("stopping: the adapter in hand is finished and written first")
+        logger.warning("stopping: what is being computed is finished and written first")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -138,11 +138,12 @@ def print_index_summary(summary: "IndexSummary") -> None:
             f"  crawled   {crawl.listed} listed: {crawl.new} new, {crawl.changed} changed "
             f"({crawl.requests} requests)"
         )
-    lines.append(f"  embedded  {summary.embedded} ({summary.adapters_per_second:.2f} adapters/s)")
+    rate = f"{summary.adapters_per_second:.2f} adapters/s after the crawl"
+    lines.append(f"  embedded  {summary.embedded} ({rate})")
     if summary.fetched_bytes:
         lines.append(
             f"  fetched   {summary.fetched_bytes / 1e6:.1f} MB, "
-            f"{summary.needed_bytes / 1e6:.1f} MB of it needed"
+            f"{summary.needed_bytes / 1e6:.1f} MB of it for these vectors"
         )
     for title, counts in (("skipped", summary.skipped), ("failed", summary.failed)):
         why = ", ".join(f"{n} {reason}" for reason, n in counts.most_common())

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from hubdelta.indexer.progress import Progress
 logger = logging.getLogger(__name__)
 
 _LOG_PAUSE = 30.0  # seconds between two log lines
+_LATELY = 10.0  # seconds over which rates on a terminal are taken
 
 
 @contextmanager
@@ -50,6 +52,7 @@ def show_progress() -> Iterator[Display]:
 class _Bars:
     bars: Bars
     tasks: dict[str, TaskID] = field(default_factory=dict)
+    lately: "_Lately" = field(default_factory=lambda: _Lately())
 
     def crawled(self, progress: CrawlProgress) -> None:
         task = self._task("crawling")
@@ -66,7 +69,7 @@ class _Bars:
         self.bars.update(
             self._task("embedding"),
             completed=progress.done,
-            description=_describe(progress),
+            description=self.lately.describe(progress),
         )
 
     def _task(self, name: str) -> TaskID:
@@ -79,6 +82,7 @@ class _Bars:
 class _LogLines:
     pending: int = 0
     last: float = field(default_factory=time.monotonic)
+    lately: "_Lately" = field(default_factory=lambda: _Lately())
 
     def crawled(self, progress: CrawlProgress) -> None:
         if self._is_time():
@@ -90,7 +94,9 @@ class _LogLines:
 
     def embedded(self, progress: Progress) -> None:
         if self._is_time():
-            logger.info("%d of %d done: %s", progress.done, self.pending, _describe(progress))
+            logger.info(
+                "%d of %d done: %s", progress.done, self.pending, self.lately.describe(progress)
+            )
 
     def _is_time(self) -> bool:
         now = time.monotonic()
@@ -100,14 +106,32 @@ class _LogLines:
         return True
 
 
-def _describe(progress: Progress) -> str:
-    """Embedding 3.1 adapters/s, 12.4 MB/s, mostly compute, 2 failed."""
-    parts = [
-        f"embedding {progress.adapters_per_second:.1f} adapters/s",
-        f"{progress.bytes_per_second / 1e6:.1f} MB/s",
-    ]
-    if bottleneck := progress.stages.bottleneck:
-        parts.append(f"mostly {bottleneck}")
-    if failed := progress.failed.total():
-        parts.append(f"{failed} failed")
-    return ", ".join(parts)
+class _Lately:
+    """What a run did in the last seconds, which is what a person sees happen."""
+
+    def __init__(self) -> None:
+        self._past: deque[tuple[float, int, int, dict[str, float]]] = deque()
+
+    def describe(self, progress: Progress) -> str:
+        """Embedding 3.1 adapters/s, 12.4 MB/s, mostly compute, 2 failed."""
+        now = (
+            progress.stages.seconds,
+            progress.embedded,
+            progress.received(),
+            progress.stages.busy,
+        )
+        self._past.append(now)
+        while len(self._past) > 2 and now[0] - self._past[1][0] > _LATELY:
+            self._past.popleft()
+        since = self._past[0] if len(self._past) > 1 else (0.0, 0, 0, {})
+        seconds = max(now[0] - since[0], 1e-9)
+        busy = {stage: spent - since[3].get(stage, 0.0) for stage, spent in now[3].items()}
+        parts = [
+            f"embedding {(now[1] - since[1]) / seconds:.1f} adapters/s",
+            f"{(now[2] - since[2]) / seconds / 1e6:.1f} MB/s",
+        ]
+        if busy:
+            parts.append(f"mostly {max(busy, key=busy.__getitem__)}")
+        if failed := progress.failed.total():
+            parts.append(f"{failed} failed")
+        return ", ".join(parts)

@@ -11,13 +11,16 @@ from hubdelta.indexer.engine import Adapter, unexpected
 from hubdelta.indexer.obtain import Inspected, Obtainer
 from hubdelta.indexer.plan import Pending
 from hubdelta.indexer.stages import Stages
-from hubdelta.schemas.errors import AdapterError, HubdeltaError, IndexWriteError
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, HubError, IndexWriteError, Reason
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _GLANCE = 0.5  # seconds between two looks at whether to stop
+
+_OUTAGE = 10
+"""Adapters in a row, at least, that the network must fail before the Hub counts as gone."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Arrivals:
         self._steps = 0  # made and not computed
         self._ahead = ahead
         self._closed = False
+        self._unanswered = 0  # adapters in a row for which the network gave nothing
+        self._most_unanswered = max(_OUTAGE, 2 * workers)
         self._broken: BaseException | None = None
         for number in range(min(workers, len(pending))):
             Thread(target=self._work, name=f"hubdelta-download-{number}", daemon=True).start()
@@ -147,7 +152,7 @@ class Arrivals:
     def _take(self, most: int) -> list[Obtained]:
         with self._changed:
             while not self._ended:
-                if self._broken is not None:
+                if self._broken is not None and not self._there:
                     raise self._broken
                 if len(self._there) >= most or (self._there and not self._steps):
                     break
@@ -176,7 +181,20 @@ class Arrivals:
                     self._parked.append(outcome)
                 else:
                     self._there.append(outcome)
+                    self._watch(outcome)
                 self._changed.notify_all()
+
+    def _watch(self, obtained: Obtained) -> None:
+        """End it all when the Hub has gone: thousands of adapters need not find that out."""
+        error = obtained.result
+        lost = isinstance(error, AdapterError) and error.reason is Reason.NETWORK
+        self._unanswered = self._unanswered + 1 if lost else 0
+        if self._unanswered >= self._most_unanswered:
+            self._broken = HubError(
+                f"{self._unanswered} downloads in a row failed, the last with: {error}"
+            )
+            self._waiting.clear()
+            self._parked.clear()
 
     def _next(self) -> Callable[[], Obtained | Inspected] | None:
         """What a thread is to do now; waits while there is nothing; None at the end."""

@@ -10,7 +10,6 @@ from transformers import AutoTokenizer, PreTrainedModel
 from hubdelta.indexer.base_structure import (
     LOADING_ERRORS,
     BaseStructure,
-    attention_of,
     language_model_class,
     layer_shapes,
     quiet_transformers,
@@ -117,7 +116,6 @@ def load_language_model(folder: Path, *, as_stored: bool = False) -> PreTrainedM
     with BUILDING:
         model, loaded = language_model_class(config).from_pretrained(
             folder,
-            attn_implementation=attention_of(config),
             dtype="auto" if as_stored else torch.float32,
             local_files_only=True,
             trust_remote_code=False,

@@ -68,7 +68,7 @@ class BaseStructure:
     @property
     def hidden_size(self) -> int:
         """d, the length of a hidden state; T5 and BART call it d_model."""
-        return int(self.model.config.hidden_size)
+        return int(self.model.config.get_text_config(decoder=True).hidden_size)
 
     @property
     def model_type(self) -> str:
@@ -100,15 +100,6 @@ def language_model_class(config: PreTrainedConfig) -> type[AutoModelForCausalLM]
     return chosen
 
 
-def attention_of(config: PreTrainedConfig) -> str | None:
-    """Which of transformers' attentions computes what a config says; None for its default.
-
-    Its default where a model knows several, torch's scaled_dot_product_attention, leaves out the
-    cap on attention logits of Gemma 2 (integrations/sdpa_attention.py warns of it).
-    """
-    return "eager" if getattr(config, "attn_logit_softcapping", None) else None
-
-
 def without_weights(config: PreTrainedConfig) -> PreTrainedModel:
     """A language model in fp32 whose parameters are on the meta device; buffers are computed.
 
@@ -119,7 +110,6 @@ def without_weights(config: PreTrainedConfig) -> PreTrainedModel:
         model: PreTrainedModel = language_model_class(config).from_config(
             config,
             dtype=torch.float32,
-            attn_implementation=attention_of(config),
             trust_remote_code=False,
         )
     return model.eval()

@@ -10,7 +10,7 @@ from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import CatalogRow
 
-_MODEL_WEIGHTS: tuple[str, ...] = ("model*.safetensors",)
+_MODEL_WEIGHTS: tuple[str, ...] = ("model*.safetensors", "pytorch_model*.bin")
 _ADAPTER_WEIGHTS: tuple[str, ...] = ("adapter_model.safetensors", "adapter_model.bin")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _BLOCK = 1 << 20  # bytes
@@ -84,7 +84,8 @@ def describe_folder(name: AdapterName, base: str, *, run_id: str) -> CatalogRow:
 
 def folder_revision(folder: Path) -> str:
     """The SHA-1 of a local model's configuration and weights, 40 hex digits."""
-    return _digest([folder / "config.json", *sorted(folder.glob("*.safetensors"))])
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")])
+    return _digest([folder / "config.json", *weights])
 
 
 def _digest(files: list[Path]) -> str:

@@ -6,6 +6,7 @@ of an adapter's safetensors not the tensors of the output layer, which no hidden
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ from hubdelta.schemas.rows import CatalogRow
 _MODEL_CONFIG = "config.json"
 _LONGEST_CONFIG = 1 << 20  # bytes; real ones have a few thousand
 
+_SIZES = re.compile(r"layer|position|n_ctx|head|expert")
+"""Names of settings by which a model grows."""
+
+_MOST_TIMES = 64
+"""A finetune may have so many times the base's: modules are made before tensors are looked at, and
+a million layers would keep a run from its work."""
+
 
 @dataclass(frozen=True)
 class Inspected:
@@ -38,6 +46,7 @@ class Inspected:
     Attributes:
         pending: which one.
         config: its adapter_config.json, or the config.json of a full finetune.
+        text: that config, as it was read.
         weight_bytes: size of its weight files.
         memory_bytes: what it takes until it is embedded, on disk or in memory.
         needed_bytes: what must come over the network for it.
@@ -46,6 +55,7 @@ class Inspected:
 
     pending: Pending
     config: AdapterConfig | Mapping[str, Any]
+    text: bytes
     weight_bytes: int
     memory_bytes: int
     needed_bytes: int
@@ -101,11 +111,11 @@ class Obtainer:
         if size > self.max_bytes:
             raise AdapterError(
                 Reason.TOO_LARGE,
-                f"{size / 1e9:.1f} GB of weights, more than the "
-                f"{self.max_bytes / 1e9:.1f} GB that --disk-budget allows",
+                f"{size / 1e6:,.1f} MB of weights, more than the {self.max_bytes / 1e6:,.1f} MB "
+                "that --disk-budget allows: raise it, and use --retry-failed",
             )
         needed_bytes = 0 if _is_local(row) else needed_bytes + len(text)
-        return Inspected(pending, config, weight_bytes, memory_bytes, needed_bytes, headers)
+        return Inspected(pending, config, text, weight_bytes, memory_bytes, needed_bytes, headers)
 
     def fetch(self, inspected: Inspected) -> None:
         """Download what is read of an adapter, or all of it where it is to be kept.
@@ -117,17 +127,16 @@ class Obtainer:
         row, key = inspected.pending.row, inspected.pending.key
         if _is_local(row):
             return
-        root = self._place(inspected.pending)
-        files = list(row.weights_files)
-        if inspected.headers is not None and not self.keep:
-            if isinstance(inspected.config, AdapterConfig):
-                for file, header in inspected.headers.items():
-                    fetch_tensors(self.hub, key, file, header, self._needs, root)
-            return
+        root, adapter = self._place(inspected.pending), isinstance(inspected.config, AdapterConfig)
+        if inspected.headers is None:
+            fetch(self.hub, key, list(row.weights_files), root)
+        elif adapter or self.keep:
+            wanted = _every if self.keep else self._needs
+            for file, header in inspected.headers.items():
+                fetch_tensors(self.hub, key, file, header, wanted, root)
         if self.keep:
-            adapter = isinstance(inspected.config, AdapterConfig)
-            files.append(_inside(row, CONFIG_FILE if adapter else _MODEL_CONFIG))
-        fetch(self.hub, key, files, root)
+            config = root / _inside(row, CONFIG_FILE if adapter else _MODEL_CONFIG)
+            config.write_bytes(inspected.text)
 
     def read(self, inspected: Inspected) -> Adapter:
         """Read weights that are there; the files are deleted unless they are to be kept.
@@ -190,14 +199,26 @@ class Obtainer:
         except (ValueError, RecursionError) as error:
             raise AdapterError(Reason.CORRUPT, f"{_MODEL_CONFIG} is not JSON: {error}") from error
         found = config if isinstance(config, dict) else {}
+        own = json.loads((self.base.folder / _MODEL_CONFIG).read_bytes())
         sizes = {found[name] for name in ("hidden_size", "d_model", "n_embd") if name in found}
         fits = not sizes or self.base.hidden_size in sizes
-        if found.get("model_type") != self.base.model_type or not fits:
+        if found.get("model_type") != own.get("model_type") or not fits:
             raise AdapterError(
                 Reason.BASE_MISMATCH,
                 f"a {found.get('model_type')} of hidden size {min(sizes, default='unknown')}; the "
-                f"base is a {self.base.model_type} of {self.base.hidden_size}",
+                f"base is a {own.get('model_type')} of {self.base.hidden_size}",
             )
+        for name in filter(_SIZES.search, found.keys() & own.keys()):
+            value, usual = found[name], own[name]
+            if (
+                isinstance(value, int)
+                and isinstance(usual, int)
+                and value > _MOST_TIMES * usual > 0
+            ):
+                raise AdapterError(
+                    Reason.BASE_MISMATCH,
+                    f"its config.json says {name}={value:.3g}, the base's {usual}",
+                )
         return found
 
     def _look_at_weights(self, pending: Pending) -> tuple[dict[str, Header] | None, int]:
@@ -215,6 +236,10 @@ class Obtainer:
         name = str(pending.key)
         digest = sha1(name.encode(), usedforsecurity=False).hexdigest()[:12]
         return self.folder / f"{pending.row.repo_id.replace('/', '--')}--{digest}"
+
+
+def _every(name: str) -> bool:
+    return True
 
 
 def _held_bytes(tensor: Tensor) -> int:

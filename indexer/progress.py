@@ -39,8 +39,3 @@ class Progress:
     def adapters_per_second(self) -> float:
         """Adapters that gave a vector, over all seconds of embedding."""
         return self.embedded / max(self.stages.seconds, 1e-9)
-
-    @property
-    def bytes_per_second(self) -> float:
-        """Of the Hub's answers, over all seconds of embedding."""
-        return self.received() / max(self.stages.seconds, 1e-9)

@@ -262,9 +262,7 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTraine
     """A model as transformers loads it, whichever kind of language model it is."""
     config = AutoConfig.from_pretrained(folder)
     kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    # Gemma 2 caps its attention's logits, which transformers' default attention leaves out.
-    attention = "eager" if getattr(config, "attn_logit_softcapping", None) else None
-    return kind.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
+    return kind.from_pretrained(folder, dtype=dtype)
 
 
 def save_adapter(

@@ -26,7 +26,7 @@ from hubdelta.indexer.memory import is_out_of_memory
 from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_local, weight_files
 from hubdelta.indexer.streamed.skeleton import Skeleton
 from hubdelta.indexer.streamed.stream import StoppedError, WeightStream
-from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, HubError, Reason
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +77,12 @@ class StreamedEngine(Engine):
         if self._baseline is None:
             try:
                 self._baseline = self._measured()
-            except (HubdeltaError, OSError, ValueError) as error:
+            except (HubError, StoppedError):
+                raise
+            except Exception as error:
                 if is_out_of_memory(error):
                     raise
+                logger.debug("the base", exc_info=True)
                 message = f"the base in {self._folder} cannot be streamed: {error}"
                 self._baseline = AdapterError(Reason.UNSUPPORTED_ADAPTER, message)
         if isinstance(self._baseline, AdapterError):
@@ -199,12 +202,14 @@ def _last_token_states(
 ) -> torch.Tensor:
     """Final hidden states of each probe's last token, [repeats · probes, hidden].
 
-    Shorter probes are followed by more of their last token: causal attention never looks there.
+    Shorter probes are followed by more of their last token, which the mask hides: causal attention
+    never looks there, but a stranger's config can ask for another.
     """
-    batch = _padded(probes).repeat(repeats, 1)
-    last = torch.tensor([len(probe) - 1 for probe in probes], device=batch.device).repeat(repeats)
-    states: torch.Tensor = skeleton.parts[0](input_ids=batch, use_cache=False).last_hidden_state
-    return states[torch.arange(len(batch), device=batch.device), last]
+    batch, mask = _padded(probes, repeats)
+    states: torch.Tensor = skeleton.parts[0](
+        input_ids=batch, attention_mask=mask, use_cache=False
+    ).last_hidden_state
+    return states[torch.arange(len(batch), device=batch.device), mask.sum(1) - 1]
 
 
 def _decoder_states(
@@ -212,9 +217,7 @@ def _decoder_states(
 ) -> torch.Tensor:
     """Final decoder states at its start token, [repeats · probes, hidden]."""
     encoder, decoder = skeleton.parts
-    batch = _padded(probes).repeat(repeats, 1)
-    lengths = torch.tensor([len(probe) for probe in probes], device=batch.device).repeat(repeats)
-    mask = (torch.arange(batch.shape[1], device=batch.device) < lengths[:, None]).long()
+    batch, mask = _padded(probes, repeats)
     encoded = encoder(input_ids=batch, attention_mask=mask).last_hidden_state
     states: torch.Tensor = decoder(
         input_ids=torch.full_like(batch[:, :1], start),
@@ -225,9 +228,15 @@ def _decoder_states(
     return states[:, -1]
 
 
-def _padded(probes: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Probes of different lengths as one batch [probes, tokens], their last tokens repeated."""
+def _padded(probes: Sequence[torch.Tensor], repeats: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probes of different lengths as one batch, their last tokens repeated, and what of it counts.
+
+    Returns:
+        Token ids and mask, int64 [repeats · probes, tokens].
+    """
     longest = max(map(len, probes))
-    return torch.stack(
-        [torch.cat([probe, probe[-1:].expand(longest - len(probe))]) for probe in probes]
-    )
+    ids = [torch.cat([probe, probe[-1:].expand(longest - len(probe))]) for probe in probes]
+    batch = torch.stack(ids).repeat(repeats, 1)
+    lengths = torch.tensor([len(probe) for probe in probes], device=batch.device).repeat(repeats)
+    places = torch.arange(longest, device=batch.device)
+    return batch, (places < lengths[:, None]).long()

@@ -14,7 +14,7 @@ from hubdelta.schemas.errors import AdapterError, Reason
 
 _SWITCHES: Final = re.compile(
     r"\w+_implementation(_internal)?|use_kernels|(kernel|fusion|distributed)_config|auto_map"
-    r"|output_(attentions|hidden_states)"
+    r"|output_(attentions|hidden_states)|return_dict"
 )
 """Settings that say how a model is run, not what it is: a stranger's config decides neither which
 code that is nor how much memory it takes."""
@@ -64,7 +64,7 @@ class Skeleton:
         quiet_transformers()
         try:
             known = CONFIG_MAPPING[config["model_type"]]
-            model = without_weights(known.from_dict(_without_switches(config)))
+            model = without_weights(known.from_dict(_plain(config)))
         except (*LOADING_ERRORS, StrictDataclassError, TypeError, AttributeError) as error:
             raise AdapterError(
                 Reason.UNSUPPORTED_ADAPTER, f"its config.json makes no model: {error!r}"
@@ -131,9 +131,12 @@ class Skeleton:
             yield from part.named_modules(prefix=names[part])
 
 
-def _without_switches(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_switches(value) if isinstance(value, dict) else value
-        for name, value in config.items()
-        if not _SWITCHES.fullmatch(name)
-    }
+def _plain(value: Any) -> Any:
+    """A config without switches; infinities, which JSON has not, as transformers writes them."""
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        return {name: _plain(part) for name, part in value.items() if not _SWITCHES.fullmatch(name)}
+    if isinstance(value, list):
+        return list(map(_plain, value))
+    return value

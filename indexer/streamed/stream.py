@@ -137,6 +137,8 @@ class WeightStream:
     def _load(self, unit: Unit) -> list[tuple[torch.nn.Module, str, torch.nn.Parameter]]:
         """Put a unit's weights in place.
 
+        The next layer's are on their way from then on.
+
         Returns:
             What was there before: parameters without data, by module and name.
         """
@@ -160,6 +162,9 @@ class WeightStream:
                     raise _mismatch(name, value.shape, old.shape)
                 empty.append((module, own, old))
                 module._parameters[own] = torch.nn.Parameter(value, requires_grad=False)
+        # Only now: while experts are merged into one tensor, a layer is held nearly twice.
+        if self._ahead is None and unit.is_layer:
+            self._fetch_ahead(self._layers[self._layers.index(unit) + 1 :])
         return empty
 
     def _sources_of(self, unit: Unit) -> list[Source]:
@@ -167,7 +172,7 @@ class WeightStream:
         return list(dict.fromkeys(held))
 
     def _take(self, unit: Unit) -> dict[str, torch.Tensor]:
-        """A unit's tensors as stored; the next layer's are on their way from now on."""
+        """A unit's tensors as stored."""
         if self._stop.is_set():
             raise StoppedError
         if self._ahead is not None and self._ahead[0] is unit:
@@ -180,8 +185,6 @@ class WeightStream:
         else:
             with self._others_turn():
                 tensors = self._read(unit)
-        if self._ahead is None and unit.is_layer:
-            self._fetch_ahead(self._layers[self._layers.index(unit) + 1 :])
         return tensors
 
     def _fetch_ahead(self, layers: Sequence[Unit]) -> None:

@@ -229,10 +229,21 @@ def test_a_stumbling_hub_is_asked_again(
     assert_holds(path, set(filter(is_even_layer, TENSORS)))
 
 
+def test_a_transfer_that_breaks_off_is_taken_up_again_however_often(
+    hub: Hub, header: Header, served: LocalHub, tmp_path: Path
+) -> None:
+    breaks = 3 * hub.settings.attempts
+    served.faults.add(Fault(CONTENT, times=breaks, cut_after=1000))
+    before = hub.bytes_received
+    path = fetch_tensors(hub, KEY, WEIGHTS, header, is_layer, tmp_path)
+    assert_holds(path, set(filter(is_layer, TENSORS)))
+    assert hub.bytes_received - before < 1.05 * NEEDED
+
+
 @pytest.mark.parametrize(
     "fault",
     [
-        {"cut_after": 500},
+        {"cut_after": 0},
         {"cut_after": 500, "no_ranges": True},
         {"status": 503},
     ],

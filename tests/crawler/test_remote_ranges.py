@@ -1,13 +1,16 @@
 """Parts of a file read into memory: every byte in its place, and few that nobody asked for."""
 
 import random
+import socket
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from small_repos import Repos
 
 from hubdelta.crawler import remote_ranges
+from hubdelta.crawler.downloads import small_file
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.crawler.ranged import joined
@@ -57,11 +60,59 @@ def test_any_ranges_with_a_twentieth_of_gaps(seed: int, file: Callable[[], Remot
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_server_that_ignores_ranges(
+def test_a_server_that_ignores_ranges_sends_the_file_once_a_read(
     seed: int, file: Callable[[], RemoteRanges], served: LocalHub
 ) -> None:
     served.faults.add(Fault(CONTENT, times=None, no_ranges=True))
-    read(file(), some_ranges(seed))
+    opened = file()
+    for ranges in (some_ranges(seed), [(0, 50_000), (200_000, 300_000)]):
+        served.requests.clear()
+        read(opened, ranges)
+        assert [record.status for record in served.requests if record.status < 300] == [200]
+    assert opened.fetched <= 2 * len(BYTES)
+
+
+@pytest.mark.parametrize("after", range(1, 12, 2))
+@pytest.mark.parametrize("times", [1, 3, None])
+def test_a_server_that_ignores_some_ranges(
+    after: int, times: int | None, file: Callable[[], RemoteRanges], served: LocalHub
+) -> None:
+    served.faults.add(Fault(CONTENT, after=after, times=times, no_ranges=True))
+    served.faults.add(Fault(CONTENT, after=after, cut_after=60_000))
+    opened = file()
+    for seed in range(2):
+        read(opened, some_ranges(seed))
+
+
+def test_a_connection_serves_request_after_request(
+    file: Callable[[], RemoteRanges],
+    hub: Hub,
+    served: LocalHub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[object] = []
+    connect = socket.create_connection
+
+    def counted(address: object, *rest: Any, **more: Any) -> socket.socket:
+        opened.append(address)
+        return connect(address, *rest, **more)
+
+    monkeypatch.setattr(socket, "create_connection", counted)
+    remote = file()
+    for start in range(0, 200_000, 20_000):
+        read(remote, [(start, start + 9000)])
+        small_file(hub, KEY, FILE, limit=len(BYTES))
+    assert len(served.requests) >= 20
+    assert len(opened) == 1
+
+
+def test_the_rest_of_a_file_that_was_not_asked_for_is_not_waited_for(
+    file: Callable[[], RemoteRanges], hub: Hub, served: LocalHub
+) -> None:
+    served.faults.add(Fault(CONTENT, times=None, no_ranges=True, bytes_per_second=1e5))
+    before = hub.bytes_received
+    read(file(), [(0, 9000)])
+    assert hub.bytes_received - before < 100_000
 
 
 def test_a_connection_that_breaks_more_often_than_there_are_attempts(

@@ -240,8 +240,14 @@ def test_full_finetunes_are_embedded_when_asked_for(hubdelta, folder, tmp_path):
     shutil.copy(folder / "a/finetuned/README.md", folder / "a/larger")
     summary = json.loads(hubdelta("index", "--base", BASE, "--json").stdout)
     assert summary["embedded"] == 3
+    make_base(folder / "a/endless")
+    config = json.loads((folder / "a/endless/config.json").read_bytes())
+    config["num_hidden_layers"] = 10**6
+    (folder / "a/endless/config.json").write_text(json.dumps(config))
+    shutil.copy(folder / "a/finetuned/README.md", folder / "a/endless")
     both = ("--relation", "adapter,finetune")
     summary = json.loads(hubdelta("index", "--base", BASE, *both, "--json").stdout)
     assert summary["embedded"] == 1
     assert outcomes(tmp_path / "index")["a/finetuned"] == "embedded"
     assert outcomes(tmp_path / "index")["a/larger"] == "base_mismatch"
+    assert outcomes(tmp_path / "index")["a/endless"] == "base_mismatch"

@@ -27,7 +27,7 @@ def hub(tmp_path_factory):
         model = load_model(base)
         for parameter in model.parameters():
             parameter.data *= 1.01 + number / 100
-        model.save_pretrained(folder / name, max_shard_size="200KB")
+        model.save_pretrained(folder / name, max_shard_size="800KB")
         (folder / name / "README.md").write_text(f"---\nbase_model: {BASE}\n---\n")
     with LocalHub(folder) as running:
         yield running
@@ -52,7 +52,7 @@ def embedded(index):
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_both_lanes_load_and_compute_at_the_same_time(attempt, processes, tmp_path):
+def test_both_lanes_load_and_compute_at_the_same_time(attempt, hub, processes, tmp_path):
     processes.start("index", "--base", BASE, "--index", tmp_path / "index", *BOTH)
     assert processes.wait() == 0
     assert embedded(tmp_path / "index") == {
@@ -62,7 +62,9 @@ def test_both_lanes_load_and_compute_at_the_same_time(attempt, processes, tmp_pa
     (run,) = rows_of(Index.open(tmp_path / "index").read(RunRow, base=BASE), RunRow)[-1:]
     assert run.kind == "index"
     assert {"compute", "stream"} <= run.busy.keys()
-    assert run.needed_bytes <= run.fetched_bytes <= 1.05 * run.needed_bytes
+    # What is read of a shard with its header, these tiny ones alone feel.
+    headers = 100_000 * len(list(hub.folder.glob("a/finetune-*/*.safetensors")))
+    assert run.needed_bytes <= run.fetched_bytes <= 1.05 * run.needed_bytes + headers
     assert not (tmp_path / "index" / "downloads").exists()
 
 

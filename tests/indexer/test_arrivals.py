@@ -176,6 +176,23 @@ def test_a_hub_that_may_not_be_asked_ends_it(pending, obtainer, monkeypatch):
         gather(pending, obtainer)
 
 
+def test_a_hub_that_is_gone_ends_it_before_every_adapter_has_found_out(
+    pending, obtainer, local_hub
+):
+    local_hub.faults.add(Fault("*", status=503, times=None))
+    many = [replace(one, attempt=n) for n in range(20) for one in pending]
+    given = []
+
+    def take(arriving):
+        for window in arriving.windows(4):
+            given.extend(window)
+            arriving.release(window)
+
+    with pytest.raises(HubError, match="in a row"):
+        take(arrivals(many, obtainer))
+    assert 10 <= len(given) < 20
+
+
 def test_the_bytes_that_arrive_are_those_that_are_needed(pending, obtainer, hub, local_hub):
     before = hub.bytes_received
     needed = sum(o.needed_bytes for window in gather(pending, obtainer) for o in window)

@@ -181,7 +181,7 @@ def test_an_answer_cut_short_is_network_and_leaves_nothing(
 ) -> None:
     waiting = pending(obtainer.hub, "a/saved")
     inspected = obtainer.inspect(waiting)
-    local_hub.faults.add(Fault("/api/resolve-cache/*", times=None, cut_after=100))
+    local_hub.faults.add(Fault("/api/resolve-cache/*", times=None, cut_after=0))
     with pytest.raises(AdapterError) as caught:
         obtain(obtainer, inspected)
     assert caught.value.reason is Reason.NETWORK

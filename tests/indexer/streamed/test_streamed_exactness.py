@@ -1,5 +1,6 @@
 """A streamed model answers as transformers does with all of it in memory."""
 
+import json
 from pathlib import Path
 from threading import Event, Lock
 
@@ -114,7 +115,7 @@ def test_the_base_is_no_signal_and_one_engine_serves_many(tmp_path: Path) -> Non
     base = make_base(tmp_path / "base")
     finetune = make_finetune(tmp_path / "finetune", base)
     lock = Lock()
-    engine = StreamedEngine(base, probes_of(base), compute=lock)
+    engine = StreamedEngine(base, probes_of(base), turn=lock)
     answers = dict(engine.answers([full(base), full(finetune), full(base)]))
     assert np.array_equal(answers[0].activations, answers[2].activations)
     assert answers[0].signal == 0
@@ -129,3 +130,28 @@ def test_a_run_that_is_stopped_gives_no_answer(tmp_path: Path) -> None:
     embed(engine, full(base))
     stop.set()
     assert list(engine.answers([full(base)])) == []
+
+
+def test_a_finetune_whose_attention_is_not_causal_is_not_led_astray_by_padding(
+    tmp_path: Path,
+) -> None:
+    base = make_base(tmp_path / "base")
+    folder = make_finetune(tmp_path / "finetune", base)
+    config = json.loads((folder / "config.json").read_bytes()) | {"is_causal": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    found = embed(StreamedEngine(base, probes_of(base)), full(folder)).activations
+    assert distance(found, expected(folder, base)) < CLOSE
+
+
+def test_a_config_with_an_infinity_is_read(tmp_path: Path) -> None:
+    base = make_base(
+        tmp_path / "base",
+        model_type="mamba2",
+        num_heads=8,
+        head_dim=8,
+        state_size=8,
+        n_groups=1,
+    )
+    assert "Infinity" in (base / "config.json").read_text()
+    answer = embed(StreamedEngine(base, probes_of(base)), full(base))
+    assert distance(answer.activations, expected(base, base)) < CLOSE
