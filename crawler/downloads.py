@@ -179,19 +179,7 @@ def fetch_base_config(hub: Hub, base: str, revision: str) -> Path:
         IndexWriteError: no disk space.
     """
     with _fetching_base(hub, base):
-        return Path(
-            hub.call(
-                hf_hub_download,
-                base,
-                "config.json",
-                revision=revision,
-                endpoint=hub.endpoint,
-                token=hub.settings.token,
-                etag_timeout=hub.settings.timeout,
-                library_name=LIBRARY,
-                library_version=hub.settings.library_version,
-            )
-        )
+        return _whole_file(hub, base, "config.json", revision)
 
 
 def _read_start(hub: Hub, key: AdapterKey, file: str, length: int) -> tuple[bytes, int, str | None]:
@@ -220,23 +208,36 @@ def _fetch_file(hub: Hub, key: AdapterKey, file: str, into: Path) -> Path:
 
 def _download(hub: Hub, key: AdapterKey, file: str, into: Path, *, again: bool) -> Path:
     try:
-        return Path(
-            hub.call(
-                hf_hub_download,  # checks the size itself
-                key.repo_id,
-                file,
-                revision=key.revision,
-                local_dir=into,
-                force_download=again,
-                endpoint=hub.endpoint,
-                token=hub.settings.token,
-                etag_timeout=hub.settings.timeout,
-                library_name=LIBRARY,
-                library_version=hub.settings.library_version,
-            )
-        )
+        return _whole_file(hub, key.repo_id, file, key.revision, local_dir=into, again=again)
     except HUB_FAILURES as error:
         raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
+
+
+def _whole_file(
+    hub: Hub,
+    repo_id: str,
+    file: str,
+    revision: str,
+    *,
+    local_dir: Path | None = None,
+    again: bool = False,
+) -> Path:
+    """A file as huggingface_hub downloads it: into its cache, or into a folder of ours."""
+    return Path(
+        hub.call(
+            hf_hub_download,  # checks the size itself
+            repo_id,
+            file,
+            revision=revision,
+            local_dir=local_dir,
+            force_download=again,
+            endpoint=hub.endpoint,
+            token=hub.settings.token,
+            etag_timeout=hub.settings.timeout,
+            library_name=LIBRARY,
+            library_version=hub.settings.library_version,
+        )
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ width, with random weights: it has learned nothing, and its cards say so.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -143,7 +144,11 @@ def merged(folder: Path) -> None:
             own = name.removeprefix("base_model.model.").replace(".lora_A", "")
             change = config["lora_alpha"] / config["r"] * up.float() @ down.float()
             weights[own] = (weights[own].float() + change).to(weights[own].dtype)
-    save_torch_state_dict(weights, folder, max_shard_size=_SHARD_SIZE)
+    logging.disable(logging.INFO)  # how many shards it makes; its logger has a path for a name
+    try:
+        save_torch_state_dict(weights, folder, max_shard_size=_SHARD_SIZE)
+    finally:
+        logging.disable(logging.NOTSET)
     for file in _BESIDE_WEIGHTS:
         shutil.copyfile(base / file, folder / file)
 

@@ -39,7 +39,7 @@ def show_progress() -> Iterator[Display]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=10),  # the rest of a line of 80 is for words
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -48,11 +48,40 @@ def show_progress() -> Iterator[Display]:
         yield _Bars(bars)
 
 
+class _Lately:
+    """What a run did in the last seconds, which is what a person sees happen."""
+
+    def __init__(self) -> None:
+        self._past: deque[tuple[float, int, int, dict[str, float]]] = deque()
+
+    def describe(self, progress: Progress) -> str:
+        """As in: 3.1 adapters/s, 12.4 MB/s, mostly compute."""
+        now = (
+            progress.stages.seconds,
+            progress.embedded,
+            progress.received(),
+            progress.stages.busy,
+        )
+        self._past.append(now)
+        while len(self._past) > 2 and now[0] - self._past[1][0] > _LATELY:
+            self._past.popleft()
+        since = self._past[0] if len(self._past) > 1 else (0.0, 0, 0, {})
+        seconds = max(now[0] - since[0], 1e-9)
+        busy = {stage: spent - since[3].get(stage, 0.0) for stage, spent in now[3].items()}
+        parts = [
+            f"{(now[1] - since[1]) / seconds:.1f} adapters/s",
+            f"{(now[2] - since[2]) / seconds / 1e6:.1f} MB/s",
+        ]
+        if busy:
+            parts.append(f"mostly {max(busy, key=busy.__getitem__)}")
+        return ", ".join(parts)
+
+
 @dataclass
 class _Bars:
     bars: Bars
     tasks: dict[str, TaskID] = field(default_factory=dict)
-    lately: "_Lately" = field(default_factory=lambda: _Lately())
+    lately: _Lately = field(default_factory=_Lately)
 
     def crawled(self, progress: CrawlProgress) -> None:
         task = self._task("crawling")
@@ -82,7 +111,7 @@ class _Bars:
 class _LogLines:
     pending: int = 0
     last: float = field(default_factory=time.monotonic)
-    lately: "_Lately" = field(default_factory=lambda: _Lately())
+    lately: _Lately = field(default_factory=_Lately)
 
     def crawled(self, progress: CrawlProgress) -> None:
         if self._is_time():
@@ -95,7 +124,9 @@ class _LogLines:
     def embedded(self, progress: Progress) -> None:
         if self._is_time():
             logger.info(
-                "%d of %d done: %s", progress.done, self.pending, self.lately.describe(progress)
+                "%d of %d done, %d failed: %s",
+                *(progress.done, self.pending, progress.failed.total()),
+                self.lately.describe(progress),
             )
 
     def _is_time(self) -> bool:
@@ -104,34 +135,3 @@ class _LogLines:
             return False
         self.last = now
         return True
-
-
-class _Lately:
-    """What a run did in the last seconds, which is what a person sees happen."""
-
-    def __init__(self) -> None:
-        self._past: deque[tuple[float, int, int, dict[str, float]]] = deque()
-
-    def describe(self, progress: Progress) -> str:
-        """Embedding 3.1 adapters/s, 12.4 MB/s, mostly compute, 2 failed."""
-        now = (
-            progress.stages.seconds,
-            progress.embedded,
-            progress.received(),
-            progress.stages.busy,
-        )
-        self._past.append(now)
-        while len(self._past) > 2 and now[0] - self._past[1][0] > _LATELY:
-            self._past.popleft()
-        since = self._past[0] if len(self._past) > 1 else (0.0, 0, 0, {})
-        seconds = max(now[0] - since[0], 1e-9)
-        busy = {stage: spent - since[3].get(stage, 0.0) for stage, spent in now[3].items()}
-        parts = [
-            f"embedding {(now[1] - since[1]) / seconds:.1f} adapters/s",
-            f"{(now[2] - since[2]) / seconds / 1e6:.1f} MB/s",
-        ]
-        if busy:
-            parts.append(f"mostly {max(busy, key=busy.__getitem__)}")
-        if failed := progress.failed.total():
-            parts.append(f"{failed} failed")
-        return ", ".join(parts)

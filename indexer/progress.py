@@ -8,10 +8,6 @@ from hubdelta.indexer.stages import Stages
 from hubdelta.schemas.errors import Reason
 
 
-def _nothing() -> int:
-    return 0
-
-
 @dataclass
 class Progress:
     """What a run has done so far; it grows as the run goes on.
@@ -27,7 +23,7 @@ class Progress:
     embedded: int = 0
     failed: Counter[Reason] = field(default_factory=Counter)
     needed_bytes: int = 0
-    received: Callable[[], int] = _nothing
+    received: Callable[[], int] = int  # of which there are none: int() is 0
     stages: Stages = field(default_factory=Stages)
 
     @property

@@ -57,7 +57,7 @@ def command(folder: Path, index_path: Path) -> int:
     from hubdelta.demo.base import BASE_ID
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the libraries that build the base
-    for chatty in ("uvicorn", "hubdelta.crawler.local_hub", "huggingface_hub"):
+    for chatty in ("uvicorn", "hubdelta.crawler.local_hub"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     folder = folder.expanduser()
     click.echo(

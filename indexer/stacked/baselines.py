@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hubdelta.indexer.engine import Activations, Baseline
-from hubdelta.indexer.memory import is_out_of_memory
+from hubdelta.indexer.out_of_memory import is_out_of_memory
 from hubdelta.indexer.stacked.edits import Edits
 from hubdelta.indexer.stacked.model import StackedModel
 from hubdelta.indexer.stacked.precision import (

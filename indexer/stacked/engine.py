@@ -18,7 +18,7 @@ from hubdelta.indexer.engine import (
     Result,
     unexpected,
 )
-from hubdelta.indexer.memory import is_out_of_memory
+from hubdelta.indexer.out_of_memory import is_out_of_memory
 from hubdelta.indexer.stacked.baselines import Baselines
 from hubdelta.indexer.stacked.batching import Room
 from hubdelta.indexer.stacked.edits import Edits

@@ -22,7 +22,7 @@ from hubdelta.indexer.engine import (
     Result,
     unexpected,
 )
-from hubdelta.indexer.memory import is_out_of_memory
+from hubdelta.indexer.out_of_memory import is_out_of_memory
 from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_local, weight_files
 from hubdelta.indexer.streamed.skeleton import Skeleton
 from hubdelta.indexer.streamed.stream import StoppedError, WeightStream

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubdelta.indexer.memory import is_out_of_memory
+from hubdelta.indexer.out_of_memory import is_out_of_memory
 from hubdelta.indexer.stacked import batching
 from hubdelta.indexer.stacked.batching import Room, free_bytes
 from hubdelta.indexer.stacked.edits import DenseEdit, LowRank, TableEdit, numbers, rank
