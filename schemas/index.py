@@ -125,8 +125,12 @@ class Index:
         finally:
             lock.release()
 
-    def write(self, rows: Sequence[Row], *, base: str) -> Path | None:
+    def write(self, rows: Sequence[Row], *, base: str = "") -> Path | None:
         """Write rows of one type as one new file, which appears whole or not at all.
+
+        Args:
+            rows: the rows.
+            base: the base model; not needed where the table has no folder for each.
 
         Returns:
             The file, or None where there are no rows.
@@ -165,6 +169,15 @@ class Index:
                 logger.warning("%s; left out", error)
         return pa.concat_tables(tables)
 
+    def read_file(self, row_type: type[Row], path: Path) -> pa.Table:
+        """All rows of one file of a table, with the columns of this version.
+
+        Raises:
+            DamagedFileError: it cannot be read.
+            NewerIndexError: a newer hubdelta wrote it.
+        """
+        return _read_file(path, schema_of(row_type))
+
     def has_damage(self, row_type: type[Row], *, base: str) -> bool:
         """Whether some rows of a base cannot be read; only footers are looked at."""
         for path in self._folder(row_type, base).glob("*.parquet"):
@@ -191,7 +204,7 @@ class Index:
 
     def _folder(self, row_type: type[Row], base: str) -> Path:
         folder = self.root / row_type.table
-        return folder if row_type is RunRow else folder / f"base={slug(base)}"
+        return folder / f"base={slug(base)}" if row_type.by_base else folder
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text beside the tables, which replaces the one of that name whole.
@@ -247,14 +260,16 @@ def _open(path: Path) -> pq.ParquetFile:
         raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
 
 
-def _read_file(path: Path, schema: pa.Schema, base: str) -> pa.Table:
+def _read_file(path: Path, schema: pa.Schema, base: str | None = None) -> pa.Table:
+    """The rows of a file, of one base if one is named."""
     file = _open(path)
     stored = file.schema_arrow
     _check_version(path, _version(stored))
     known = [name for name in schema.names if name in stored.names]
     try:
-        table = file.read(columns=list({*known, "base"}))
-        table = table.filter(pc.equal(table["base"], base))
+        table = file.read(columns=known if base is None else list({*known, "base"}))
+        if base is not None:
+            table = table.filter(pc.equal(table["base"], base))
         columns = [
             table[spec.name].cast(spec.type)
             if spec.name in known

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change of a column; a reader reads all versions up to its own."""
 
 VERSION_KEY = b"hubdelta.schema_version"
@@ -37,6 +37,8 @@ class Row:
     """A row of one table of an index."""
 
     table: ClassVar[str]
+    by_base: ClassVar[bool] = True
+    """Whether the table has a folder for each base."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,9 @@ class VectorRow(Row):
     alpha: float | None = _column(pa.float64(), "alpha of a low-rank adapter")
     target_modules: list[str] = _column(_STRINGS, "module names that the weights adapt")
     weight_bytes: int = _column(pa.int64(), "size of the weight files", "bytes")
+    card: str | None = _added_column(
+        pa.string(), "text of its model card, without front matter and code, cut to 4,000 characters"
+    )
     embedded_at: datetime = _column(_TIME, "when the vector was made")
     run_id: str = _column(pa.string(), "run that made the row")
 
@@ -181,6 +186,7 @@ class RunRow(Row):
     """A crawl or an index run, written when it ends."""
 
     table: ClassVar[str] = "runs"
+    by_base: ClassVar[bool] = False
 
     run_id: str = _column(pa.string(), "start time and a random suffix; sorts by time")
     kind: str = _column(pa.string(), "crawl or index")
@@ -223,9 +229,65 @@ class RunRow(Row):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClusterRow(Row):
+    """A cluster of adapters that do alike: a row per (cluster, run that saw it change)."""
+
+    table: ClassVar[str] = "clusters"
+
+    base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
+    recipe_id: str = _column(
+        pa.string(), "hash of base, base commit, probe set, layer, token and pooling"
+    )
+    cluster: int = _column(
+        pa.int32(), "number of the cluster in its base; it stays with it and is never used again"
+    )
+    members: list[str] = _column(
+        _STRINGS, "its adapters, org/name[/subfolder], the strongest first; empty once dissolved"
+    )
+    strengths: list[float] = _column(
+        pa.list_(pa.float32()),
+        "how firmly each member belongs to it: density at which it leaves over the cluster's highest",
+        "ratio",
+    )
+    medoid: str | None = _column(
+        pa.string(), "the member most similar to the others; null once dissolved"
+    )
+    cohesion: float | None = _column(
+        pa.float64(), "mean cosine similarity of its members to each other; null once dissolved"
+    )
+    silhouette: float | None = _column(
+        pa.float64(),
+        "mean over members of (b - a) / max(a, b): a their mean cosine distance to the others, b to "
+        "the nearest other cluster; null where there is no other",
+    )
+    clustered_at: datetime = _column(_TIME, "when the row was made")
+    run_id: str = _column(pa.string(), "run that made the row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRow(Row):
+    """What a user says an adapter is for: the newest row of an adapter counts."""
+
+    table: ClassVar[str] = "labels"
+    by_base: ClassVar[bool] = False
+
+    adapter: str = _column(pa.string(), "org/name[/subfolder], or a local folder's path")
+    label: str | None = _column(pa.string(), "the user's word for it; null takes a label back")
+    labelled_at: datetime = _column(_TIME, "when the row was made")
+
+
 R = TypeVar("R", bound=Row)
 
-TABLES: tuple[type[Row], ...] = (CatalogRow, VectorRow, FailureRow, BaseRow, RunRow)
+TABLES: tuple[type[Row], ...] = (
+    CatalogRow,
+    VectorRow,
+    FailureRow,
+    BaseRow,
+    RunRow,
+    ClusterRow,
+    LabelRow,
+)
 
 
 def schema_of(row_type: type[Row]) -> pa.Schema:
