@@ -120,7 +120,7 @@ class VectorRow(Row):
     target_modules: list[str] = _column(_STRINGS, "module names that the weights adapt")
     weight_bytes: int = _column(pa.int64(), "size of the weight files", "bytes")
     card: str | None = _added_column(
-        pa.string(), "text of its model card, without front matter and code, cut to 4,000 characters"
+        pa.string(), "first 4,000 characters of its model card, without front matter and code"
     )
     embedded_at: datetime = _column(_TIME, "when the vector was made")
     run_id: str = _column(pa.string(), "run that made the row")
@@ -247,7 +247,7 @@ class ClusterRow(Row):
     )
     strengths: list[float] = _column(
         pa.list_(pa.float32()),
-        "how firmly each member belongs to it: density at which it leaves over the cluster's highest",
+        "how firmly each member belongs to it, 0 to 1: HDBSCAN's probability",
         "ratio",
     )
     medoid: str | None = _column(
@@ -258,8 +258,8 @@ class ClusterRow(Row):
     )
     silhouette: float | None = _column(
         pa.float64(),
-        "mean over members of (b - a) / max(a, b): a their mean cosine distance to the others, b to "
-        "the nearest other cluster; null where there is no other",
+        "mean over members of (b - a) / max(a, b), a being the mean cosine distance to the others, "
+        "b that to the nearest other cluster; null where there is no other",
     )
     clustered_at: datetime = _column(_TIME, "when the row was made")
     run_id: str = _column(pa.string(), "run that made the row")

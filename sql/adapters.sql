@@ -1,53 +1,5 @@
--- What is known about each adapter now, and which of its vectors stands for it.
-
--- Parquet stores a delta as FLOAT[]; zero, infinite and NaN ones have no direction to compare.
-CREATE OR REPLACE MACRO hubdelta.has_direction(delta) AS
-    isfinite(list_dot_product(delta, delta)) AND list_dot_product(delta, delta) > 0;
-
--- A catalog row is written when a crawl sees a change, so the newest row is the present state.
--- Mirrors, copies of the base, are in the catalog for the next crawl's sake; nothing embeds them.
--- Mirrors of the base stand in the catalog for the crawler's sake; they are no adapters.
-CREATE OR REPLACE VIEW adapters AS
-WITH current AS (
-    FROM catalog AS c
-    QUALIFY row_number() OVER (
-        PARTITION BY c.base, c.repo_id, c.subfolder
-        ORDER BY c.crawled_at DESC, c.run_id DESC, c.revision
-    ) = 1
-),
-newest AS (
-    FROM hubdelta.embedded AS v
-    QUALIFY row_number() OVER (
-        PARTITION BY v.base, v.repo_id, v.subfolder, v.revision
-        ORDER BY v.embedded_at DESC, v.recipe_id
-    ) = 1
-),
-attempted AS (
-    FROM failures AS f
-    QUALIFY row_number() OVER (
-        PARTITION BY f.base, f.repo_id, f.subfolder, f.revision
-        ORDER BY f.failed_at DESC, f.attempt DESC
-    ) = 1
-)
-SELECT
-    c.adapter,
-    CASE
-        WHEN c.vanished_at IS NOT NULL THEN 'vanished'
-        WHEN v.revision IS NOT NULL THEN 'embedded'
-        WHEN f.revision IS NOT NULL THEN 'failed'
-        ELSE 'pending'
-    END AS status,
-    c.* EXCLUDE (adapter, run_id),
-    f.reason, f.message, f.attempt, f.failed_at, f.due_at,
-    v.recipe_id, v.base_revision, v.probe_set, v.norm, v.signal, v.engine, v.precision,
-    v.adapter_type, v.rank, v.alpha, v.target_modules, v.weight_bytes, v.embedded_at
-FROM current AS c
-LEFT JOIN newest AS v
-    ON (v.base, v.repo_id, v.subfolder, v.revision) = (c.base, c.repo_id, c.subfolder, c.revision)
-LEFT JOIN attempted AS f
-    ON (f.base, f.repo_id, f.subfolder, f.revision) = (c.base, c.repo_id, c.subfolder, c.revision)
-    AND v.revision IS NULL
-WHERE c.kind <> 'mirror';
+-- What the columns of `adapters` and `comparable` mean; parquet_search.sql or cache_search.sql made
+-- the views.
 
 COMMENT ON VIEW adapters IS
     'The newest revision of each adapter of each base, with everything known about it';
@@ -107,41 +59,6 @@ COMMENT ON COLUMN adapters.alpha IS 'alpha of a low-rank adapter';
 COMMENT ON COLUMN adapters.target_modules IS 'module names that the weights adapt';
 COMMENT ON COLUMN adapters.weight_bytes IS 'size of the weight files [bytes]';
 COMMENT ON COLUMN adapters.embedded_at IS 'when the vector was made';
-
--- Every vector that has a direction. In each recipe one of an adapter's vectors is `current`, it
--- stands for the adapter: that of the present revision, or else the one made last. A vector
--- without direction is dropped after that choice: an older revision never speaks for a newer one.
-CREATE OR REPLACE VIEW comparable AS
-WITH present AS (
-    SELECT c.base, c.repo_id, c.subfolder, max_by(c.revision, (c.crawled_at, c.run_id)) AS revision
-    FROM catalog AS c
-    GROUP BY c.base, c.repo_id, c.subfolder
-),
-ranked AS (
-    SELECT e.*, row_number() OVER (
-        PARTITION BY e.base, e.repo_id, e.subfolder, e.recipe_id
-        ORDER BY p.revision IS NULL, e.embedded_at DESC, e.revision
-    ) = 1 AS current
-    FROM hubdelta.embedded AS e
-    LEFT JOIN present AS p
-        ON (p.base, p.repo_id, p.subfolder, p.revision)
-        = (e.base, e.repo_id, e.subfolder, e.revision)
-),
-placed AS (
-    SELECT r.*, r.current AND row_number() OVER (
-        PARTITION BY r.base, r.repo_id, r.subfolder, r.current
-        ORDER BY r.embedded_at DESC, r.recipe_id
-    ) = 1 AS newest
-    FROM ranked AS r
-)
-SELECT
-    concat_ws('/', s.repo_id, nullif(s.subfolder, '')) AS adapter,
-    s.base, s.repo_id, s.subfolder, s.revision, s.recipe_id, p.current, p.newest,
-    s.signal, s.delta, s.embedded_at
-FROM hubdelta.stored_vectors AS s
-JOIN placed AS p
-    ON (p.filename, p.file_row_number) = (s.filename, s.file_row_number)
-WHERE hubdelta.has_direction(s.delta) AND s.signal > 1;
 
 COMMENT ON VIEW comparable IS
     'Every vector that is more than noise, and which of them stands for its adapter';

@@ -1,64 +1,41 @@
-"""The questions that the command line asks: neighbors, domains, and the state of the index."""
+"""The questions one asks an index: what is alike, what is odd, what is new, and the domains."""
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 
 import pyarrow as pa
 
 from hubdelta.schemas.errors import QueryError, UsageError
-from hubdelta.schemas.rows import TABLES
 from hubdelta.sql.connection import Queries
+from hubdelta.sql.status import check_base
 
 
 @dataclass(frozen=True)
-class BaseStatus:
-    """What an index knows of one base; the counts are adapters.
+class Comparison:
+    """Two adapters side by side.
 
     Attributes:
-        base: the base model.
-        known: adapters in the catalog; each is one of the four that follow.
-        embedded: those whose present revision has a vector.
-        pending: those whose present revision was not tried yet.
-        failed: those whose present revision gave no vector, by reason, most frequent first.
-        vanished: those that the Hub no longer has.
-        contradictions: those that were concluded to belong to another base.
-        last_crawl: end of the last crawl that was done; None before the first.
+        a: the first, as it was asked for; a local folder by its absolute path.
+        b: the second.
+        similarity: cosine in their latest common recipe; None if they cannot be compared.
+        distance: 1 - similarity.
+        angle: between the two [degrees].
+        obstacle: why they cannot be compared; None if they can.
+        shared: the adapters among the 10 nearest of both: adapter, distance_to_a, distance_to_b;
+            the nearest to both first.
+        properties: what is known of each: property, a, b, all of them text.
     """
 
-    base: str
-    known: int
-    embedded: int
-    pending: int
-    failed: dict[str, int]
-    vanished: int
-    contradictions: int
-    last_crawl: datetime | None
-
-    @property
-    def crawl_age(self) -> timedelta | None:
-        """Time since the last crawl; None before the first."""
-        return None if self.last_crawl is None else datetime.now(UTC) - self.last_crawl
-
-
-@dataclass(frozen=True)
-class IndexStatus:
-    """The state of an index.
-
-    Attributes:
-        root: its directory.
-        bases: each base, by name.
-        runs: the last runs, newest first, with the columns of the table `runs`.
-        files: number of Parquet files.
-        bytes: their size.
-    """
-
-    root: Path
-    bases: list[BaseStatus]
-    runs: pa.Table
-    files: int
-    bytes: int
+    a: str
+    b: str
+    similarity: float | None
+    distance: float | None
+    angle: float | None
+    obstacle: str | None
+    shared: pa.Table
+    properties: pa.Table
 
 
 def similar(queries: Queries, adapter: str, k: int = 10) -> pa.Table:
@@ -77,107 +54,160 @@ def similar(queries: Queries, adapter: str, k: int = 10) -> pa.Table:
         QueryError: the adapter has no vector that can be compared; the text says why.
         UsageError: k is less than 1.
     """
-    if k < 1:
-        raise UsageError(f"k must be at least 1, not {k}")
+    _check_k(k)
     name = _argument(adapter)
     found = queries.run("FROM neighbors(?, k := ?)", [name, k])
-    if not len(found) and not len(queries.run("FROM hubdelta.vectors_of(?)", [name])):
+    if not len(found) and not _has_vector(queries, name):
         raise QueryError(_why_without_vector(queries, name))
     return found
 
 
-def domains(queries: Queries, base: str | None = None, distance: float = 0.25) -> pa.Table:
-    """The domains of a base: groups of adapters that chains of near neighbors join.
+def between(queries: Queries, a: str, b: str, k: int = 10) -> pa.Table:
+    """The k adapters most similar to the sum of two: trained, perhaps, on the data of both.
+
+    Args:
+        queries: the index.
+        a: an adapter, as `similar` takes it.
+        b: another.
+        k: how many.
+
+    Returns:
+        adapter, similarity and distance to the sum, to_a and to_b (cosines), signal, downloads,
+        license, datasets, base, repo_id, subfolder, revision.
+
+    Raises:
+        QueryError: one has no vector that can be compared, they have no recipe in common, or they
+            cancel each other out; the text says which.
+        UsageError: k is less than 1.
+    """
+    _check_k(k)
+    pair = [_argument(a), _argument(b)]
+    found = queries.run('FROM "between"(?, ?, k := ?)', [*pair, k])
+    if not len(found):
+        obstacle = _obstacle(queries, pair)
+        if obstacle:
+            raise QueryError(f"{pair[0]} and {pair[1]} have no sum: {obstacle}")
+        if not len(queries.run("SELECT base FROM hubdelta.sum_of(?, ?)", pair)):
+            raise QueryError(f"the sum of {pair[0]} and {pair[1]} is nothing: they are opposites")
+    return found
+
+
+def outliers(queries: Queries, base: str | None = None, k: int = 10) -> pa.Table:
+    """The k adapters whose nearest other one is farthest away.
 
     Args:
         queries: the index.
         base: the base; None for every base.
-        distance: cosine distance up to which two adapters are joined, 0 to 2.
+        k: how many.
 
     Returns:
-        domain, name, size, central, members, base; the largest domain first.
+        adapter, nearest, distance, signal, norm, adapter_type, downloads, license, datasets, base,
+        repo_id, subfolder, revision; the farthest first.
+
+    Raises:
+        QueryError: the index has no such base.
+        UsageError: k is less than 1.
+    """
+    _check_k(k)
+    if base is not None:
+        check_base(queries, base)
+    return queries.run("FROM outliers(?, k := ?)", [base, k])
+
+
+def new_since(queries: Queries, since: str | date | datetime) -> pa.Table:
+    """The adapters that are new, updated or first embedded since then.
+
+    Args:
+        queries: the index.
+        since: a day or a time, in UTC where it does not say; text as DuckDB reads timestamps.
+
+    Returns:
+        adapter, base, change (new, updated or embedded), status, reason, seen_at, embedded_at,
+        cluster, signal, downloads, license, datasets, author; the newest first.
+
+    Raises:
+        QueryError: the text is no time.
+    """
+    return queries.run("FROM new_since(?)", [since])
+
+
+def compare(queries: Queries, a: str, b: str) -> Comparison:
+    """Two adapters side by side: how far apart, near to whom, and what is known of each.
+
+    Args:
+        queries: the index.
+        a: an adapter, as `similar` takes it.
+        b: another.
+
+    Raises:
+        QueryError: the index does not know one of them.
+    """
+    pair = [_argument(a), _argument(b)]
+    properties = queries.run(
+        "SELECT property, a, b FROM hubdelta.side_by_side(?, ?) ORDER BY position", pair
+    )
+    for side, name in zip("ab", pair, strict=True):
+        if properties[side].null_count == len(properties):
+            raise QueryError(_why_without_vector(queries, name))
+    (measured,) = queries.run(
+        "SELECT cosine AS similarity, round(1 - cosine, 6) AS distance,"
+        " hubdelta.angle(cosine) AS angle FROM (SELECT similarity(?, ?) AS cosine)",
+        pair,
+    ).to_pylist()
+    return Comparison(
+        a=pair[0],
+        b=pair[1],
+        similarity=measured["similarity"],
+        distance=measured["distance"],
+        angle=measured["angle"],
+        obstacle=_obstacle(queries, pair) if measured["similarity"] is None else None,
+        shared=queries.run("FROM hubdelta.shared_neighbors(?, ?)", pair),
+        properties=properties,
+    )
+
+
+def domains(
+    queries: Queries,
+    base: str | None = None,
+    distance: float | None = 0.25,
+) -> pa.Table:
+    """The domains of a base: groups of adapters that do alike.
+
+    Args:
+        queries: the index.
+        base: the base; None for every base.
+        distance: chains of steps up to this cosine distance, 0 to 2, join a group; None for the
+            density clusters, whose numbers last from night to night.
+
+    Returns:
+        domain, name, size, central, members, base; the largest domain first, or clusters by number.
 
     Raises:
         QueryError: the index has no such base.
         UsageError: the distance is out of range.
     """
-    if not (math.isfinite(distance) and 0 <= distance <= 2):
+    if distance is not None and not (math.isfinite(distance) and 0 <= distance <= 2):
         raise UsageError(f"a cosine distance is between 0 and 2, not {distance}")
     if base is not None:
-        _check_base(queries, base)
+        check_base(queries, base)
     return queries.run("FROM domains(?, distance := ?)", [base, distance])
 
 
-def status(queries: Queries, base: str | None = None, *, last_runs: int = 5) -> IndexStatus:
-    """What the index knows, lacks and takes on disk.
+def domain_terms(
+    queries: Queries, base: str | None = None, distance: float | None = 0.25
+) -> pa.Table:
+    """What the names of the domains rest on.
 
     Args:
         queries: the index.
-        base: count this base only; None for every base. Size and files are always the index's.
-        last_runs: how many runs to list.
+        base: as for `domains`.
+        distance: as for `domains`.
 
-    Raises:
-        QueryError: the index has no such base.
+    Returns:
+        base, domain, term, source (label, dataset, tag, name or card), inside and outside (how many
+        adapters have it), weight, place.
     """
-    if base is not None:
-        _check_base(queries, base)
-    sizes = [
-        path.stat().st_size
-        for row_type in TABLES
-        for path in (queries.index.root / row_type.table).rglob("*.parquet")
-    ]
-    names = _bases(queries) if base is None else [base]
-    return IndexStatus(
-        root=queries.index.root,
-        bases=[_base_status(queries, name) for name in names],
-        runs=queries.run(
-            "FROM runs WHERE ?::VARCHAR IS NULL OR base = ? ORDER BY started_at DESC LIMIT ?",
-            [base, base, last_runs],
-        ),
-        files=len(sizes),
-        bytes=sum(sizes),
-    )
-
-
-def _base_status(queries: Queries, base: str) -> BaseStatus:
-    counts = queries.run(
-        "SELECT status, reason, count(*) AS adapters,"
-        " count(*) FILTER (canonical_base <> base) AS contradictions"
-        " FROM adapters WHERE base = ? GROUP BY ALL ORDER BY adapters DESC, reason",
-        [base],
-    ).to_pylist()
-    crawls = queries.run(
-        "SELECT max(started_at + to_microseconds((seconds * 1e6)::BIGINT)) AS ended FROM runs"
-        " WHERE kind = 'crawl' AND outcome = 'done' AND base = ?",
-        [base],
-    ).to_pylist()
-    of = {
-        state: sum(row["adapters"] for row in counts if row["status"] == state)
-        for state in ("embedded", "pending", "vanished")
-    }
-    return BaseStatus(
-        base=base,
-        known=sum(row["adapters"] for row in counts),
-        failed={row["reason"]: row["adapters"] for row in counts if row["status"] == "failed"},
-        contradictions=sum(row["contradictions"] for row in counts),
-        last_crawl=crawls[0]["ended"],
-        **of,
-    )
-
-
-def _bases(queries: Queries) -> list[str]:
-    rows = queries.run(
-        "SELECT base FROM catalog UNION SELECT base FROM bases UNION SELECT base FROM runs"
-        " ORDER BY base",
-    )
-    return [str(name) for name in rows["base"].to_pylist()]
-
-
-def _check_base(queries: Queries, base: str) -> None:
-    known = _bases(queries)
-    if base not in known:
-        has = f"it has {', '.join(known)}" if known else "it is empty"
-        raise QueryError(f"the index has no base {base}: {has}")
+    return queries.run("FROM domain_terms(?, distance := ?)", [base, distance])
 
 
 def _argument(text: str) -> str:
@@ -186,6 +216,24 @@ def _argument(text: str) -> str:
     if text.startswith(("/", "./", "../", "~")):
         return Path(text).expanduser().resolve().as_posix()
     return text.rstrip("/")
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise UsageError(f"k must be at least 1, not {k}")
+
+
+def _has_vector(queries: Queries, name: str) -> bool:
+    return len(queries.run("SELECT base FROM hubdelta.vectors_of(?)", [name])) > 0
+
+
+def _obstacle(queries: Queries, pair: list[str]) -> str | None:
+    """Why two adapters cannot be compared; None if they can."""
+    lacking = [name for name in dict.fromkeys(pair) if not _has_vector(queries, name)]
+    if lacking:
+        return "; ".join(_why_without_vector(queries, name) for name in lacking)
+    (row,) = queries.run("SELECT hubdelta.obstacle(?, ?) AS obstacle", pair).to_pylist()
+    return None if row["obstacle"] is None else str(row["obstacle"])
 
 
 def _why_without_vector(queries: Queries, name: str) -> str:

@@ -1,4 +1,4 @@
-"""A DuckDB connection over the sound files of an index, read-only by construction."""
+"""A DuckDB connection to an index, over its cache or its Parquet files; it can only read."""
 
 import logging
 import re
@@ -14,19 +14,16 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from hubdelta.schemas.errors import DamagedFileError, QueryError
+from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import TABLES
-from hubdelta.sql import read_only
-from hubdelta.sql.script import definitions
+from hubdelta.sql import cache, read_only
+from hubdelta.sql.parquet_files import ParquetFiles
+from hubdelta.sql.script import cache_definitions
 
 logger = logging.getLogger(__name__)
 
 Parameters = Sequence[Any] | Mapping[str, Any]
-
-_GLOB = re.compile(r"([*?\[])")
 
 # What no damaged file can cause: the query itself is wrong or not allowed.
 _OWN_FAULTS = (
@@ -40,7 +37,15 @@ _OWN_FAULTS = (
 )
 
 
-@dataclass(frozen=True)
+_NEEDS_LINKAGE = re.compile(
+    r"\b(pairs|near_pairs|duplicates|components|chained|groups|domains|domain_terms|summaries"
+    r"|central|most_central|outliers|nearest_of|linkage)\b",
+    re.IGNORECASE,
+)
+"""What a query names that rests on the linkage, which is brought up to date for such alone."""
+
+
+@dataclass
 class Queries:
     """The views and macros of an index, to be asked; `connect` makes it.
 
@@ -50,13 +55,14 @@ class Queries:
         index: the index.
         unsafe: whether queries may do anything.
         database: the DuckDB connection; what runs on it directly is not checked.
+        parquet: the files it reads; None where it reads the cache.
     """
 
     index: Index
     unsafe: bool
     database: duckdb.DuckDBPyConnection
-    _files: dict[str, list[Path]] = field(repr=False)
-    _columns: tempfile.TemporaryDirectory[str] | None = field(repr=False)
+    parquet: ParquetFiles | None = field(repr=False)
+    _linked: bool = field(repr=False)
 
     def __enter__(self) -> "Queries":
         return self
@@ -72,15 +78,16 @@ class Queries:
     def close(self) -> None:
         """Close the DuckDB connection."""
         self.database.close()
-        if self._columns is not None:
-            self._columns.cleanup()
+        if self.parquet is not None:
+            self.parquet.close()
 
     def names(self) -> list[str]:
         """The names of all views, their columns and the macros, sorted: for completion."""
         rows = self.database.execute(
-            "SELECT view_name FROM duckdb_views() WHERE schema_name = 'main' AND NOT internal"
+            "SELECT view_name FROM duckdb_views()"
+            " WHERE schema_name = 'main' AND NOT internal AND database_name = current_database()"
             " UNION SELECT column_name FROM duckdb_columns()"
-            " WHERE schema_name = 'main' AND NOT internal"
+            " WHERE schema_name = 'main' AND NOT internal AND database_name = current_database()"
             " UNION SELECT function_name FROM duckdb_functions()"
             " WHERE schema_name = 'main' AND NOT internal ORDER BY 1"
         ).fetchall()
@@ -89,8 +96,8 @@ class Queries:
     def run(self, sql: str, parameters: Parameters = ()) -> pa.Table:
         """Run one query.
 
-        A file whose footer is sound but whose pages are damaged shows only now: such files are
-        named in a warning and left out from then on, and the query is run once more.
+        Damage inside a file shows only now. A damaged cache is made anew; Parquet files are named
+        in a warning and left out from then on. Then the query is run once more.
 
         Args:
             sql: one statement; any statements if `unsafe`.
@@ -104,10 +111,12 @@ class Queries:
             sql.encode()  # lone surrogates, which DuckDB's client cannot take
             if not self.unsafe:
                 read_only.check(self.database, sql)
+            if not self._linked and _NEEDS_LINKAGE.search(sql):
+                self.link()
             try:
                 return self._run(sql, parameters)
             except duckdb.Error as error:
-                if isinstance(error, _OWN_FAULTS) or not self._leave_out_damaged():
+                if isinstance(error, _OWN_FAULTS) or not self._leave_out_damage():
                     raise
             return self._run(sql, parameters)
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
@@ -141,54 +150,64 @@ class Queries:
         finally:
             self.database.execute("ROLLBACK")
 
-    def _leave_out_damaged(self) -> bool:
-        found = False
-        for table, paths in self._files.items():
-            sound = [path for path in paths if _is_sound(path)]
-            found |= len(sound) < len(paths)
-            self._files[table] = sound or paths
-        if found:
-            _offer(self.database, self._files)
-        return found
+    def _leave_out_damage(self) -> bool:
+        """Get rid of what is damaged; whether anything was."""
+        if self.parquet is not None:
+            return self.parquet.leave_out_damaged(self.database)
+        logger.warning("%s is damaged, and is made anew", cache.path_of(self.index))
+        cache.remove(self.index)
+        self._reconnect()
+        return True
+
+    def link(self) -> None:
+        """Bring the linkage up to date, which domains and pairs rest on, if it is not."""
+        if not self._linked:
+            self._linked = True
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        self.database.close()
+        self.database, self.parquet = _connect(self.index, self.unsafe, linked=self._linked)
 
 
 def connect(index: Index, *, unsafe: bool = False) -> Queries:
-    """Open the files of an index that can be read, in a DuckDB in memory.
+    """Open an index for queries, in a DuckDB in memory.
 
-    Damaged files are named in a warning and left out.
+    They read the cache, which is first brought up to date. Where it cannot be written, as in a
+    folder of somebody else's, and is out of date, they read the Parquet files: with the same
+    answers, but slower. Damaged Parquet files are named in a warning and left out.
 
     Args:
         index: the index.
         unsafe: let queries write, configure, load extensions and read other files.
 
     Raises:
-        DamagedFileError: a table has no readable file.
+        DamagedFileError: there is no cache, and a table has no readable file.
+        NewerIndexError: a newer hubdelta wrote a file.
     """
-    stored = {row_type.table: index.files(row_type) for row_type in TABLES}
-    for table, paths in stored.items():
-        if not paths:
-            raise DamagedFileError(
-                f"no file of the table {table} in {index.root} can be read: remove the damaged "
-                "ones and run `hubdelta index` again"
-            )
-    columns = None
-    if not index.has_newest_columns:  # which the views are about
-        columns = tempfile.TemporaryDirectory(prefix="hubdelta-")
-        without_rows = Index.create(Path(columns.name))
-        for row_type in TABLES:
-            stored[row_type.table] += without_rows.files(row_type)
-    empty = {
-        table: [path for path in paths if path.name.startswith("schema-v")] or paths
-        for table, paths in stored.items()
-    }
-    database = _open(unsafe)
-    offered = "getvariable('hubdelta_files')[name]"
-    _offer(database, empty)
-    database.execute(definitions(bind=offered, files=offered))
-    _offer(database, stored)
-    if not unsafe:
-        _lock(database, [path for paths in stored.values() for path in paths])
-    return Queries(index, unsafe, database, stored, columns)
+    # Nothing tells what macros of their own the queries of an unsafe connection will use.
+    database, parquet = _connect(index, unsafe, linked=unsafe)
+    return Queries(index, unsafe, database, parquet, unsafe)
+
+
+def _connect(
+    index: Index, unsafe: bool, *, linked: bool
+) -> tuple[duckdb.DuckDBPyConnection, ParquetFiles | None]:
+    database, parquet = _open(unsafe), None
+    try:
+        if cache.attach(database, index, linked=linked):
+            for damage in cache.damages(database):
+                logger.warning("%s; left out", damage)
+            database.execute(cache_definitions(cache.hidden_sizes(database)))
+        else:
+            parquet = ParquetFiles.of(index)
+            parquet.define(database)
+        if not unsafe:
+            _lock(database, parquet.allowed_paths() if parquet else [])
+    except BaseException:
+        database.close()
+        raise
+    return database, parquet
 
 
 def _open(unsafe: bool) -> duckdb.DuckDBPyConnection:
@@ -208,34 +227,11 @@ def _open(unsafe: bool) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _offer(database: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[Path]]) -> None:
-    patterns = {table: [_escape(path) for path in paths] for table, paths in files.items()}
-    database.execute("SET VARIABLE hubdelta_files = $files", {"files": patterns})
-
-
-def _lock(database: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
-    # DuckDB asks for the right to a pattern before it asks for the right to the file it matches.
-    allowed = {text for path in files for text in (str(path), _escape(path))}
+def _lock(database: duckdb.DuckDBPyConnection, allowed: Sequence[str]) -> None:
     literals = ", ".join("'" + text.replace("'", "''") + "'" for text in sorted(allowed))
     database.execute(f"SET allowed_paths = [{literals}]")
     database.execute("SET enable_external_access = false")
     database.execute("SET lock_configuration = true")
-
-
-def _escape(path: Path) -> str:
-    """A pattern for read_parquet that matches this path only."""
-    return _GLOB.sub(r"[\1]", str(path))
-
-
-def _is_sound(path: Path) -> bool:
-    try:
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                file.read_row_group(group)
-    except (pa.ArrowException, OSError) as error:
-        logger.warning("damaged Parquet file %s (%s); left out", path, error)
-        return False
-    return True
 
 
 def _one_line(error: Exception) -> str:

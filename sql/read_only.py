@@ -17,7 +17,11 @@ from hubdelta.schemas.errors import QueryError
 
 _QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 
-_OUR_MACROS = {"neighbors", "within", "pairs", "duplicates", "domains", "vectors_of", "components"}
+_OUR_MACROS = {
+    *("neighbors", "within", "pairs", "duplicates", "domains", "vectors_of", "components"),
+    *("domain_terms", "suggestions"),
+    *("between", "outliers", "new_since", "compare", "shared_neighbors", "side_by_side", "sum_of"),
+}
 _ROW_MAKERS = {
     "range",
     "generate_series",

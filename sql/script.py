@@ -1,5 +1,6 @@
 """The views and macros as SQL text: for our own connection, and `<index>/hubdelta.sql` for any."""
 
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -8,7 +9,15 @@ from hubdelta.schemas.index import Index
 SCRIPT_NAME = "hubdelta.sql"
 
 _ROOM = resources.files(__package__)
-_PARTS = ("tables.sql", "adapters.sql", "neighbors.sql", "domains.sql")
+_PARQUET = (
+    *("parquet_sources.sql", "embedded.sql", "tables.sql", "present.sql"),
+    *("parquet_views.sql", "targets.sql", "parquet_search.sql"),
+)
+_CACHE = ("cache_sources.sql", "embedded.sql", "tables.sql", "targets.sql", "cache_search.sql")
+_QUESTIONS = (
+    *("adapters.sql", "neighbors.sql", "groups.sql", "terms.sql", "names.sql", "suggestions.sql"),
+    "questions.sql",
+)
 
 _INTRODUCTION = """\
 -- hubdelta's views and macros over the Parquet files of one index; written anew by every run.
@@ -18,11 +27,12 @@ _INTRODUCTION = """\
 """
 
 
-def definitions(*, bind: str, files: str) -> str:
-    """The statements that define every view and macro; running them again replaces them.
+def parquet_definitions(*, bind: str, files: str) -> str:
+    """The statements that define every view and macro over Parquet files.
 
-    Binding a view opens every file that it names. So the definitions are bound to few files, and
-    the macro that names a table's files gets its lasting meaning only at the end.
+    Running them again replaces them. Binding a view opens every file that it names. So the
+    definitions are bound to few files, and the macro that names a table's files gets its lasting
+    meaning only at the end.
 
     Args:
         bind: SQL expression of `name`, a table: at least one of its files, as read_parquet's
@@ -34,8 +44,30 @@ def definitions(*, bind: str, files: str) -> str:
         [
             "CREATE SCHEMA IF NOT EXISTS hubdelta;",
             name_files.format(bind),
-            *((_ROOM / part).read_text("utf-8") for part in _PARTS),
+            *_texts(*_PARQUET, *_QUESTIONS),
             name_files.format(files),
+        ]
+    )
+
+
+def cache_definitions(hidden: Iterable[int]) -> str:
+    """The statements that define every view and macro over the cache, attached as `cache`.
+
+    Args:
+        hidden: the lengths of vectors that it has a table for.
+    """
+    tables = [
+        "SELECT NULL::INTEGER AS hidden, NULL::BIGINT AS slot, NULL::FLOAT[] AS delta WHERE false",
+        *(
+            f"SELECT {d:d}, t.rowid, t.delta::FLOAT[] FROM cache.deltas_{d:d} AS t"  # noqa: S608 (a number)
+            for d in sorted(hidden)
+        ),
+    ]
+    return "\n".join(
+        [
+            "CREATE SCHEMA IF NOT EXISTS hubdelta;",
+            f"CREATE OR REPLACE VIEW hubdelta.deltas AS\n{' UNION ALL '.join(tables)};\n",
+            *_texts(*_CACHE, *_QUESTIONS),
         ]
     )
 
@@ -49,7 +81,7 @@ def script(index: Index) -> str:
     default = "'" + str(index.root.absolute()).replace("'", "''") + "'"
     place = f"coalesce(getvariable('hubdelta_index'), {default})"
     root = rf"regexp_replace({place}, '([*?\[])', '[\1]', 'g')"
-    return f"{_INTRODUCTION}\n" + definitions(
+    return f"{_INTRODUCTION}\n" + parquet_definitions(
         bind=f"{root}\n    || '/' || name || '/schema-v*.parquet'",
         files=f"{root}\n    || '/' || name || '/**/*.parquet'",
     )
@@ -62,3 +94,7 @@ def write_script(index: Index) -> Path:
         IndexWriteError: no space, no permission.
     """
     return index.write_text(SCRIPT_NAME, script(index))
+
+
+def _texts(*parts: str) -> list[str]:
+    return [(_ROOM / part).read_text("utf-8") for part in parts]

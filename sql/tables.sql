@@ -1,12 +1,9 @@
--- The stored tables, one view each. `hubdelta.files(name)` gives the Parquet files of a table;
--- it is defined by whoever loads this file. Every table has at least a file without rows, and
--- files of older versions lack the newer columns: those read as null.
+-- The stored tables, one view each, over `hubdelta.stored(name)`, `hubdelta.stored_vectors` and
+-- `hubdelta.embedded`, which come from parquet_sources.sql or from cache_sources.sql.
 
 CREATE OR REPLACE VIEW catalog AS
 SELECT concat_ws('/', c.repo_id, nullif(c.subfolder, '')) AS adapter, c.*
-FROM read_parquet(
-    hubdelta.files('catalog'), union_by_name => true, hive_partitioning => false
-) AS c;
+FROM hubdelta.stored('catalog') AS c;
 
 COMMENT ON VIEW catalog IS
     'Every state in which the Hub showed an adapter: a row per (key, crawl that saw it change)';
@@ -46,30 +43,12 @@ COMMENT ON COLUMN catalog.vanished_at IS 'when a full crawl found it gone';
 COMMENT ON COLUMN catalog.crawled_at IS 'when the row was made';
 COMMENT ON COLUMN catalog.run_id IS 'run that made the row';
 
-CREATE OR REPLACE VIEW hubdelta.stored_vectors AS
-FROM read_parquet(
-    hubdelta.files('vectors'), union_by_name => true, hive_partitioning => false,
-    filename => true, file_row_number => true
-);
-
--- A file that was set aside as damaged and came back leaves two rows of one (key, recipe): the
--- newer one counts. Rows are chosen by their place, so that no delta is ever sorted or hashed.
-CREATE OR REPLACE VIEW hubdelta.embedded AS
-SELECT s.* EXCLUDE (delta)
-FROM hubdelta.stored_vectors AS s
-QUALIFY row_number() OVER (
-    PARTITION BY s.base, s.repo_id, s.subfolder, s.revision, s.recipe_id
-    ORDER BY s.embedded_at DESC, s.filename DESC, s.file_row_number DESC
-) = 1;
-
 CREATE OR REPLACE VIEW vectors AS
 SELECT
     concat_ws('/', s.repo_id, nullif(s.subfolder, '')) AS adapter,
-    s.* EXCLUDE (filename, file_row_number)
+    s.* EXCLUDE (place)
 FROM hubdelta.stored_vectors AS s
-WHERE (s.filename, s.file_row_number) IN (
-    SELECT (e.filename, e.file_row_number) FROM hubdelta.embedded AS e
-);
+WHERE s.place IN (SELECT e.place FROM hubdelta.embedded AS e);
 
 COMMENT ON VIEW vectors IS
     'Every vector: a row per (key, recipe)';
@@ -95,14 +74,14 @@ COMMENT ON COLUMN vectors.rank IS 'r of a low-rank adapter';
 COMMENT ON COLUMN vectors.alpha IS 'alpha of a low-rank adapter';
 COMMENT ON COLUMN vectors.target_modules IS 'module names that the weights adapt';
 COMMENT ON COLUMN vectors.weight_bytes IS 'size of the weight files [bytes]';
+COMMENT ON COLUMN vectors.card IS
+    'first 4,000 characters of its model card, without front matter and code';
 COMMENT ON COLUMN vectors.embedded_at IS 'when the vector was made';
 COMMENT ON COLUMN vectors.run_id IS 'run that made the row';
 
 CREATE OR REPLACE VIEW failures AS
 SELECT concat_ws('/', f.repo_id, nullif(f.subfolder, '')) AS adapter, f.*
-FROM read_parquet(
-    hubdelta.files('failures'), union_by_name => true, hive_partitioning => false
-) AS f;
+FROM hubdelta.stored('failures') AS f;
 
 COMMENT ON VIEW failures IS
     'Every attempt that gave no vector';
@@ -122,7 +101,7 @@ COMMENT ON COLUMN failures.due_at IS
 COMMENT ON COLUMN failures.run_id IS 'run that made the row';
 
 CREATE OR REPLACE VIEW bases AS
-FROM read_parquet(hubdelta.files('bases'), union_by_name => true, hive_partitioning => false);
+FROM hubdelta.stored('bases');
 
 COMMENT ON VIEW bases IS
     'What each base itself answers to the probes: a row per (recipe, engine, precision, run)';
@@ -147,7 +126,7 @@ COMMENT ON COLUMN bases.embedded_at IS 'when the row was made';
 COMMENT ON COLUMN bases.run_id IS 'run that made the row';
 
 CREATE OR REPLACE VIEW runs AS
-FROM read_parquet(hubdelta.files('runs'), union_by_name => true, hive_partitioning => false);
+FROM hubdelta.stored('runs');
 
 COMMENT ON VIEW runs IS
     'Every crawl and index run, written when it ends';
@@ -172,3 +151,52 @@ COMMENT ON COLUMN runs.counts IS
 COMMENT ON COLUMN runs.marks IS
     'crawl: newest lastModified seen by each listing; the next crawl walks down to it';
 COMMENT ON COLUMN runs.versions IS 'versions of hubdelta and of the libraries used';
+
+CREATE OR REPLACE VIEW labels AS
+FROM hubdelta.stored('labels') AS l
+QUALIFY row_number() OVER (PARTITION BY l.adapter ORDER BY l.labelled_at DESC, l.label) = 1
+    AND l.label IS NOT NULL;
+
+COMMENT ON VIEW labels IS
+    'What the user says adapters are for: the newest label of each, as `hubdelta label` set it';
+COMMENT ON COLUMN labels.adapter IS
+    'org/name[/subfolder], or a local folder: what the macros take';
+COMMENT ON COLUMN labels.label IS 'the user''s word for it';
+COMMENT ON COLUMN labels.labelled_at IS 'when it was set';
+
+CREATE OR REPLACE VIEW clusters AS
+WITH present AS (
+    FROM hubdelta.stored('clusters') AS s
+    QUALIFY row_number() OVER (
+        PARTITION BY s.base, s.cluster ORDER BY s.clustered_at DESC, s.run_id DESC
+    ) = 1
+),
+members AS (
+    SELECT
+        p.base, p.recipe_id, p.cluster, len(p.members) AS size, unnest(p.members) AS adapter,
+        unnest(p.strengths) AS strength, p.medoid, p.cohesion, p.silhouette, p.clustered_at
+    FROM present AS p
+)
+SELECT
+    m.base, m.cluster, m.size, m.adapter, m.strength, m.adapter = m.medoid AS is_medoid,
+    m.cohesion, m.silhouette, m.recipe_id, m.clustered_at
+FROM members AS m;
+
+COMMENT ON VIEW clusters IS
+    'The density cluster of each adapter that has one; every run keeps them up to date';
+COMMENT ON COLUMN clusters.base IS 'base model, ORG/NAME or a local folder''s path';
+COMMENT ON COLUMN clusters.cluster IS
+    'number of the cluster in its base; it stays with it and is never used again';
+COMMENT ON COLUMN clusters.size IS 'adapters in the cluster [adapters]';
+COMMENT ON COLUMN clusters.adapter IS
+    'org/name[/subfolder], or a local folder: what the macros take';
+COMMENT ON COLUMN clusters.strength IS
+    'how firmly it belongs to the cluster, 0 to 1 [ratio]';
+COMMENT ON COLUMN clusters.is_medoid IS 'whether it is the member most similar to the others';
+COMMENT ON COLUMN clusters.cohesion IS
+    'mean cosine similarity of the members to each other';
+COMMENT ON COLUMN clusters.silhouette IS
+    'mean silhouette of the members by cosine distance; null where there is no other cluster';
+COMMENT ON COLUMN clusters.recipe_id IS
+    'hash of base, base commit, probe set, layer, token and pooling';
+COMMENT ON COLUMN clusters.clustered_at IS 'when the cluster last changed';

@@ -1,10 +1,10 @@
-"""Small indexes of known geometry, and DuckDB 1.5 beside the installed one."""
+"""Small indexes of known geometry, with or without a cache, and DuckDB 1.5 beside the installed one."""
 
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, VectorRow
+from hubdelta.sql import cache
+from hubdelta.sql.connection import Queries, connect
 
 OLDEST_DUCKDB = "1.5.0"
 
@@ -48,6 +50,41 @@ def fill(index: Index) -> Callable[..., Index]:
         return index
 
     return write
+
+
+@pytest.fixture
+def forbid_cache() -> Callable[[Index], None]:
+    """Make an index a place where the cache can be neither locked nor written from now on."""
+
+    def forbid(index: Index) -> None:
+        lock = index.root / ".cache.lock"
+        lock.unlink(missing_ok=True)
+        lock.mkdir()
+
+    return forbid
+
+
+@pytest.fixture
+def over_parquet(forbid_cache: Callable[[Index], None]) -> Iterator[Callable[[Index], Queries]]:
+    """Connect to the Parquet files of an index, which can have a cache before and after that."""
+    opened: list[Queries] = []
+
+    def open_one(index: Index) -> Queries:
+        kept = cache.path_of(index).with_suffix(".kept")
+        has_cache = cache.path_of(index).exists()
+        if has_cache:
+            cache.path_of(index).rename(kept)
+        forbid_cache(index)
+        opened.append(connect(index))
+        (index.root / ".cache.lock").rmdir()
+        if has_cache:
+            kept.rename(cache.path_of(index))
+        assert opened[-1].parquet is not None
+        return opened[-1]
+
+    yield open_one
+    for queries in opened:
+        queries.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from rows import catalog_row, failure_row, vector_row
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import RunRow
-from hubdelta.sql.answers import domains, similar, status
+from hubdelta.sql.answers import domains, similar
 from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.status import status
 
 CRAWLED = datetime(2026, 11, 2, 3, tzinfo=UTC)
 
@@ -161,6 +162,6 @@ def test_status_measures_the_files(queries: Queries) -> None:
 def test_status_of_an_empty_index(index: Index) -> None:
     with connect(index) as queries:
         found = status(queries)
-        assert (found.bases, len(found.runs), found.files) == ([], 0, 5)
+        assert (found.bases, len(found.runs), found.files) == ([], 0, 7)
         with pytest.raises(QueryError, match="it is empty"):
             domains(queries, "org/base")

@@ -1,6 +1,7 @@
 """Damaged Parquet files are named and left out; the others stay readable."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from geometry import adapter
 from hubdelta.schemas.errors import DamagedFileError, QueryError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, VectorRow
-from hubdelta.sql.connection import connect
+from hubdelta.sql.connection import Queries, connect
+
+OverParquet = Callable[[Index], Queries]
+
+VECTORS = "SELECT adapter FROM vectors WHERE length(delta) > 0"
 
 
 @pytest.fixture
@@ -33,49 +38,137 @@ def damage_pages(path: Path) -> None:
     assert pq.ParquetFile(path).metadata.num_rows == 1
 
 
-def test_a_truncated_file_is_left_out(two_files: Index, caplog: pytest.LogCaptureFixture) -> None:
-    path = newest(two_files, VectorRow)
-    path.write_bytes(path.read_bytes()[:-20])
-    with connect(two_files) as queries:
-        assert queries.run("SELECT adapter FROM vectors").to_pylist() == [{"adapter": "a/one"}]
-    assert str(path) in caplog.text
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_damaged_pages_are_found_when_they_are_read(
+def adapters_of(index: Index) -> list[str]:
+    with connect(index) as queries:
+        assert queries.parquet is None
+        return queries.run(VECTORS + " ORDER BY 1").column(0).to_pylist()
+
+
+def test_a_truncated_file_is_named_at_each_connect_and_left_out(
     two_files: Index, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = newest(two_files, VectorRow)
-    damage_pages(path)
-    with connect(two_files) as queries:
-        assert str(path) not in caplog.text
-        query = "SELECT adapter FROM vectors WHERE length(delta) > 0"
-        assert queries.run(query).to_pylist() == [{"adapter": "a/one"}]
-        assert caplog.text.count(str(path)) == 1
-        assert len(queries.run("FROM neighbors('a/one')")) == 0
-        assert caplog.text.count(str(path)) == 1
-        assert len(queries.run("FROM adapters")) == 2
+    path.write_bytes(path.read_bytes()[:-20])
+    for _ in range(2):
+        caplog.clear()
+        assert adapters_of(two_files) == ["a/one"]
+        (line,) = warnings(caplog)
+        assert str(path) in line
 
 
-def test_damage_in_several_tables_is_found_at_once(
+def test_damaged_pages_are_found_when_the_cache_is_made(
     two_files: Index, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged = [newest(two_files, CatalogRow), newest(two_files, VectorRow)]
     for path in damaged:
         damage_pages(path)
+    assert adapters_of(two_files) == ["a/one"]
+    assert len(warnings(caplog)) == 2
+    assert all(str(path) in caplog.text for path in damaged)
     with connect(two_files) as queries:
         rows = queries.run("SELECT adapter, status FROM adapters").to_pylist()
+    assert rows == [{"adapter": "a/one", "status": "embedded"}]
+
+
+def test_a_file_that_is_damaged_when_the_cache_has_its_rows_is_no_loss(
+    two_files: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert adapters_of(two_files) == ["a/one", "a/two"]
+    damage_pages(newest(two_files, VectorRow))
+    assert adapters_of(two_files) == ["a/one", "a/two"]
+    assert warnings(caplog) == []
+
+
+def test_a_damaged_file_that_was_mended_is_read(
+    two_files: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = newest(two_files, VectorRow)
+    sound, state = path.read_bytes(), path.stat()
+    damage_pages(path)
+    assert adapters_of(two_files) == ["a/one"]
+    path.write_bytes(sound)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    caplog.clear()
+    assert adapters_of(two_files) == ["a/one", "a/two"]
+    assert warnings(caplog) == []
+
+
+def test_a_damaged_file_that_was_removed_is_no_longer_named(
+    two_files: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = newest(two_files, VectorRow)
+    damage_pages(path)
+    assert adapters_of(two_files) == ["a/one"]
+    path.unlink()
+    caplog.clear()
+    assert adapters_of(two_files) == ["a/one"]
+    assert warnings(caplog) == []
+
+
+def test_a_cache_answers_though_no_file_with_rows_can_be_read(
+    two_files: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in two_files.files(VectorRow):
+        path.write_bytes(b"no parquet")
+    assert adapters_of(two_files) == []
+    assert len(warnings(caplog)) == 2
+
+
+def test_a_wrong_query_blames_neither_a_file_nor_the_cache(
+    two_files: Index, over_parquet: OverParquet, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(two_files) as cached:
+        for queries in (cached, over_parquet(two_files)):
+            for wrong in ("SELECT error(adapter) FROM adapters", "SELECT [1][1:2:0] FROM adapters"):
+                with pytest.raises(QueryError):
+                    queries.run(wrong)
+    assert warnings(caplog) == []
+
+
+def test_over_parquet_a_truncated_file_is_left_out(
+    two_files: Index, over_parquet: OverParquet, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = newest(two_files, VectorRow)
+    path.write_bytes(path.read_bytes()[:-20])
+    queries = over_parquet(two_files)
+    assert queries.run("SELECT adapter FROM vectors").to_pylist() == [{"adapter": "a/one"}]
+    assert str(path) in caplog.text
+
+
+def test_over_parquet_damaged_pages_are_found_when_they_are_read(
+    two_files: Index, over_parquet: OverParquet, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = newest(two_files, VectorRow)
+    damage_pages(path)
+    queries = over_parquet(two_files)
+    assert str(path) not in caplog.text
+    assert queries.run(VECTORS).to_pylist() == [{"adapter": "a/one"}]
+    assert caplog.text.count(str(path)) == 1
+    assert len(queries.run("FROM neighbors('a/one')")) == 0
+    assert caplog.text.count(str(path)) == 1
+    assert len(queries.run("FROM adapters")) == 2
+
+
+def test_over_parquet_damage_in_several_tables_is_found_at_once(
+    two_files: Index, over_parquet: OverParquet, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = [newest(two_files, CatalogRow), newest(two_files, VectorRow)]
+    for path in damaged:
+        damage_pages(path)
+    queries = over_parquet(two_files)
+    rows = queries.run("SELECT adapter, status FROM adapters").to_pylist()
     assert rows == [{"adapter": "a/one", "status": "embedded"}]
     assert all(str(path) in caplog.text for path in damaged)
 
 
-def test_a_wrong_query_blames_no_file(two_files: Index, caplog: pytest.LogCaptureFixture) -> None:
-    with connect(two_files) as queries, pytest.raises(QueryError):
-        queries.run("SELECT error(adapter) FROM adapters")
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-def test_a_table_without_any_readable_file_is_one_clear_line(index: Index) -> None:
+def test_over_parquet_a_table_without_any_readable_file_is_one_clear_line(
+    index: Index, over_parquet: OverParquet
+) -> None:
     for path in index.files(VectorRow):
         path.write_bytes(b"no parquet")
     with pytest.raises(DamagedFileError, match="vectors"):
-        connect(index)
+        over_parquet(index)

@@ -1,4 +1,4 @@
-"""Domains: components, their order, their central members and their names."""
+"""Domains: components, their order and their central members."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,16 +59,6 @@ def test_the_largest_domain_is_the_first_and_equal_ones_follow_the_alphabet(
     assert [domain["size"] for domain in found] == [3, 2, 2, 1]
 
 
-def test_domains_and_clusters_agree(fill: Callable[..., Index]) -> None:
-    index = fill(*(adapter(f"a/{i}", 17 * i * i) for i in range(12)))
-    with connect(index) as queries:
-        rows = queries.run(
-            "SELECT count(*) AS n FROM clusters AS c JOIN domains('org/base') AS d"
-            " ON c.cluster = d.domain AND list_contains(d.members, c.adapter) AND c.size = d.size"
-        ).to_pylist()
-    assert rows == [{"n": 12}]
-
-
 def test_the_central_member_is_nearest_to_the_others_whatever_its_length(index: Index) -> None:
     angles = {"a/left": 0, "a/middle": 22, "a/right": 40}
     index.write([catalog_row(repo_id=name) for name in angles], base="org/base")
@@ -99,60 +89,6 @@ def test_every_base_has_its_own_numbers(fill: Callable[..., Index]) -> None:
         ("org/other", 1),
     ]
     assert domains(index, "no/base") == []
-
-
-def test_a_name_is_what_sets_the_domain_apart(fill: Callable[..., Index]) -> None:
-    index = fill(
-        adapter("a/1", 0, datasets=["openai/gsm8k"], tags=["math", "chatty"]),
-        adapter("a/2", 5, datasets=["openai/gsm8k"], tags=["math", "chatty"]),
-        adapter("a/3", 90, datasets=["law/bench"], tags=["chatty"]),
-        adapter("a/4", 95, datasets=["law/bench", "openai/gsm8k"], tags=["chatty"]),
-    )
-    assert [d["name"] for d in domains(index)] == ["math, openai/gsm8k", "law/bench"]
-
-
-def test_boilerplate_gives_no_name(fill: Callable[..., Index]) -> None:
-    tags = [
-        "base_model:adapter:org/base", "license:mit", "region:us", "dataset:x/y", "arxiv:1.2",
-        "peft", "safetensors", "lora", "endpoints_compatible", "en", "deu", "medical",
-        "text2text-generation", "mylib",
-    ]  # fmt: skip
-    index = fill(
-        adapter(
-            "a/1",
-            0,
-            tags=tags,
-            languages=["en", "deu"],
-            library_name="mylib",
-            pipeline_tag="text2text-generation",
-        )
-    )
-    assert domains(index)[0]["name"] == "medical"
-
-
-def test_repository_words_name_what_declares_nothing(fill: Callable[..., Index]) -> None:
-    index = fill(
-        adapter("me/Legal_lora-r8-base-v2", 0, base="org/base-135M"),
-        adapter("you/legal.adapter-7b-135m", 5, base="org/base-135M"),
-        adapter("you/poems-lora", 90, base="org/base-135M"),
-    )
-    assert [d["name"] for d in domains(index, "org/base-135M")] == ["legal", "poems"]
-
-
-def test_a_tag_of_few_does_not_name_a_domain_that_declares_little(
-    fill: Callable[..., Index],
-) -> None:
-    index = fill(
-        *(adapter(f"u{i}/legal-{i}", i) for i in range(4)),
-        adapter("u9/legal-9", 9, tags=["oddity"]),
-        adapter("u/else", 90),
-    )
-    assert domains(index)[0]["name"] == "legal"
-
-
-def test_without_any_word_the_central_member_names_the_domain(fill: Callable[..., Index]) -> None:
-    index = fill(adapter("me/lora", 0), adapter("you/lora", 90))
-    assert [d["name"] for d in domains(index)] == ["me/lora", "you/lora"]
 
 
 def test_an_adapter_outside_the_catalog_still_has_a_domain(index: Index) -> None:

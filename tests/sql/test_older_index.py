@@ -1,6 +1,6 @@
 """An index that an earlier version wrote, as this one reads it before any run of its own."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pyarrow.parquet as pq
 import pytest
@@ -8,7 +8,7 @@ from test_answers import run_row
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES, VERSION_KEY, RunRow
-from hubdelta.sql.connection import connect
+from hubdelta.sql.connection import Queries, connect
 
 ADDED_IN_2 = ["fetched_bytes", "needed_bytes", "busy", "waited"]
 
@@ -26,13 +26,27 @@ def of_version_1(index: Index) -> Index:
     return Index.open(index.root)
 
 
-def test_its_new_columns_are_null(of_version_1: Index) -> None:
+QUERY = "SELECT run_id, fetched_bytes, busy FROM runs"
+ANSWER = [{"run_id": "r", "fetched_bytes": None, "busy": None}]
+
+
+def test_its_new_columns_are_null_in_the_cache(of_version_1: Index) -> None:
     with connect(of_version_1) as queries:
-        (row,) = queries.run("SELECT run_id, fetched_bytes, busy FROM runs").to_pylist()
-        places = [Path(name) for names in queries._files.values() for name in names]
-    assert row == {"run_id": "r", "fetched_bytes": None, "busy": None}
-    left = [path for path in places if path.exists() and of_version_1.root not in path.parents]
-    assert not left, "nothing stays behind in the temporary folder"
+        assert queries.parquet is None
+        assert queries.run(QUERY).to_pylist() == ANSWER
+
+
+def test_its_new_columns_are_null_over_parquet_and_leave_no_folder_behind(
+    of_version_1: Index, over_parquet: Callable[[Index], Queries]
+) -> None:
+    queries = over_parquet(of_version_1)
+    assert queries.parquet is not None
+    places = [path for paths in queries.parquet.tables.values() for path in paths]
+    elsewhere = [path for path in places if of_version_1.root not in path.parents]
+    assert len(elsewhere) == len(TABLES)
+    assert queries.run(QUERY).to_pylist() == ANSWER
+    queries.close()
+    assert not any(path.exists() for path in elsewhere)
 
 
 def test_its_rows_are_read_and_the_next_run_adds_the_columns(of_version_1: Index) -> None:

@@ -1,20 +1,22 @@
 """The views: which row is the newest, what state an adapter is in, which vector stands for it."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from geometry import adapter, at
+from geometry import at
 from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import TABLES, schema_of
+from hubdelta.schemas.rows import TABLES, ClusterRow, LabelRow, schema_of
 from hubdelta.sql.connection import connect
 
 EARLY = datetime(2026, 1, 1, tzinfo=UTC)
 LATE = datetime(2026, 2, 1, tzinfo=UTC)
 OLD, NEW = "1" * 40, "2" * 40
+
+AS_STORED = [row_type for row_type in TABLES if row_type not in (ClusterRow, LabelRow)]
+"""Tables whose view has their columns; `clusters` and `labels` show what their rows amount to."""
 
 
 def only(index: Index, query: str) -> dict[str, object]:
@@ -38,6 +40,7 @@ def test_every_view_and_column_carries_a_comment(index: Index) -> None:
         bare = queries.run(
             "SELECT table_name || '.' || column_name AS name FROM duckdb_columns()"
             " WHERE schema_name = 'main' AND NOT internal AND comment IS NULL"
+            " AND database_name = current_database()"
             " UNION ALL SELECT view_name FROM duckdb_views()"
             " WHERE schema_name = 'main' AND NOT internal AND comment IS NULL"
         )
@@ -46,9 +49,10 @@ def test_every_view_and_column_carries_a_comment(index: Index) -> None:
 
 def test_stored_columns_are_described_as_in_the_schemas(index: Index) -> None:
     with connect(index) as queries:
-        for row_type in TABLES:
+        for row_type in AS_STORED:
             rows = queries.run(
-                "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = ?",
+                "SELECT column_name, comment FROM duckdb_columns()"
+                " WHERE table_name = ? AND database_name = current_database()",
                 [row_type.table],
             ).to_pylist()
             comments = {row["column_name"]: row["comment"] for row in rows}
@@ -189,20 +193,45 @@ def test_each_recipe_has_its_vector_and_the_later_one_is_newest(index: Index) ->
     ]
 
 
-def test_clusters_number_each_base_for_itself(fill: Callable[..., Index]) -> None:
-    index = fill(
-        adapter("a/one", 0),
-        adapter("a/two", 5),
-        adapter("a/far", 120),
-        adapter("b/one", 0, base="org/other"),
+def cluster_row(number: int, members: list[str], **changes: object) -> ClusterRow:
+    row: dict[str, object] = {
+        "base": "org/base",
+        "recipe_id": "recipe",
+        "cluster": number,
+        "members": members,
+        "strengths": [1.0] + [0.5] * (len(members) - 1) if members else [],
+        "medoid": members[-1] if members else None,
+        "cohesion": 0.9 if members else None,
+        "silhouette": None,
+        "clustered_at": EARLY,
+        "run_id": "r",
+    }
+    return ClusterRow(**row | changes)  # type: ignore[arg-type]
+
+
+def test_clusters_show_each_member_of_the_newest_state_of_each_cluster(index: Index) -> None:
+    index.write(
+        [
+            cluster_row(1, ["a/one", "a/gone"]),
+            cluster_row(2, ["a/x", "a/y"]),
+            cluster_row(1, ["a/one", "a/two"], clustered_at=LATE),
+            cluster_row(3, [], clustered_at=LATE),
+            cluster_row(3, ["a/p", "a/q"]),
+        ],
+        base="org/base",
     )
+    index.write([cluster_row(1, ["b/one", "b/two"], base="org/other")], base="org/other")
     with connect(index) as queries:
-        rows = queries.run("SELECT base, cluster, size, adapter FROM clusters").to_pylist()
+        rows = queries.run(
+            "SELECT base, cluster, size, adapter, strength, is_medoid FROM clusters ORDER BY ALL"
+        ).to_pylist()
     assert [tuple(row.values()) for row in rows] == [
-        ("org/base", 1, 2, "a/one"),
-        ("org/base", 1, 2, "a/two"),
-        ("org/base", 2, 1, "a/far"),
-        ("org/other", 1, 1, "b/one"),
+        ("org/base", 1, 2, "a/one", 1.0, False),
+        ("org/base", 1, 2, "a/two", 0.5, True),
+        ("org/base", 2, 2, "a/x", 1.0, False),
+        ("org/base", 2, 2, "a/y", 0.5, True),
+        ("org/other", 1, 2, "b/one", 1.0, False),
+        ("org/other", 1, 2, "b/two", 0.5, True),
     ]
 
 

@@ -1,0 +1,264 @@
+"""The derived cache `<index>/hubdelta.duckdb`, brought up to date by what is new in the Parquet.
+
+Nothing is in it that the Parquet files do not say: whatever is missing, stale or damaged is made
+again. It is changed in one transaction at a time, under a lock of its own, so that queries may
+refresh it while an index run writes. A process that has it open keeps what it sees: where one has,
+a copy is brought up to date and put in its place.
+"""
+
+import logging
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+from filelock import FileLock, Timeout
+
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import SCHEMA_VERSION, TABLES
+from hubdelta.sql import sketch
+
+logger = logging.getLogger(__name__)
+
+CACHE_NAME = "hubdelta.duckdb"
+
+_VERSION = f"1-{SCHEMA_VERSION}-{sketch.VERSION}"
+"""What made the cache; one that something else made is made again."""
+
+
+def path_of(index: Index) -> Path:
+    """Where an index has its cache."""
+    return index.root / CACHE_NAME
+
+
+def refresh(index: Index) -> None:
+    """Bring the cache and its linkage up to date, as every run does at its end.
+
+    The time is that of what is new, and of comparing each new vector with all others.
+
+    Raises:
+        duckdb.Error: it could not be written.
+        OSError: the same.
+    """
+    with _locked(index):
+        _refresh(index, linked=True)
+
+
+def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -> bool:
+    """Attach the cache as `cache`, to be read, brought up to date first.
+
+    Args:
+        database: to what.
+        index: whose cache.
+        linked: whether its linkage has to be up to date as well.
+
+    Returns:
+        Whether it is attached; it is not where it is out of date and cannot be written.
+    """
+    try:
+        with _locked(index):
+            _refresh(index, linked=linked)
+            _attach(database, path_of(index), read_only=True)
+    except OSError as error:
+        logger.debug("%s cannot be written: %s", path_of(index), error)
+        return _attach_unlocked(database, index, linked)
+    except duckdb.Error as error:
+        logger.warning("answering without the cache, which cannot be brought up to date: %s", error)
+        return False
+    return True
+
+
+def remove(index: Index) -> None:
+    """Throw the cache away, because it is damaged."""
+    with suppress(OSError), _locked(index):
+        _remove(path_of(index))
+
+
+def damages(database: duckdb.DuckDBPyConnection) -> list[str]:
+    """Why each Parquet file that the attached cache is without could not be read."""
+    rows = database.execute(
+        "SELECT f.damage FROM cache.files AS f WHERE f.damage IS NOT NULL ORDER BY f.name"
+    ).fetchall()
+    return [damage for (damage,) in rows]
+
+
+def hidden_sizes(database: duckdb.DuckDBPyConnection) -> list[int]:
+    """The lengths of vectors that the attached cache has a table of deltas for."""
+    rows = database.execute(
+        "SELECT DISTINCT v.hidden FROM cache.stored_vectors AS v WHERE v.hidden > 0"
+    ).fetchall()
+    return [hidden for (hidden,) in rows]
+
+
+@contextmanager
+def _locked(index: Index) -> Iterator[None]:
+    lock = FileLock(index.root / ".cache.lock")
+    try:
+        lock.acquire(timeout=2)
+    except Timeout:
+        logger.info("waiting for another process, which brings %s up to date", path_of(index))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _attach_unlocked(database: duckdb.DuckDBPyConnection, index: Index, linked: bool) -> bool:
+    """Attach what somebody else keeps up to date, in a place where nothing can be written."""
+    try:
+        _attach(database, path_of(index), read_only=True)
+        stored = _stored(database)
+        if stored and stored.linked >= linked and stored.lacks(_files(index)) == set():
+            return True
+        database.execute("DETACH cache")
+    except duckdb.Error as error:
+        logger.debug("no cache: %s", error)
+    return False
+
+
+@dataclass(frozen=True)
+class _File:
+    """A Parquet file of the index: written once, so that its size tells whether it is the same.
+
+    Attributes:
+        bytes: its size.
+        modified: when it was last written [ns]: one that was damaged may have been mended.
+        damaged: whether it could not be read.
+    """
+
+    bytes: int
+    modified: int
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a cache holds: its files, by name, and whether its linkage is up to date."""
+
+    files: dict[str, _File]
+    linked: bool
+
+    def lacks(self, present: dict[str, _File]) -> set[str] | None:
+        """The files to be read anew, or forgotten; None if it holds what is no longer there."""
+        same = {
+            name
+            for name, file in self.files.items()
+            if name in present
+            and file.bytes == present[name].bytes
+            and (not file.damaged or file.modified == present[name].modified)
+        }
+        others = self.files.keys() - same
+        if not all(self.files[name].damaged for name in others):
+            return None
+        return (present.keys() - same) | others
+
+
+def _refresh(index: Index, *, linked: bool) -> None:
+    path, present = path_of(index), _files(index)
+    for leftover in path.parent.glob(f"{CACHE_NAME}.*.tmp*"):
+        leftover.unlink(missing_ok=True)
+    stored = _stored_at(path)
+    lacking = None if stored is None else stored.lacks(present)
+    if stored is not None and lacking == set() and stored.linked >= linked:
+        return
+    copy = path.with_name(f"{CACHE_NAME}.{secrets.token_hex(4)}.tmp")
+    if lacking is not None:
+        with suppress(duckdb.Error):  # another process reads it, or it is damaged
+            _update(path, index, lacking, linked=linked)
+            return
+        with suppress(duckdb.Error), _put_in_place(copy, path):  # it is damaged
+            shutil.copyfile(path, copy)
+            if _log_of(path).exists():
+                shutil.copyfile(_log_of(path), _log_of(copy))
+            _update(copy, index, lacking, linked=linked)
+            return
+    logger.debug("making %s", path)
+    with _put_in_place(copy, path):
+        _update(copy, index, present.keys(), linked=linked)
+
+
+@contextmanager
+def _put_in_place(copy: Path, path: Path) -> Iterator[None]:
+    """A copy that takes the place of a cache, or vanishes if an error stops its making."""
+    try:
+        yield
+        _log_of(path).unlink(missing_ok=True)
+        copy.replace(path)
+    finally:
+        _remove(copy)
+
+
+def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> None:
+    """Add the rows of some files to a cache; a new one gets its tables first."""
+    from hubdelta.sql.ingest import create_tables, ingest, link_families  # scipy: not for each query
+
+    is_new = not path.exists()
+    with (
+        tempfile.TemporaryDirectory(prefix="hubdelta-") as spill,
+        duckdb.connect(config={"temp_directory": spill}) as database,
+    ):
+        database.execute("SET TimeZone = 'UTC'")
+        _attach(database, path, read_only=False)
+        if is_new:
+            create_tables(database, _VERSION)
+        ingest(database, index, sorted(names))
+        if linked:
+            link_families(database)
+        database.execute("CHECKPOINT cache")
+
+
+def _files(index: Index) -> dict[str, _File]:
+    found = {}
+    for row_type in TABLES:
+        for path in (index.root / row_type.table).rglob("*.parquet"):
+            if not path.name.startswith("schema-v"):
+                state = path.stat()
+                name = path.relative_to(index.root).as_posix()
+                found[name] = _File(state.st_size, state.st_mtime_ns)
+    return found
+
+
+def _stored_at(path: Path) -> _Stored | None:
+    """What a cache holds; None if it is missing, of another version or damaged."""
+    if not path.exists():
+        return None
+    try:
+        with duckdb.connect() as database:
+            _attach(database, path, read_only=True)
+            return _stored(database)
+    except duckdb.Error as error:
+        logger.debug("%s is of no use: %s", path, error)
+        return None
+
+
+def _stored(database: duckdb.DuckDBPyConnection) -> _Stored | None:
+    facts = database.execute("SELECT version, settled, linked FROM cache.facts").fetchall()
+    if [row[:2] for row in facts] != [(_VERSION, True)]:
+        return None
+    rows = database.execute(
+        "SELECT name, bytes, modified, damage IS NOT NULL FROM cache.files"
+    ).fetchall()
+    files = {name: _File(size, modified, damaged) for name, size, modified, damaged in rows}
+    return _Stored(files, facts[0][2])
+
+
+def _attach(database: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool) -> None:
+    place = str(path).replace("'", "''")
+    # Threads share a scan by row groups: DuckDB's ordinary 122,880 rows would keep one busy.
+    options = "READ_ONLY" if read_only else "ROW_GROUP_SIZE 8192"
+    database.execute(f"ATTACH '{place}' AS cache ({options})")
+
+
+def _remove(path: Path) -> None:
+    _log_of(path).unlink(missing_ok=True)  # first: it belongs to no other file of that name
+    path.unlink(missing_ok=True)
+
+
+def _log_of(path: Path) -> Path:
+    """Where DuckDB keeps what is not checkpointed yet."""
+    return path.with_name(f"{path.name}.wal")

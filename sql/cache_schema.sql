@@ -1,0 +1,28 @@
+-- The tables of the cache beyond copies of the stored ones (`stored_NAME`, without deltas), attached
+-- as `cache`. All of it is derived; cache.py keeps it up to date.
+
+-- Whether all that rests on the stored rows is worked out, and whether the linkage is too.
+CREATE TABLE cache.facts (version VARCHAR, settled BOOLEAN, linked BOOLEAN);
+
+-- The Parquet files that are in here, and those that could not be read, with why.
+CREATE TABLE cache.files (name VARCHAR, bytes BIGINT, modified BIGINT, damage VARCHAR);
+
+-- Every vector that has a direction and is more than noise. `place` is its row of stored_vectors,
+-- `slot` its row of the table deltas_<hidden>.
+CREATE TABLE cache.sketched (
+    adapter VARCHAR, base VARCHAR, repo_id VARCHAR, subfolder VARCHAR, revision VARCHAR,
+    recipe_id VARCHAR, current BOOLEAN, newest BOOLEAN, signal DOUBLE,
+    downloads BIGINT, license VARCHAR, datasets VARCHAR[],
+    embedded_at TIMESTAMP WITH TIME ZONE, place BIGINT, hidden INTEGER, slot BIGINT,
+    sketch STRUCT(
+        b0 BIGINT, b1 BIGINT, b2 BIGINT, b3 BIGINT, b4 BIGINT, b5 BIGINT, b6 BIGINT,
+        b7 BIGINT, b8 BIGINT, b9 BIGINT, b10 BIGINT, b11 BIGINT, b12 BIGINT, b13 BIGINT,
+        b14 BIGINT, b15 BIGINT
+    )
+);
+
+-- The single linkage of the newest vectors of each base and recipe: in Prim's order, the cosine
+-- distance by which each was reached, and from where; the first has infinity and null.
+CREATE TABLE cache.linkage (
+    base VARCHAR, recipe_id VARCHAR, position INTEGER, place BIGINT, gap DOUBLE, parent BIGINT
+);

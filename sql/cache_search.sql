@@ -1,0 +1,219 @@
+-- The search among vectors over the cache: sketches choose candidates, exact cosines rank them, and the linkage tells which adapters chains of near neighbors join.
+
+-- In how many of their 1,024 bits two sketches differ; the angle of the vectors is about pi/1024 of
+-- it each (Charikar, STOC 2002).
+CREATE OR REPLACE MACRO hubdelta.differing(x, y) AS
+    bit_count(xor(x.b0, y.b0))::SMALLINT + bit_count(xor(x.b1, y.b1))::SMALLINT
+    + bit_count(xor(x.b2, y.b2))::SMALLINT + bit_count(xor(x.b3, y.b3))::SMALLINT
+    + bit_count(xor(x.b4, y.b4))::SMALLINT + bit_count(xor(x.b5, y.b5))::SMALLINT
+    + bit_count(xor(x.b6, y.b6))::SMALLINT + bit_count(xor(x.b7, y.b7))::SMALLINT
+    + bit_count(xor(x.b8, y.b8))::SMALLINT + bit_count(xor(x.b9, y.b9))::SMALLINT
+    + bit_count(xor(x.b10, y.b10))::SMALLINT + bit_count(xor(x.b11, y.b11))::SMALLINT
+    + bit_count(xor(x.b12, y.b12))::SMALLINT + bit_count(xor(x.b13, y.b13))::SMALLINT
+    + bit_count(xor(x.b14, y.b14))::SMALLINT + bit_count(xor(x.b15, y.b15))::SMALLINT;
+
+-- In how many bits vectors at a cosine distance differ at most: the expected number and five
+-- standard deviations, so that one of three million is missed.
+CREATE OR REPLACE MACRO hubdelta.half_turns(distance) AS acos(greatest(1 - distance, -1)) / pi();
+CREATE OR REPLACE MACRO hubdelta.differing_within(distance) AS
+    1 + 1024 * hubdelta.half_turns(distance)
+    + 5 * sqrt(1024 * hubdelta.half_turns(distance) * (1 - hubdelta.half_turns(distance)));
+
+-- The sketched vector that a name stands for, as hubdelta.target has it.
+CREATE OR REPLACE MACRO hubdelta.sketch_of(adapter) AS TABLE
+    FROM cache.sketched AS c
+    WHERE (c.current AND c.adapter = adapter)
+        OR (c.revision = split_part(adapter, '@', -1) AND c.adapter || '@' || c.revision = adapter)
+    ORDER BY c.embedded_at DESC, c.recipe_id
+    LIMIT 1;
+
+-- The delta of a sketched vector, in float64.
+CREATE OR REPLACE MACRO hubdelta.delta_of(adapter) AS TABLE
+    WITH target AS MATERIALIZED (FROM hubdelta.sketch_of(adapter))
+    SELECT d.hidden, d.delta::DOUBLE[] AS delta
+    FROM hubdelta.deltas AS d
+    WHERE d.hidden = (SELECT t.hidden FROM target AS t)
+        AND d.slot IN (SELECT t.slot FROM target AS t);
+
+-- The vectors that an adapter is compared with, and in how many bits their sketches differ.
+CREATE OR REPLACE MACRO hubdelta.others_of(adapter) AS TABLE
+    SELECT c.* EXCLUDE (sketch), hubdelta.differing(c.sketch, t.sketch) AS differing
+    FROM cache.sketched AS c, hubdelta.sketch_of(adapter) AS t
+    WHERE c.current AND c.recipe_id = t.recipe_id AND c.base = t.base
+        AND (c.repo_id <> t.repo_id OR c.subfolder <> t.subfolder);
+
+-- bench/query.py measures how many of the true nearest are among so many candidates.
+CREATE OR REPLACE MACRO hubdelta.nearest(adapter, k, exact) AS TABLE
+    WITH origin AS MATERIALIZED (FROM hubdelta.delta_of(adapter)),
+    candidates AS MATERIALIZED (
+        FROM hubdelta.others_of(adapter) AS c
+        ORDER BY c.differing
+        LIMIT CASE WHEN exact THEN 1000000000 ELSE greatest(300, 20 * k) END
+    ),
+    ranked AS (
+        SELECT d.slot, hubdelta.cosine(d.delta, o.delta) AS similarity
+        FROM hubdelta.deltas AS d, origin AS o
+        WHERE d.hidden = (SELECT a.hidden FROM origin AS a)
+            AND d.slot IN (SELECT c.slot FROM candidates AS c)
+    )
+    SELECT c.*, r.similarity FROM ranked AS r JOIN candidates AS c ON c.slot = r.slot;
+
+CREATE OR REPLACE MACRO hubdelta.around(adapter, distance, exact) AS TABLE
+    WITH origin AS MATERIALIZED (FROM hubdelta.delta_of(adapter)),
+    candidates AS MATERIALIZED (
+        FROM hubdelta.others_of(adapter) AS c
+        WHERE exact OR c.differing <= hubdelta.differing_within(distance)
+    ),
+    ranked AS (
+        SELECT d.slot, hubdelta.cosine(d.delta, o.delta) AS similarity
+        FROM hubdelta.deltas AS d, origin AS o
+        WHERE d.hidden = (SELECT a.hidden FROM origin AS a)
+            AND d.slot IN (SELECT c.slot FROM candidates AS c)
+    )
+    SELECT c.*, r.similarity FROM ranked AS r JOIN candidates AS c ON c.slot = r.slot;
+
+CREATE OR REPLACE VIEW hubdelta.linkage AS FROM cache.linkage;
+
+-- Single linkage: the adapters of a family in the order in which Prim's algorithm visits them, and
+-- by which distance it reached each. Those that chains of steps up to a distance join are the runs
+-- between larger gaps.
+CREATE OR REPLACE MACRO hubdelta.chained(base, distance) AS TABLE
+    SELECT
+        l.place, l.base, l.recipe_id,
+        count(*) FILTER (l.gap > distance) OVER (
+            PARTITION BY l.base, l.recipe_id ORDER BY l.position
+        ) AS chain
+    FROM hubdelta.linkage AS l
+    WHERE base IS NULL OR l.base = base;
+
+-- Two adapters within a distance are joined by steps of at most that distance: only those of one
+-- chain are compared.
+CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
+    WITH members AS MATERIALIZED (
+        SELECT
+            c.adapter, c.base, c.recipe_id, c.sketch, c.hidden, c.slot,
+            CASE WHEN exact THEN 0 ELSE h.chain END AS chain
+        FROM hubdelta.chained(base, distance + 1e-6) AS h
+        JOIN cache.sketched AS c ON c.place = h.place
+    ),
+    likely AS (
+        SELECT
+            x.adapter AS a, y.adapter AS b, x.base, x.hidden, x.slot AS slot_a, y.slot AS slot_b
+        FROM members AS x
+        JOIN members AS y
+            ON y.base = x.base AND y.recipe_id = x.recipe_id AND y.chain = x.chain
+            AND x.adapter < y.adapter
+        WHERE exact
+            OR hubdelta.differing(x.sketch, y.sketch) <= hubdelta.differing_within(distance)
+    )
+    SELECT l.a, l.b, l.base, hubdelta.cosine(x.delta, y.delta) AS similarity
+    FROM likely AS l
+    JOIN hubdelta.deltas AS x ON x.hidden = l.hidden AND x.slot = l.slot_a
+    JOIN hubdelta.deltas AS y ON y.hidden = l.hidden AND y.slot = l.slot_b;
+
+-- The domain of each adapter at a distance; domain 1 of a base is the largest, and equally large
+-- ones follow the alphabet of their first members.
+CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
+    WITH members AS (
+        SELECT
+            c.base, c.adapter, c.repo_id, c.subfolder, c.revision, c.recipe_id, h.chain, c.place
+        FROM hubdelta.chained(base, distance) AS h
+        JOIN cache.sketched AS c ON c.place = h.place
+    ),
+    sized AS (
+        SELECT
+            m.base, m.recipe_id, m.chain, count(*) AS size,
+            row_number() OVER (
+                PARTITION BY m.base ORDER BY count(*) DESC, min(m.adapter)
+            ) AS domain
+        FROM members AS m
+        GROUP BY m.base, m.recipe_id, m.chain
+    )
+    SELECT s.base, s.domain, s.size, m.adapter, m.repo_id, m.subfolder, m.revision, m.place
+    FROM members AS m
+    JOIN sized AS s
+        ON s.base = m.base AND s.recipe_id = m.recipe_id AND s.chain = m.chain;
+
+-- The member with the highest mean similarity to the others, of whom the first 20 speak for all;
+-- the three that are compared exactly are chosen by their sketches.
+CREATE OR REPLACE MACRO hubdelta.most_central(base, distance) AS TABLE
+    WITH members AS MATERIALIZED (
+        SELECT
+            g.base, g.domain, g.adapter, s.sketch, s.hidden, s.slot,
+            row_number() OVER (PARTITION BY g.base, g.domain ORDER BY g.place) <= 20 AS speaks
+        FROM hubdelta.components(base, distance := distance) AS g
+        JOIN cache.sketched AS s ON s.place = g.place
+    ),
+    estimated AS (
+        SELECT
+            x.base, x.domain, x.adapter, x.hidden, x.slot,
+            avg(hubdelta.differing(x.sketch, y.sketch)) AS differing
+        FROM members AS x
+        LEFT JOIN members AS y
+            ON y.base = x.base AND y.domain = x.domain AND y.speaks AND y.adapter <> x.adapter
+        GROUP BY ALL
+    ),
+    chosen AS MATERIALIZED (
+        FROM estimated AS e
+        QUALIFY row_number() OVER (
+            PARTITION BY e.base, e.domain ORDER BY e.differing, e.adapter
+        ) <= 3
+    ),
+    compared AS (
+        SELECT c.base, c.domain, c.adapter, hubdelta.cosine(d.delta, e.delta) AS similarity
+        FROM chosen AS c
+        LEFT JOIN members AS m
+            ON m.base = c.base AND m.domain = c.domain AND m.speaks AND m.adapter <> c.adapter
+        LEFT JOIN hubdelta.deltas AS d ON d.hidden = c.hidden AND d.slot = c.slot
+        LEFT JOIN hubdelta.deltas AS e ON e.hidden = m.hidden AND e.slot = m.slot
+    ),
+    ranked AS (
+        SELECT c.base, c.domain, c.adapter, round(avg(c.similarity), 6) AS centrality
+        FROM compared AS c
+        GROUP BY ALL
+    )
+    SELECT r.base, r.domain, first(r.adapter ORDER BY r.centrality DESC, r.adapter) AS adapter
+    FROM ranked AS r
+    GROUP BY r.base, r.domain;
+
+-- Each adapter with the nearest other one of its family: the nearer end of an edge of the tree.
+CREATE OR REPLACE MACRO hubdelta.nearest_of(base) AS TABLE
+    WITH edges AS (
+        SELECT l.place, l.parent AS other, l.gap
+        FROM hubdelta.linkage AS l
+        WHERE l.parent IS NOT NULL AND (base IS NULL OR l.base = base)
+    ),
+    ends AS (
+        FROM edges AS e
+        UNION ALL
+        SELECT e.other, e.place, e.gap FROM edges AS e
+    )
+    SELECT x.base, x.adapter, min({'distance': e.gap, 'adapter': y.adapter}) AS other
+    FROM ends AS e
+    JOIN cache.sketched AS x ON x.place = e.place
+    JOIN cache.sketched AS y ON y.place = e.other
+    GROUP BY x.base, x.adapter;
+
+-- cos(x, a + b) is the mean of cos(x, a) and cos(x, b) weighted by the norms of a and b; the
+-- sketches tell it nearly enough to choose candidates.
+CREATE OR REPLACE MACRO hubdelta.near_sum(a, b, k) AS TABLE
+    WITH s AS MATERIALIZED (
+        SELECT
+            v.*,
+            sqrt(list_dot_product(v.a_delta, v.a_delta)) AS a_norm,
+            sqrt(list_dot_product(v.b_delta, v.b_delta)) AS b_norm
+        FROM hubdelta.sum_of(a, b) AS v
+    ),
+    candidates AS MATERIALIZED (
+        SELECT c.* EXCLUDE (sketch)
+        FROM cache.sketched AS c, s, hubdelta.sketch_of(a) AS x, hubdelta.sketch_of(b) AS y
+        WHERE c.current AND c.recipe_id = s.recipe_id AND c.base = s.base
+        ORDER BY
+            s.a_norm * cos(pi() * hubdelta.differing(c.sketch, x.sketch) / 1024)
+            + s.b_norm * cos(pi() * hubdelta.differing(c.sketch, y.sketch) / 1024) DESC
+        LIMIT greatest(300, 20 * k)
+    )
+    SELECT c.*, d.delta
+    FROM candidates AS c
+    JOIN hubdelta.deltas AS d ON d.hidden = c.hidden AND d.slot = c.slot
+    WHERE d.slot IN (SELECT n.slot FROM candidates AS n);

@@ -1,0 +1,19 @@
+-- The stored tables and the present state from the cache, attached as `cache`; cache_schema.sql says what its tables hold.
+-- `hubdelta.deltas` (hidden, slot, delta) is defined by whoever loads this.
+
+CREATE OR REPLACE MACRO hubdelta.stored(name) AS TABLE FROM query_table('cache.stored_' || name);
+
+CREATE OR REPLACE VIEW hubdelta.stored_facts AS
+SELECT v.* EXCLUDE (hidden, slot) FROM cache.stored_vectors AS v;
+
+CREATE OR REPLACE VIEW hubdelta.stored_vectors AS
+SELECT v.* EXCLUDE (hidden, slot), d.delta
+FROM cache.stored_vectors AS v
+LEFT JOIN hubdelta.deltas AS d ON d.hidden = v.hidden AND d.slot = v.slot;
+
+CREATE OR REPLACE VIEW adapters AS FROM cache.present_adapters;
+
+CREATE OR REPLACE VIEW comparable AS
+SELECT c.* EXCLUDE (downloads, license, datasets, embedded_at, place, hidden, slot, sketch), d.delta, c.embedded_at
+FROM cache.sketched AS c
+JOIN hubdelta.deltas AS d ON d.hidden = c.hidden AND d.slot = c.slot;

@@ -1,0 +1,235 @@
+"""Rows of Parquet files become rows of the cache, and what rests on them is worked out anew."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hubdelta.schemas.errors import DamagedFileError
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import TABLES, CatalogRow, FailureRow, Row, VectorRow, schema_of
+from hubdelta.sql.families import Family, read_family, read_linkage, unit_vectors
+from hubdelta.sql.linkage import Linkage, relink
+from hubdelta.sql.sketch import WORDS, sketches
+
+_ROOM = resources.files(__package__)
+_ROWS = 8192  # added at once
+
+_KEY = ["base", "repo_id", "subfolder"]
+_OF_ADAPTERS = (CatalogRow, VectorRow, FailureRow)
+"""Tables whose rows speak of an adapter, by that key."""
+
+
+def create_tables(database: duckdb.DuckDBPyConnection, version: str) -> None:
+    """Make the tables of a new cache, which is attached as `cache`."""
+    for row_type in TABLES:
+        schema = schema_of(row_type)
+        if row_type is VectorRow:
+            schema = schema.remove(schema.get_field_index("delta"))
+            for name, kind in (("place", pa.int64()), ("hidden", pa.int32()), ("slot", pa.int64())):
+                schema = schema.append(pa.field(name, kind))
+        create = f"CREATE TABLE cache.stored_{row_type.table} AS FROM added"
+        _insert(database, schema.empty_table(), create)
+    database.execute((_ROOM / "cache_schema.sql").read_text("utf-8"))
+    database.execute("INSERT INTO cache.facts VALUES (?, false, true)", [version])
+
+
+def ingest(database: duckdb.DuckDBPyConnection, index: Index, names: Sequence[str]) -> None:
+    """Add the rows of files to the cache, and work out anew what stands for their adapters.
+
+    There are two transactions, as rows have their lasting rowids only once they are committed;
+    until the second is done, the cache is not `settled`, which makes it worthless.
+
+    Args:
+        database: the cache is attached as `cache`, to be written.
+        index: the index.
+        names: Parquet files, relative to the index's root; those that are gone are forgotten.
+    """
+    _prepare(database)
+    with _transaction(database):
+        database.execute("UPDATE cache.facts SET settled = false")
+        for row_type in TABLES:
+            mine = [name for name in names if name.startswith(f"{row_type.table}/")]
+            for table in _tables(database, index, row_type, mine):
+                _add(database, row_type, table)
+    with _transaction(database):
+        _settle(database)
+        database.execute(
+            "UPDATE cache.facts SET settled = true, linked = ?", [not _changed_families(database)]
+        )
+
+
+def link_families(database: duckdb.DuckDBPyConnection) -> None:
+    """Bring the linkage of every family up to date: each new vector is compared with all others."""
+    with _transaction(database):
+        for base, recipe_id in _changed_families(database):
+            _link(database, base, recipe_id)
+        database.execute("UPDATE cache.facts SET linked = true")
+
+
+def _prepare(database: duckdb.DuckDBPyConnection) -> None:
+    """Make what the work needs outside the cache: a transaction writes to one database only."""
+    database.execute("CREATE SCHEMA hubdelta")
+    database.execute("CREATE TEMP TABLE touched (base VARCHAR, repo_id VARCHAR, subfolder VARCHAR)")
+    for part in ("touched_sources.sql", "embedded.sql", "present.sql"):
+        database.execute((_ROOM / part).read_text("utf-8"))
+
+
+@contextmanager
+def _transaction(database: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    database.execute("BEGIN TRANSACTION")
+    yield
+    database.execute("COMMIT")
+
+
+def _add(database: duckdb.DuckDBPyConnection, row_type: type[Row], rows: pa.Table) -> None:
+    if row_type is VectorRow:
+        _add_vectors(database, rows)
+    else:
+        _insert(database, rows, f"INSERT INTO cache.stored_{row_type.table} FROM added")
+    if row_type in _OF_ADAPTERS:
+        _insert(database, rows.select(_KEY), "INSERT INTO touched FROM added")
+
+
+def _tables(
+    database: duckdb.DuckDBPyConnection,
+    index: Index,
+    row_type: type[Row],
+    names: Sequence[str],
+) -> Iterator[pa.Table]:
+    """The rows of the files, several small files at once; each file is noted as held or damaged."""
+    held: list[pa.Table] = []
+    for name in names:
+        database.execute("DELETE FROM cache.files AS f WHERE f.name = ?", [name])
+        if not (index.root / name).exists():
+            continue
+        state, damage = (index.root / name).stat(), None
+        try:
+            held.append(index.read_file(row_type, index.root / name))
+        except DamagedFileError as error:
+            damage = str(error)
+        database.execute(
+            "INSERT INTO cache.files VALUES (?, ?, ?, ?)",
+            [name, state.st_size, state.st_mtime_ns, damage],
+        )
+        if sum(map(len, held)) >= _ROWS:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _add_vectors(database: duckdb.DuckDBPyConnection, table: pa.Table) -> None:
+    lengths = pc.list_value_length(table["delta"])
+    for hidden in sorted(set(lengths.to_pylist())):
+        rows = table.filter(pc.equal(lengths, hidden)).combine_chunks()
+        deltas = _matrix(rows["delta"], hidden)
+        place = _count(database, "cache.stored_vectors")
+        slot = _add_deltas(database, deltas) if hidden else 0
+        facts = rows.drop_columns("delta")
+        for name, values in (
+            ("place", np.arange(place, place + len(rows))),
+            ("hidden", np.full(len(rows), hidden, np.int32)),
+            ("slot", np.arange(slot, slot + len(rows))),
+        ):
+            facts = facts.append_column(name, pa.array(values))
+        _insert(database, facts, "INSERT INTO cache.stored_vectors FROM added")
+        _add_comparable(database, facts, deltas)
+
+
+def _add_deltas(database: duckdb.DuckDBPyConnection, deltas: npt.NDArray[np.float32]) -> int:
+    """Store deltas [vectors, hidden] behind those of their length.
+
+    Returns:
+        The first one's slot: its rowid, since nothing is ever deleted from these tables.
+    """
+    hidden = deltas.shape[1]
+    table = f"cache.deltas_{hidden:d}"
+    database.execute(f"CREATE TABLE IF NOT EXISTS {table} (delta FLOAT[{hidden:d}])")
+    slot = _count(database, table)
+    arrays = pa.FixedSizeListArray.from_arrays(pa.array(deltas.ravel()), hidden)
+    _insert(database, pa.table({"delta": arrays}), f"INSERT INTO {table} FROM added")
+    return slot
+
+
+def _add_comparable(
+    database: duckdb.DuckDBPyConnection, facts: pa.Table, deltas: npt.NDArray[np.float32]
+) -> None:
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->i", deltas, deltas)  # in float32, as is_comparable has it
+    chosen = np.isfinite(squares) & (squares > 0) & (facts["signal"].to_numpy() > 1)
+    words = sketches(deltas[chosen])
+    names = [f"b{word}" for word in range(WORDS)]
+    sketch = pa.StructArray.from_arrays([pa.array(words[:, i]) for i in range(WORDS)], names)
+    _insert(
+        database,
+        facts.filter(pa.array(chosen)).append_column("sketch", sketch),
+        "INSERT INTO cache.sketched BY NAME"
+        " SELECT concat_ws('/', a.repo_id, nullif(a.subfolder, '')) AS adapter,"
+        " a.base, a.repo_id, a.subfolder, a.revision, a.recipe_id,"
+        " a.signal, a.embedded_at, a.place, a.hidden, a.slot, a.sketch FROM added AS a",
+    )
+
+
+def _settle(database: duckdb.DuckDBPyConnection) -> None:
+    """Work out anew which state and which vector stand for the adapters that are `touched`."""
+    database.execute((_ROOM / "settle.sql").read_text("utf-8"))
+
+
+def _changed_families(database: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Base and recipe of each family whose newest vectors are not those of its linkage."""
+    return database.execute(
+        "SELECT DISTINCT coalesce(c.base, l.base) AS base,"
+        " coalesce(c.recipe_id, l.recipe_id) AS recipe_id"
+        " FROM (FROM cache.sketched AS n WHERE n.newest) AS c"
+        " FULL JOIN cache.linkage AS l ON l.place = c.place"
+        " WHERE c.place IS NULL OR l.place IS NULL ORDER BY ALL"
+    ).fetchall()
+
+
+def _link(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) -> None:
+    family = read_family(database, base, recipe_id)
+    old, kept = read_linkage(database, family)
+    with unit_vectors(database, family) as units:
+        rows = linkage_rows(family, relink(old, kept, units))
+    database.execute(
+        "DELETE FROM cache.linkage AS l WHERE l.base = ? AND l.recipe_id = ?", [base, recipe_id]
+    )
+    _insert(database, rows, "INSERT INTO cache.linkage BY NAME FROM added")
+
+
+def linkage_rows(family: Family, linkage: Linkage) -> pa.Table:
+    """The rows that the table `linkage` has of a family."""
+    return pa.table(
+        {
+            "base": pa.repeat(family.base, len(linkage.order)),
+            "recipe_id": pa.repeat(family.recipe_id, len(linkage.order)),
+            "position": np.arange(len(linkage.order), dtype=np.int32),
+            "place": family.places[linkage.order],
+            "gap": np.round(linkage.gap.astype(np.float64), 6),
+            "parent": pa.array(family.places[linkage.parent], mask=linkage.parent < 0),
+        }
+    )
+
+
+def _matrix(lists: pa.ChunkedArray, hidden: int) -> npt.NDArray[np.float32]:
+    """Lists of one length as [lists, hidden]."""
+    flat = pc.fill_null(pc.list_flatten(lists), float("nan"))
+    return flat.to_numpy().reshape(-1, hidden) if hidden else np.empty((len(lists), 0), np.float32)
+
+
+def _count(database: duckdb.DuckDBPyConnection, table: str) -> int:
+    rows = database.execute("SELECT count(*) FROM query_table(?)", [table]).fetchall()
+    return int(rows[0][0])
+
+
+def _insert(database: duckdb.DuckDBPyConnection, rows: pa.Table, statement: str) -> None:
+    """Run a statement on Arrow rows, which it calls `added`."""
+    database.register("added", rows)
+    database.execute(statement)
+    database.unregister("added")

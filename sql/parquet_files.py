@@ -1,0 +1,109 @@
+"""The sound Parquet files of an index, as the views over them name them."""
+
+import logging
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hubdelta.schemas.errors import DamagedFileError
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import TABLES
+from hubdelta.sql.script import parquet_definitions
+
+logger = logging.getLogger(__name__)
+
+_GLOB = re.compile(r"([*?\[])")
+
+
+@dataclass
+class ParquetFiles:
+    """The files of each table that can be read; damaged ones are named in a warning and left out.
+
+    Attributes:
+        tables: the files, by table.
+    """
+
+    tables: dict[str, list[Path]]
+    _columns: tempfile.TemporaryDirectory[str] | None = field(repr=False)
+
+    @classmethod
+    def of(cls, index: Index) -> "ParquetFiles":
+        """The files of an index, by their footers.
+
+        Raises:
+            DamagedFileError: a table has no readable file.
+        """
+        tables = {row_type.table: index.files(row_type) for row_type in TABLES}
+        columns = None
+        if not index.has_newest_columns:  # which the views are about
+            columns = tempfile.TemporaryDirectory(prefix="hubdelta-")
+            without_rows = Index.create(Path(columns.name))
+            for row_type in TABLES:
+                tables[row_type.table] += without_rows.files(row_type)
+        for table, paths in tables.items():
+            if not paths:
+                raise DamagedFileError(
+                    f"no file of the table {table} in {index.root} can be read: remove the "
+                    "damaged ones and run `hubdelta index` again"
+                )
+        return cls(tables, columns)
+
+    def define(self, database: duckdb.DuckDBPyConnection) -> None:
+        """Define the views and macros over these files."""
+        empty = {
+            table: [path for path in paths if path.name.startswith("schema-v")] or paths
+            for table, paths in self.tables.items()
+        }
+        offered = "getvariable('hubdelta_files')[name]"
+        _offer(database, empty)
+        database.execute(parquet_definitions(bind=offered, files=offered))
+        _offer(database, self.tables)
+
+    def allowed_paths(self) -> list[str]:
+        """What a locked connection must be allowed to open."""
+        # DuckDB asks for the right to a pattern before that to the file it matches.
+        paths = [path for paths in self.tables.values() for path in paths]
+        return [text for path in paths for text in {str(path), _escape(path)}]
+
+    def leave_out_damaged(self, database: duckdb.DuckDBPyConnection) -> bool:
+        """Read every file, and leave out those with damaged pages; whether there were any."""
+        found = False
+        for table, paths in self.tables.items():
+            sound = [path for path in paths if _is_sound(path)]
+            found |= len(sound) < len(paths)
+            self.tables[table] = sound or paths
+        if found:
+            _offer(database, self.tables)
+        return found
+
+    def close(self) -> None:
+        """Remove the temporary folder, if there is one."""
+        if self._columns is not None:
+            self._columns.cleanup()
+
+
+def _offer(database: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[Path]]) -> None:
+    patterns = {table: [_escape(path) for path in paths] for table, paths in files.items()}
+    database.execute("SET VARIABLE hubdelta_files = $files", {"files": patterns})
+
+
+def _escape(path: Path) -> str:
+    """A pattern for read_parquet that matches this path only."""
+    return _GLOB.sub(r"[\1]", str(path))
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                file.read_row_group(group)
+    except (pa.ArrowException, OSError) as error:
+        logger.warning("damaged Parquet file %s (%s); left out", path, error)
+        return False
+    return True

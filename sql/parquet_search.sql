@@ -1,0 +1,139 @@
+-- The search among vectors over the Parquet files alone: exact, and as slow as reading every vector
+-- is.
+
+CREATE OR REPLACE MACRO hubdelta.compared(adapter) AS TABLE
+    SELECT
+        c.adapter, c.base, c.repo_id, c.subfolder, c.revision, c.signal,
+        a.downloads, a.license, a.datasets, hubdelta.cosine(t.delta, c.delta) AS similarity
+    FROM comparable AS c
+    JOIN hubdelta.target(adapter) AS t
+        ON c.recipe_id = t.recipe_id
+        AND c.base = t.base
+        AND (c.repo_id, c.subfolder) <> (t.repo_id, t.subfolder)
+    LEFT JOIN adapters AS a
+        ON (a.base, a.repo_id, a.subfolder) = (c.base, c.repo_id, c.subfolder)
+    WHERE c.current;
+
+CREATE OR REPLACE MACRO hubdelta.nearest(adapter, k, exact) AS TABLE
+    FROM hubdelta.compared(adapter) AS c;
+
+CREATE OR REPLACE MACRO hubdelta.around(adapter, distance, exact) AS TABLE
+    FROM hubdelta.compared(adapter) AS c;
+
+CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
+    WITH members AS MATERIALIZED (
+        SELECT c.adapter, c.base, c.recipe_id, c.delta::DOUBLE[] AS delta
+        FROM comparable AS c
+        WHERE c.newest AND (base IS NULL OR c.base = base)
+    )
+    SELECT
+        x.adapter AS a, y.adapter AS b, x.base, hubdelta.cosine(x.delta, y.delta) AS similarity
+    FROM members AS x
+    JOIN members AS y
+        ON x.adapter < y.adapter AND x.recipe_id = y.recipe_id AND x.base = y.base;
+
+-- Domains: connected components of the graph that joins adapters within a distance.
+-- Each adapter starts with its own number as label and takes the smallest of its neighbors'
+-- until none changes; USING KEY keeps one row an adapter, and `recurring` is that whole table.
+-- Domain 1 is the largest; equally large ones follow the alphabet of their first members.
+CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
+    WITH RECURSIVE members AS MATERIALIZED (
+        SELECT
+            c.* REPLACE (c.delta::DOUBLE[] AS delta),
+            row_number() OVER (ORDER BY c.base, c.adapter) AS number
+        FROM comparable AS c
+        WHERE c.newest AND (base IS NULL OR c.base = base)
+    ),
+    edges AS MATERIALIZED (
+        SELECT x.number AS source, y.number AS target
+        FROM pairs(base, distance := distance) AS p
+        JOIN members AS x ON x.adapter = p.a AND x.base = p.base
+        JOIN members AS y ON y.adapter = p.b AND y.base = p.base
+    ),
+    links AS MATERIALIZED (
+        SELECT e.source, e.target FROM edges AS e
+        UNION ALL
+        SELECT e.target, e.source FROM edges AS e
+    ),
+    labelled(number, label) USING KEY (number) AS (
+        SELECT m.number, m.number FROM members AS m
+        UNION
+        SELECT known.number, min(changed.label)
+        FROM labelled AS changed
+        JOIN links AS l ON l.source = changed.number
+        JOIN recurring.labelled AS known ON known.number = l.target
+        WHERE changed.label < known.label
+        GROUP BY known.number
+    ),
+    sized AS (
+        SELECT m.base, g.label, count(*) AS size
+        FROM labelled AS g JOIN members AS m ON m.number = g.number
+        GROUP BY m.base, g.label
+    ),
+    ordered AS (
+        SELECT s.*, row_number() OVER (
+            PARTITION BY s.base ORDER BY s.size DESC, s.label
+        ) AS domain
+        FROM sized AS s
+    )
+    SELECT m.base, o.domain, o.size, m.adapter, m.repo_id, m.subfolder, m.revision, m.delta
+    FROM ordered AS o
+    JOIN labelled AS g ON g.label = o.label
+    JOIN members AS m ON m.number = g.number;
+
+-- The member with the highest mean similarity to the others: its unit vector times the sum of
+-- theirs, in float64, so that ties stay ties.
+CREATE OR REPLACE MACRO hubdelta.most_central(base, distance) AS TABLE
+    WITH members AS MATERIALIZED (
+        SELECT
+            g.base, g.domain, g.adapter, c.delta::DOUBLE[] AS delta,
+            sqrt(list_dot_product(c.delta::DOUBLE[], c.delta::DOUBLE[])) AS norm
+        FROM hubdelta.components(base, distance := distance) AS g
+        JOIN comparable AS c ON c.newest AND c.base = g.base AND c.adapter = g.adapter
+    ),
+    coordinates AS (
+        SELECT
+            m.base, m.domain, generate_subscripts(m.delta, 1) AS i,
+            unnest(m.delta) / m.norm AS x
+        FROM members AS m
+    ),
+    totals AS (
+        SELECT s.base, s.domain, list(s.x ORDER BY s.i) AS total
+        FROM (
+            SELECT c.base, c.domain, c.i, sum(c.x) AS x
+            FROM coordinates AS c GROUP BY c.base, c.domain, c.i
+        ) AS s
+        GROUP BY s.base, s.domain
+    ),
+    ranked AS (
+        SELECT
+            m.base, m.domain, m.adapter,
+            round(list_dot_product(m.delta, t.total) / m.norm, 9) AS centrality
+        FROM members AS m
+        JOIN totals AS t ON t.base = m.base AND t.domain = m.domain
+    )
+    SELECT r.base, r.domain, first(r.adapter ORDER BY r.centrality DESC, r.adapter) AS adapter
+    FROM ranked AS r
+    GROUP BY r.base, r.domain;
+
+-- Each adapter, by its newest recipe, with the nearest other one there. An adapter that is alone in
+-- its recipe has none, and no row.
+CREATE OR REPLACE MACRO hubdelta.nearest_of(base) AS TABLE
+    WITH members AS MATERIALIZED (
+        SELECT
+            c.adapter, c.base, c.recipe_id, c.delta::DOUBLE[] AS delta
+        FROM comparable AS c
+        WHERE c.newest AND (base IS NULL OR c.base = base)
+    )
+    SELECT
+        x.base, x.adapter,
+        min({
+            'distance': round(1 - hubdelta.cosine(x.delta, y.delta), 6), 'adapter': y.adapter
+        }) AS other
+    FROM members AS x
+    JOIN members AS y
+        ON y.recipe_id = x.recipe_id AND y.base = x.base AND y.adapter <> x.adapter
+    GROUP BY x.base, x.adapter;
+
+CREATE OR REPLACE MACRO hubdelta.near_sum(a, b, k) AS TABLE
+    SELECT c.* FROM comparable AS c WHERE c.current;

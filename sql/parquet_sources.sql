@@ -1,0 +1,18 @@
+-- The stored tables from the Parquet files themselves. `hubdelta.files(name)` gives the files of a
+-- table; it is defined by whoever loads this. Every table has at least a file without rows, and
+-- files of older versions lack the newer columns: those read as null.
+
+CREATE OR REPLACE MACRO hubdelta.stored(name) AS TABLE
+    FROM read_parquet(hubdelta.files(name), union_by_name => true, hive_partitioning => false);
+
+CREATE OR REPLACE VIEW hubdelta.stored_vectors AS
+SELECT
+    s.* EXCLUDE (filename, file_row_number),
+    {'file': s.filename, 'row': s.file_row_number} AS place
+FROM read_parquet(
+    hubdelta.files('vectors'), union_by_name => true, hive_partitioning => false,
+    filename => true, file_row_number => true
+) AS s;
+
+CREATE OR REPLACE VIEW hubdelta.stored_facts AS
+SELECT s.* EXCLUDE (delta) FROM hubdelta.stored_vectors AS s;

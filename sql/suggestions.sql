@@ -1,0 +1,58 @@
+-- Labels for adapters that have none, from those of their neighbours.
+
+-- Each adapter without a label beside every one with a label that is no further than `distance`.
+CREATE OR REPLACE MACRO hubdelta.labelled_neighbors(base, distance) AS TABLE
+    WITH members AS MATERIALIZED (
+        SELECT c.base, c.adapter, c.recipe_id, c.delta, l.label
+        FROM comparable AS c
+        LEFT JOIN labels AS l ON l.adapter = c.adapter
+        WHERE c.newest AND (base IS NULL OR c.base = base)
+    ),
+    compared AS (
+        SELECT
+            x.base, x.adapter, y.adapter AS neighbor, y.label,
+            round(1 - hubdelta.cosine(x.delta, y.delta), 6) AS distance
+        FROM members AS x
+        JOIN members AS y
+            ON x.label IS NULL AND y.label IS NOT NULL
+            AND x.recipe_id = y.recipe_id AND x.base = y.base
+    )
+    SELECT c.base, c.adapter, c.neighbor, c.label, c.distance
+    FROM compared AS c
+    WHERE c.distance <= distance;
+
+-- The k nearest labelled neighbours vote. Closeness is 1 - d/distance: 1 for the same answers, 0 at
+-- the border; a vote is its square, so that a few near ones outvote many far ones. Confidence is
+-- the winner's share of the votes times the closeness of its nearest voter: a label is as sure as
+-- the neighbours agree, and never surer than the best of them is near.
+CREATE OR REPLACE MACRO suggestions(base, k := 5, distance := 0.25) AS TABLE
+    WITH voters AS (
+        SELECT n.*, coalesce(1 - n.distance / nullif(distance, 0), 1) AS closeness
+        FROM hubdelta.labelled_neighbors(base, distance) AS n
+        QUALIFY row_number() OVER (
+            PARTITION BY n.base, n.adapter ORDER BY n.distance, n.neighbor
+        ) <= k
+    ),
+    candidates AS (
+        SELECT
+            v.base, v.adapter, v.label, count(*) AS votes, sum(v.closeness ** 2) AS weight,
+            max(v.closeness) AS closeness, min(v.distance) AS distance,
+            first(v.neighbor ORDER BY v.distance, v.neighbor) AS nearest
+        FROM voters AS v
+        GROUP BY v.base, v.adapter, v.label
+    ),
+    winners AS (
+        SELECT c.*, coalesce(c.weight / nullif(sum(c.weight) OVER mine, 0), 0) AS share
+        FROM candidates AS c
+        WINDOW mine AS (PARTITION BY c.base, c.adapter)
+        QUALIFY row_number() OVER (
+            mine ORDER BY round(c.weight, 9) DESC, c.distance, c.label
+        ) = 1
+    )
+    SELECT
+        w.adapter, w.label, round(w.share * w.closeness, 4) AS confidence, w.votes, w.nearest,
+        w.distance, w.base
+    FROM winners AS w
+    ORDER BY confidence DESC, w.adapter, w.base;
+COMMENT ON MACRO TABLE suggestions IS
+    'Labels for the unlabelled adapters of a base (null: of each base), by their labelled neighbours';

@@ -1,0 +1,42 @@
+-- What a name stands for, and how two vectors are compared.
+
+-- Cosine in float64 and to six decimals: what float32 vectors carry, the same on every machine, so
+-- that ties are ties and fall to the alphabet.
+CREATE OR REPLACE MACRO hubdelta.cosine(x, y) AS
+    round(list_cosine_similarity(x::DOUBLE[], y::DOUBLE[]), 6);
+
+-- `adapter` is 'org/name[/subfolder]', which takes the vectors that stand for it, or the same with
+-- '@revision', which takes exactly those. A local folder's path may itself hold an '@'.
+CREATE OR REPLACE MACRO hubdelta.vectors_of(adapter) AS TABLE
+    FROM comparable AS c
+    WHERE (c.current AND c.adapter = adapter)
+        OR (c.revision = split_part(adapter, '@', -1) AND c.adapter || '@' || c.revision = adapter);
+
+CREATE OR REPLACE MACRO hubdelta.target(adapter) AS TABLE
+    FROM hubdelta.vectors_of(adapter) AS v
+    ORDER BY v.embedded_at DESC, v.recipe_id
+    LIMIT 1;
+
+-- The vectors of two adapters in their latest common recipe: a row, or none.
+CREATE OR REPLACE MACRO hubdelta.common_vectors(a, b) AS TABLE
+    SELECT
+        x.base, x.recipe_id,
+        x.repo_id AS a_repo_id, x.subfolder AS a_subfolder,
+        y.repo_id AS b_repo_id, y.subfolder AS b_subfolder,
+        x.delta::DOUBLE[] AS a_delta, y.delta::DOUBLE[] AS b_delta,
+        sqrt(list_dot_product(a_delta, a_delta)) / x.signal
+            + sqrt(list_dot_product(b_delta, b_delta)) / y.signal AS noise_floor
+    FROM hubdelta.vectors_of(a) AS x
+    JOIN hubdelta.vectors_of(b) AS y ON y.recipe_id = x.recipe_id AND y.base = x.base
+    ORDER BY least(x.embedded_at, y.embedded_at) DESC, x.base, x.recipe_id, x.revision, y.revision
+    LIMIT 1;
+
+-- The vector that training on the data of both would give, by the paper's additivity:
+-- v(D1) + v(D2), neither of them normalised. No row where the two cancel out down to the noise.
+CREATE OR REPLACE MACRO hubdelta.sum_of(a, b) AS TABLE
+    WITH added AS (
+        SELECT v.*, [pair[1] + pair[2] FOR pair IN list_zip(v.a_delta, v.b_delta)] AS delta
+        FROM hubdelta.common_vectors(a, b) AS v
+    )
+    FROM added AS s
+    WHERE sqrt(list_dot_product(s.delta, s.delta)) > s.noise_floor;
