@@ -29,12 +29,14 @@ class PeftAdapter:
         tensors: its weights by name as saved, floats in fp32, fp16 or bf16 as stored, all finite,
             on the CPU; without those of the output layer.
         weight_bytes: size of its weight files.
+        card: text of its model card, if it has one.
     """
 
     key: AdapterKey
     config: AdapterConfig
     tensors: dict[str, torch.Tensor]
     weight_bytes: int
+    card: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,14 @@ class FullFinetune:
         config: its config.json.
         checkpoint: its weights, wherever they are.
         weight_bytes: size of its weight files.
+        card: text of its model card, if it has one.
     """
 
     key: AdapterKey
     config: Mapping[str, Any]
     checkpoint: Checkpoint
     weight_bytes: int
+    card: str | None = None
 
 
 Adapter = PeftAdapter | FullFinetune

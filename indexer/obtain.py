@@ -6,6 +6,7 @@ of an adapter's safetensors not the tensors of the output layer, which no hidden
 """
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from hashlib import sha1
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hubdelta.crawler.card import CARD_BYTES, CARD_FILE, card_text, fetch_card
 from hubdelta.crawler.downloads import fetch, file_info, small_file, weight_header
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.partial_fetch import fetch_tensors
@@ -27,6 +29,8 @@ from hubdelta.indexer.streamed.checkpoint import open_local, open_remote
 from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.rows import CatalogRow
+
+logger = logging.getLogger(__name__)
 
 _MODEL_CONFIG = "config.json"
 _LONGEST_CONFIG = 1 << 20  # bytes; real ones have a few thousand
@@ -50,6 +54,7 @@ class Inspected:
         weight_bytes: size of its weight files.
         memory_bytes: what it takes until it is embedded, on disk or in memory.
         needed_bytes: what must come over the network for it.
+        card: text of its model card, if it has one.
         headers: of each of its weight files; None where only reading them tells what they hold.
     """
 
@@ -59,6 +64,7 @@ class Inspected:
     weight_bytes: int
     memory_bytes: int
     needed_bytes: int
+    card: str | None = None
     headers: Mapping[str, Header] | None = None
 
 
@@ -114,8 +120,18 @@ class Obtainer:
                 f"{size / 1e6:,.1f} MB of weights, more than the {self.max_bytes / 1e6:,.1f} MB "
                 "that --disk-budget allows: raise it, and use --retry-failed",
             )
-        needed_bytes = 0 if _is_local(row) else needed_bytes + len(text)
-        return Inspected(pending, config, text, weight_bytes, memory_bytes, needed_bytes, headers)
+        card = self._read_card(pending)
+        needed_bytes = 0 if _is_local(row) else needed_bytes + len(text) + len(card)
+        return Inspected(
+            pending,
+            config,
+            text,
+            weight_bytes,
+            memory_bytes,
+            needed_bytes,
+            card_text(card),
+            headers,
+        )
 
     def fetch(self, inspected: Inspected) -> None:
         """Download what is read of an adapter, or all of it where it is to be kept.
@@ -152,7 +168,13 @@ class Obtainer:
                 checkpoint = open_local(paths)
             else:
                 checkpoint = open_remote(self.hub, pending.key, inspected.headers, self.base.folder)
-            return FullFinetune(pending.key, inspected.config, checkpoint, inspected.weight_bytes)
+            return FullFinetune(
+                pending.key,
+                inspected.config,
+                checkpoint,
+                inspected.weight_bytes,
+                inspected.card,
+            )
         try:
             if inspected.headers is not None:
                 tensors = read_tensors(paths, self._needs)
@@ -163,7 +185,9 @@ class Obtainer:
                 tensors = {name: tensor for name, tensor in tensors.items() if self._needs(name)}
         finally:
             self.release(pending)
-        return PeftAdapter(pending.key, inspected.config, tensors, inspected.weight_bytes)
+        return PeftAdapter(
+            pending.key, inspected.config, tensors, inspected.weight_bytes, inspected.card
+        )
 
     def release(self, pending: Pending) -> None:
         """Delete what was downloaded for an adapter, unless it is to be kept."""
@@ -191,6 +215,20 @@ class Obtainer:
             return file.read_bytes()
         except OSError as error:
             raise AdapterError(Reason.CORRUPT, f"{file}: {error.strerror}") from error
+
+    def _read_card(self, pending: Pending) -> bytes:
+        """The first bytes of the repository's model card; none where it has no readable one."""
+        if not _is_local(pending.row):
+            return fetch_card(self.hub, pending.key)
+        path = Path(pending.row.repo_id) / CARD_FILE
+        if not path.is_file():  # a pipe would never end
+            return b""
+        try:
+            with path.open("rb") as file:
+                return file.read(CARD_BYTES)
+        except OSError as error:
+            logger.debug("%s: %s", path, error)
+            return b""
 
     def _model_config(self, content: bytes) -> Mapping[str, Any]:
         """A full finetune's config.json, of the base's own architecture."""

@@ -77,6 +77,7 @@ class Embedding:
             alpha=config.alpha if config else None,
             target_modules=modules,
             weight_bytes=adapter.weight_bytes,
+            card=adapter.card,
             embedded_at=datetime.now(UTC),
             run_id=self.run_id,
         )
