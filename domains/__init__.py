@@ -1,0 +1,1 @@
+"""Domains: density clusters of adapters, kept from night to night."""

@@ -1,0 +1,122 @@
+"""HDBSCAN on the tree is HDBSCAN on all pairs, and finds what is a domain."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from simulated import Family
+from sklearn.cluster import HDBSCAN
+from sklearn.metrics import adjusted_rand_score
+
+from hubdelta.domains.density import FAR, FLOOR, SMALLEST, cluster
+from hubdelta.sql.linkage import link
+
+
+def in_domains(seed, sizes=(30, 14, 6, 4, 3), noise=8, copies=10):
+    """Vectors and their domains, -1 for none."""
+    family = Family(seed)
+    parts = [family.around(c, n) for c, n in zip(family.directions(len(sizes)), sizes, strict=True)]
+    parts += [family.copies(parts[1][0], copies), family.directions(noise)]
+    labels = np.repeat([*range(len(sizes)), 1, -1], [*sizes, copies, noise])
+    return np.concatenate(parts), labels
+
+
+def dense_hdbscan(units):
+    """HDBSCAN on all distances of the vectors and of points that are unrelated to all."""
+    n = len(units)
+    distance = 1 - units.astype(np.float64) @ units.T.astype(np.float64)
+    weight = np.full((n + SMALLEST, n + SMALLEST), 1e12)
+    weight[:n, :n] = 1e13
+    near = distance < FAR
+    weight[:n, :n][near] = 1 / np.log(FAR / np.maximum(distance, FLOOR))[near]
+    weight[n:, n:] = 1
+    np.fill_diagonal(weight, 0)
+    found = HDBSCAN(min_cluster_size=SMALLEST, min_samples=2, metric="precomputed", copy=True).fit(
+        weight
+    )
+    labels = found.labels_[:n]
+    is_noise = (labels == -1) | (labels == found.labels_[n])
+    return np.where(is_noise, -1, labels), np.where(is_noise, 0, found.probabilities_[:n])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_tree_gives_what_all_pairs_give(seed):
+    units, _ = in_domains(seed)
+    labels, strengths = cluster(link(units))
+    theirs, their_strengths = dense_hdbscan(units)
+    assert set(labels) == set(range(-1, labels.max() + 1))
+    assert labels.max() >= 3
+    assert adjusted_rand_score(labels, theirs) == 1
+    np.testing.assert_array_equal(labels < 0, theirs < 0)
+    np.testing.assert_allclose(strengths, their_strengths, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_domains_are_found_and_noise_is_left_out(seed):
+    units, truth = in_domains(seed)
+    labels, strengths = cluster(link(units))
+    assert adjusted_rand_score(truth, labels) > 0.95
+    assert (labels[truth < 0] < 0).mean() > 0.8
+    assert (strengths[labels < 0] == 0).all()
+    assert (strengths[labels >= 0] > 0).all()
+
+
+def test_hundreds_of_copies_do_not_turn_the_rest_of_their_domain_into_noise():
+    units, truth = in_domains(1, copies=300)
+    labels, _ = cluster(link(units))
+    assert set(labels[truth == 1]) == {labels[truth == 1][0]} != {-1}
+
+
+def test_a_pool_of_one_domain_is_one_cluster():
+    family = Family(2)
+    (center,) = family.directions(1)
+    units = np.concatenate([family.around(center, 40), family.directions(5)])
+    labels, _ = cluster(link(units))
+    assert labels.tolist() == [0] * 40 + [-1] * 5
+
+
+def test_where_all_are_unrelated_all_is_noise():
+    labels, strengths = cluster(link(Family(3).directions(60)))
+    assert set(labels) == {-1}
+    assert not strengths.any()
+
+
+def test_equal_vectors_are_one_cluster_of_full_strength():
+    labels, strengths = cluster(link(np.repeat(Family(4).directions(1), 20, axis=0)))
+    assert set(labels) == {0}
+    assert set(strengths) == {1.0}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_fewer_adapters_than_the_smallest_cluster_are_noise(count):
+    labels, strengths = cluster(link(np.repeat(Family(4).directions(1), count, axis=0)))
+    assert labels.tolist() == [-1] * count
+    assert strengths.tolist() == [0.0] * count
+
+
+def test_three_adapters_are_a_domain():
+    family = Family(5)
+    labels, _ = cluster(link(family.around(family.directions(1)[0], 3)))
+    assert labels.tolist() == [0, 0, 0]
+
+
+def test_strength_is_the_density_at_which_a_member_leaves():
+    tree = SimpleNamespace(
+        order=np.arange(5),
+        gap=np.array([np.inf, 0.05, 0.2, 0.4, 0.6], np.float32),
+        parent=np.array([-1, 0, 1, 0, 2]),
+    )
+    labels, strengths = cluster(tree)
+    assert labels.tolist() == [0, 0, 0, 0, -1]
+    # three are the smallest cluster, so that these leave together, at a distance of .2
+    last = np.log(0.5 / 0.4) / np.log(0.5 / 0.2)
+    np.testing.assert_allclose(strengths, [1, 1, 1, last, 0], atol=1e-6)
+
+
+def test_the_order_of_the_vectors_does_not_matter():
+    units, _ = in_domains(6)
+    shuffled = np.random.default_rng(0).permutation(len(units))
+    labels, strengths = cluster(link(units))
+    again, strengths_again = cluster(link(units[shuffled]))
+    assert adjusted_rand_score(labels[shuffled], again) == 1
+    np.testing.assert_allclose(strengths_again, strengths[shuffled], atol=1e-4)
