@@ -13,6 +13,7 @@ from typing import Protocol
 from hubdelta.crawler import crawl as crawling
 from hubdelta.crawler.downloads import fetch_base, fetch_base_config
 from hubdelta.crawler.hub import Hub
+from hubdelta.derived import refresh_cache, refresh_clusters
 from hubdelta.indexer.plan import Plan, make_plan
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
 from hubdelta.indexer.progress import Progress
@@ -151,6 +152,9 @@ def run_index(
         summary.seconds = time.monotonic() - started
         run = _run_row(summary, started_at, hub.requests - requests_before)
         index.write([run], base=base)
+    if summary.outcome == "done":
+        refresh_clusters(index, base, run_id=summary.run_id, now=datetime.now(UTC))
+        refresh_cache(index)
     return summary
 
 

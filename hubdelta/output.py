@@ -23,7 +23,7 @@ from hubdelta.schemas.errors import UsageError, without_controls
 
 if TYPE_CHECKING:
     from hubdelta.index_run import IndexSummary
-    from hubdelta.sql.answers import IndexStatus
+    from hubdelta.sql.status import IndexStatus
 
 _PIPED_WIDTH = 100_000
 _LEAST_TEXT = 8  # characters of a text column, which folds

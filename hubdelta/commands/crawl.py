@@ -48,6 +48,7 @@ def command(
 ) -> None:
     """Find every model whose metadata points at a base, and what changed since the last crawl."""
     from hubdelta.crawler.crawl import crawl
+    from hubdelta.derived import refresh_cache
     from hubdelta.output import print_fields, print_json
     from hubdelta.progress import show_progress
     from hubdelta.settings import open_hub, versions
@@ -71,6 +72,7 @@ def command(
             on_page=display.crawled,
             versions=versions(),
         )
+        refresh_cache(index)
     if as_json:
         print_json(summary)
     else:

@@ -1,18 +1,26 @@
-"""`hubdelta domains`: which domains there are."""
+"""`hubdelta domains`: which domains there are, and why they are called so."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hubdelta.commands.options import index_option, json_option
+from hubdelta.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SHOWN = ["domain", "name", "size", "central"]
+_SHOWN_TERMS = 3
 
 
 @click.command(
     epilog="""\b
-Example:
-  hubdelta domains --distance 0.3"""
+Examples:
+  hubdelta domains --distance 0.3
+  hubdelta domains --density --evidence"""
 )
 @click.option("--base", metavar="ORG/NAME", help="Only this base model.")
 @click.option(
@@ -23,39 +31,96 @@ Example:
     help="Two adapters no further apart than this belong together.",
 )
 @click.option(
+    "--density",
+    is_flag=True,
+    help="The density clusters instead, whose numbers last from night to night.",
+)
+@click.option(
+    "--center", is_flag=True, help="Measure distances without what all adapters of a base share."
+)
+@click.option(
     "--min-size",
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
     help="Leave out domains of fewer adapters.",
 )
+@click.option("--evidence", is_flag=True, help="Show what each name rests on.")
 @index_option
 @json_option
 def command(
-    base: str | None, distance: float, min_size: int, index_path: Path, as_json: bool
+    base: str | None,
+    distance: float,
+    density: bool,
+    center: bool,
+    min_size: int,
+    evidence: bool,
+    index_path: Path,
+    as_json: bool,
 ) -> None:
     """List the domains of a base's adapters: groups connected by steps of a small distance.
 
-    `central` is the member most like the others; --json has all members.
+    Or, with --density, what lies more densely than around it, however far its ends are apart.
+    Centered distances are larger: unrelated adapters lie near 1 there.
+
+    A domain is called by your labels of its members, if there are any, or else by what sets them
+    apart: datasets, tags, words of names and model cards. `central` is the member most like the
+    others; --json has all members and, with --evidence, all terms that were weighed.
     """
     import pyarrow.compute as pc
 
     from hubdelta.output import print_table, write_table
     from hubdelta.schemas.index import Index
-    from hubdelta.sql.answers import domains
+    from hubdelta.sql.answers import domain_terms, domains
+    from hubdelta.sql.centered import centered
     from hubdelta.sql.connection import connect
 
-    with connect(Index.open(index_path)) as queries:
-        found = domains(queries, base, distance)
+    if density and center:
+        raise UsageError("density clusters are kept without centering: leave out one of the two")
+    up_to = None if density else distance
+    with (
+        connect(Index.open(index_path)) as queries,
+        centered(queries, base) if center else nullcontext(),
+    ):
+        found = domains(queries, base, up_to)
+        columns = list(_SHOWN)
+        if evidence:
+            terms = domain_terms(queries, base, up_to)
+            found = _with_evidence(found, terms, as_text=not as_json)
+            columns[-1] = "evidence"
     shown = found.filter(pc.greater_equal(found["size"], min_size))
     if as_json:
         write_table(shown, "json")
-    else:
-        left_out = pc.sum(found["size"]).as_py() or 0
-        left_out -= pc.sum(shown["size"]).as_py() or 0
-        bases = set(found["base"].to_pylist())
-        print_table(
-            shown.select([*_SHOWN, "base"] if len(bases) > 1 else _SHOWN),
-            caption=f"{len(shown)} domains; {left_out} adapters in domains of fewer than "
-            f"{min_size} are not shown",
+        return
+    left_out = pc.sum(found["size"]).as_py() or 0
+    left_out -= pc.sum(shown["size"]).as_py() or 0
+    if len(set(found["base"].to_pylist())) > 1:
+        columns.append("base")
+    print_table(
+        shown.select(columns),
+        caption=f"{len(shown)} domains; {left_out} adapters in domains of fewer than "
+        f"{min_size} are not shown",
+    )
+
+
+def _with_evidence(found: "pa.Table", terms: "pa.Table", *, as_text: bool) -> "pa.Table":
+    """Domains with one more column, their terms: the first ones in words, or all as they are."""
+    held: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for term in terms.to_pylist():
+        held.setdefault((term.pop("base"), term.pop("domain")), []).append(term)
+    column: list[Any] = []
+    for domain in found.select(["base", "domain", "size"]).to_pylist():
+        mine = held.get((domain["base"], domain["domain"]), [])
+        column.append(
+            "\n".join(_sentence(term, domain["size"]) for term in mine[:_SHOWN_TERMS])
+            if as_text
+            else mine
         )
+    return found.append_column("evidence", [column])
+
+
+def _sentence(term: dict[str, Any], size: int) -> str:
+    return (
+        f"{term['term']}: {term['source']} of {term['inside']} of {size}, "
+        f"{term['outside']} elsewhere"
+    )

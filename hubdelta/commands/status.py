@@ -19,8 +19,8 @@ def command(base: str | None, index_path: Path, as_json: bool) -> None:
     """Show what the index holds for each base, and how the last runs ended."""
     from hubdelta.output import print_json, print_status
     from hubdelta.schemas.index import Index
-    from hubdelta.sql.answers import status
     from hubdelta.sql.connection import connect
+    from hubdelta.sql.status import status
 
     with connect(Index.open(index_path)) as queries:
         answer = status(queries, base)

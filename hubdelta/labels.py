@@ -1,0 +1,168 @@
+"""A user's labels: a CSV file that is checked as a whole, and what of it is news to an index."""
+
+import csv
+import io
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from hubdelta.schemas.errors import UsageError, without_controls
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.rows import LabelRow
+from hubdelta.sql.connection import Queries, connect
+
+logger = logging.getLogger(__name__)
+
+COLUMNS: Final = ("adapter", "label")
+
+_LONGEST_LABEL: Final = 100  # characters; it becomes a domain's name
+_NAMED: Final = 3
+"""Of the adapters that an index does not know, so many are named."""
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What became of the labels of a file, in adapters.
+
+    Attributes:
+        set: had none before.
+        changed: had another.
+        unchanged: had the same, or none and shall have none.
+        removed: had one, and shall have none.
+        unknown: names that the index does not have; nothing is stored of them.
+    """
+
+    set: int
+    changed: int
+    unchanged: int
+    removed: int
+    unknown: list[str]
+
+
+def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
+    """The labels in a CSV file (RFC 4180, UTF-8); its first line names the columns.
+
+    Args:
+        file: the file. Columns other than `adapter` and `label` are passed over, so that
+            suggestions can be edited and read.
+        name: what the file is called in messages.
+
+    Returns:
+        Adapter → label; None where the label is empty.
+
+    Raises:
+        UsageError: a line is wrong; the message says which.
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    lines = csv.reader(text, strict=True)
+    labels: dict[str, str | None] = {}
+    try:
+        header = [cell.strip().lower() for cell in next(lines, [])]
+        if not set(COLUMNS) <= set(header):
+            raise UsageError(f"its columns must include {' and '.join(COLUMNS)}")
+        places = [header.index(column) for column in COLUMNS]
+        for cells in lines:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise UsageError(
+                    f"it has {len(cells)} cells, the first line has {len(header)}: put a cell "
+                    "that holds a comma in quotes"
+                )
+            adapter, label = (cells[place] for place in places)
+            key, value = _adapter(adapter), _label(label)
+            if labels.setdefault(key, value) != value:
+                raise UsageError(f"{key} has another label in an earlier line")
+    except (UsageError, csv.Error) as error:
+        raise UsageError(f"{name}, line {max(lines.line_num, 1)}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name} is not UTF-8 text: save it as CSV UTF-8") from error
+    finally:
+        text.detach()
+    if not labels:
+        raise UsageError(f"{name} holds no labels")
+    return labels
+
+
+def set_labels(index: Index, labels: Mapping[str, str | None]) -> LabelSummary:
+    """Store what is news of some labels; the index must be held.
+
+    Args:
+        index: the index.
+        labels: adapter → label; None takes it back.
+
+    Raises:
+        IndexWriteError: no space, no permission.
+        DamagedFileError: a table has no readable file.
+    """
+    with connect(index) as queries:
+        present = queries.run("SELECT adapter, label FROM labels")
+        before = dict(zip(*(present[name].to_pylist() for name in COLUMNS), strict=True))
+        rows = queries.run("SELECT adapter FROM adapters UNION SELECT adapter FROM comparable")
+        known = before.keys() | set(rows["adapter"].to_pylist())
+        unknown = sorted(labels.keys() - known)
+        if unknown:
+            logger.warning("%s", _unknown_line(queries, unknown))
+    now = datetime.now(UTC)
+    news = {
+        adapter: label
+        for adapter, label in labels.items()
+        if adapter in known and before.get(adapter) != label
+    }
+    index.write([LabelRow(adapter=a, label=label, labelled_at=now) for a, label in news.items()])
+    removed = sum(label is None for label in news.values())
+    changed = sum(adapter in before for adapter in news) - removed
+    return LabelSummary(
+        set=len(news) - changed - removed,
+        changed=changed,
+        unchanged=len(labels) - len(unknown) - len(news),
+        removed=removed,
+        unknown=unknown,
+    )
+
+
+def _adapter(text: str) -> str:
+    """The name as the views have it; a local folder need not be there any more."""
+    _check_printable(text)
+    text = text.strip()
+    if text.startswith(("/", "./", "../", "~")):
+        try:
+            return Path(text).expanduser().resolve().as_posix()
+        except (OSError, RuntimeError) as error:  # a home or a link that leads nowhere
+            raise UsageError(f"{text}: {error}") from error
+    adapter = AdapterName.parse(text)
+    if adapter.revision:
+        raise UsageError(f"{text}: a label is for every revision, leave out @{adapter.revision}")
+    return str(adapter)
+
+
+def _label(text: str) -> str | None:
+    _check_printable(text)
+    label = " ".join(text.split())
+    if len(label) > _LONGEST_LABEL:
+        raise UsageError(f"a label has at most {_LONGEST_LABEL} characters, this one {len(label)}")
+    return label or None
+
+
+def _check_printable(text: str) -> None:
+    if without_controls(text) != text:
+        raise UsageError("it holds control characters")
+
+
+def _unknown_line(queries: Queries, unknown: list[str]) -> str:
+    """Which adapters the index does not know, and what may have been meant."""
+    named = []
+    for name in unknown[:_NAMED]:
+        rows = queries.run(
+            "SELECT adapter, jaro_winkler_similarity(lower(adapter), lower($name)) AS likeness"
+            " FROM adapters WHERE likeness > 0.8 ORDER BY likeness DESC, adapter LIMIT 1",
+            {"name": name},
+        ).to_pylist()
+        named.append(f"{name} (did you mean {rows[0]['adapter']}?)" if rows else name)
+    more = ["..."] if len(unknown) > _NAMED else []
+    count = f"{len(unknown)} adapter{' is' if len(unknown) == 1 else 's are'}"
+    return f"{count} not in the index, and not labelled: {', '.join(named + more)}"
