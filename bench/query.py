@@ -4,7 +4,7 @@
 
 The adapters are synthetic, with the geometry of real ones (bench/delta_geometry.py); the tables are
 real ones, in as many files as nights would have left. For each size the same adapters are asked
-for in turn of two rivals: numpy, with all unit vectors in memory, one product and a partial sort,
+for in turns of two rivals: numpy, with all unit vectors in memory, one product and a partial sort,
 and `neighbors`, whose answer has names, downloads, licences and datasets too. Cold means a new
 process, from connecting to the first answer; files stay in the system's page cache. Then 1,000
 adapters are added. `--joins` times the questions about all pairs, next to numpy's product of all
@@ -40,6 +40,14 @@ from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import connect
 
 K = 10
+
+_TURN = 10
+"""Adapters that a rival is asked for before it is the next one's turn."""
+
+_REST = 0.2
+"""Between turns [seconds]: numpy's threads spin for a while after a product, and would take a core
+from the next rival."""
+
 _PROCESS = Path(__file__).with_name("query_process.py")
 
 
@@ -154,13 +162,20 @@ def race(index: Index, units: Floats, asked: Sequence[int]) -> dict[str, float]:
             answer(asked[0])
         seconds: dict[str, list[float]] = {rival: [] for rival in rivals}
         recalls: dict[str, list[float]] = {rival: [] for rival in rivals}
-        for number in asked:
-            found = {}
+        for start in range(0, len(asked), _TURN):
+            found: dict[str, list[list[int]]] = {}
             for rival, answer in rivals.items():
-                started = time.perf_counter()
-                found[rival] = answer(number)
-                seconds[rival].append(time.perf_counter() - started)
-                recalls[rival].append(recall(units, number, found[rival], found["numpy"]))
+                found[rival] = []
+                if rival == "exact" and start:
+                    continue  # one turn: it takes seconds each
+                for number in asked[start : start + _TURN]:
+                    started = time.perf_counter()
+                    found[rival].append(answer(number))
+                    seconds[rival].append(time.perf_counter() - started)
+                time.sleep(_REST)
+            for rival, answers in found.items():
+                for number, mine, true in zip(asked[start:], answers, found["numpy"], strict=False):
+                    recalls[rival].append(recall(units, number, mine, true))
     return {
         **{f"{rival}_seconds": statistics.median(taken) for rival, taken in seconds.items()},
         "recall_at_10": statistics.mean(recalls["warm"]),

@@ -19,7 +19,7 @@ _STRENGTH_DIGITS = 2
 _LIKENESS_DIGITS = 4
 _TIE_DIGITS = 9
 """Decimals that are kept, so that rounding of the arithmetic is no change: of strengths, of
-cohesion and silhouette, and of likenesses among which the alphabet then decides the medoid."""
+cohesion and silhouette, and of likenesses of which the highest makes the medoid."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _rows(base: str, pool: Pool, run_id: str, now: datetime) -> Iterator[Cluster
     for start, stop in pairwise(starts):
         members = strongest[start:stop]
         likeness = measures.likeness[members]
-        central = np.lexsort((names[members], -np.round(likeness, _TIE_DIGITS)))[0]
+        medoid = members[np.round(likeness, _TIE_DIGITS).argmax()]
         silhouette = round(measures.silhouette[members].mean().item(), _LIKENESS_DIGITS)
         yield ClusterRow(
             base=base,
@@ -93,7 +93,7 @@ def _rows(base: str, pool: Pool, run_id: str, now: datetime) -> Iterator[Cluster
             cluster=0,
             members=names[members].tolist(),
             strengths=strengths[members].tolist(),
-            medoid=names[members][central].item(),
+            medoid=names[medoid].item(),
             cohesion=round(likeness.mean().item(), _LIKENESS_DIGITS),
             silhouette=None if math.isnan(silhouette) else silhouette,
             clustered_at=now,

@@ -14,6 +14,7 @@ Hub has 28 adapters, of which three are of two domains at once, so of none; the 
 them out. In synthetic pools, 70% are in domains of Zipf's sizes, 20% come in bursts of up to 300
 near-duplicates, 10% are noise; the cosine is .7….95 within a domain and .2….6 between two, or, in
 the column after, .5….8 and .05….3 (means over 20, 20, 10 and 2 pools that none was chosen on).
+"1 / distance" is HDBSCAN as it is, without FAR, and with distances raised to a floor.
 
 |                               | demo |       | 30  |     | 100 |     | 300 |     | 3000 |     |
 |-------------------------------|------|-------|-----|-----|-----|-----|-----|-----|------|-----|

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha1
+from importlib import resources
 from pathlib import Path
 
 import duckdb
@@ -26,8 +28,21 @@ logger = logging.getLogger(__name__)
 
 CACHE_NAME = "hubdelta.duckdb"
 
-_VERSION = f"1-{SCHEMA_VERSION}-{sketch.VERSION}"
-"""What made the cache; one that something else made is made again."""
+_MADE_BY = (
+    *("cache_schema.sql", "touched_sources.sql", "embedded.sql", "present.sql", "terms.sql"),
+    "settle.sql",
+)
+
+
+def _version() -> str:
+    """What makes the cache; one that something else made is made again."""
+    room = resources.files(__package__)
+    texts = "".join((room / part).read_text("utf-8") for part in _MADE_BY)
+    digest = sha1(texts.encode(), usedforsecurity=False).hexdigest()
+    return f"{SCHEMA_VERSION}-{sketch.VERSION}-{digest[:12]}"
+
+
+_VERSION = _version()
 
 
 def path_of(index: Index) -> Path:
@@ -61,15 +76,10 @@ def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -
     """
     try:
         with _locked(index):
-            _refresh(index, linked=linked)
-            _attach(database, path_of(index), read_only=True)
+            return _attach_refreshed(database, index, linked)
     except OSError as error:
-        logger.debug("%s cannot be written: %s", path_of(index), error)
+        logger.debug("%s cannot be locked: %s", path_of(index), error)
         return _attach_unlocked(database, index, linked)
-    except duckdb.Error as error:
-        logger.warning("answering without the cache, which cannot be brought up to date: %s", error)
-        return False
-    return True
 
 
 def remove(index: Index) -> None:
@@ -106,6 +116,17 @@ def _locked(index: Index) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _attach_refreshed(database: duckdb.DuckDBPyConnection, index: Index, linked: bool) -> bool:
+    """Attach the cache, brought up to date; the caller holds its lock."""
+    try:
+        _refresh(index, linked=linked)
+        _attach(database, path_of(index), read_only=True)
+    except (OSError, duckdb.Error) as error:
+        logger.warning("answering without the cache, which cannot be brought up to date: %s", error)
+        return False
+    return True
 
 
 def _attach_unlocked(database: duckdb.DuckDBPyConnection, index: Index, linked: bool) -> bool:
@@ -195,7 +216,11 @@ def _put_in_place(copy: Path, path: Path) -> Iterator[None]:
 
 def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> None:
     """Add the rows of some files to a cache; a new one gets its tables first."""
-    from hubdelta.sql.ingest import create_tables, ingest, link_families  # scipy: not for each query
+    from hubdelta.sql.ingest import (
+        create_tables,
+        ingest,
+        link_families,
+    )  # scipy: not for each query
 
     is_new = not path.exists()
     with (

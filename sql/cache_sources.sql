@@ -13,7 +13,11 @@ LEFT JOIN hubdelta.deltas AS d ON d.hidden = v.hidden AND d.slot = v.slot;
 
 CREATE OR REPLACE VIEW adapters AS FROM cache.present_adapters;
 
+CREATE OR REPLACE VIEW hubdelta.terms AS FROM cache.terms;
+
 CREATE OR REPLACE VIEW comparable AS
-SELECT c.* EXCLUDE (downloads, license, datasets, embedded_at, place, hidden, slot, sketch), d.delta, c.embedded_at
+SELECT
+    c.* EXCLUDE (downloads, license, datasets, embedded_at, place, hidden, slot, sketch),
+    d.delta, c.embedded_at
 FROM cache.sketched AS c
 JOIN hubdelta.deltas AS d ON d.hidden = c.hidden AND d.slot = c.slot;

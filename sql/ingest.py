@@ -78,6 +78,8 @@ def _prepare(database: duckdb.DuckDBPyConnection) -> None:
     database.execute("CREATE TEMP TABLE touched (base VARCHAR, repo_id VARCHAR, subfolder VARCHAR)")
     for part in ("touched_sources.sql", "embedded.sql", "present.sql"):
         database.execute((_ROOM / part).read_text("utf-8"))
+    database.execute("CREATE VIEW adapters AS FROM hubdelta.present_adapters")
+    database.execute((_ROOM / "terms.sql").read_text("utf-8"))
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 -- The search among vectors over the Parquet files alone: exact, and as slow as reading every vector
 -- is.
 
+CREATE OR REPLACE VIEW hubdelta.terms AS FROM hubdelta.present_terms;
+
 CREATE OR REPLACE MACRO hubdelta.compared(adapter) AS TABLE
     SELECT
         c.adapter, c.base, c.repo_id, c.subfolder, c.revision, c.signal,

@@ -11,11 +11,11 @@ SCRIPT_NAME = "hubdelta.sql"
 _ROOM = resources.files(__package__)
 _PARQUET = (
     *("parquet_sources.sql", "embedded.sql", "tables.sql", "present.sql"),
-    *("parquet_views.sql", "targets.sql", "parquet_search.sql"),
+    *("parquet_views.sql", "terms.sql", "targets.sql", "parquet_search.sql"),
 )
 _CACHE = ("cache_sources.sql", "embedded.sql", "tables.sql", "targets.sql", "cache_search.sql")
 _QUESTIONS = (
-    *("adapters.sql", "neighbors.sql", "groups.sql", "terms.sql", "names.sql", "suggestions.sql"),
+    *("adapters.sql", "neighbors.sql", "groups.sql", "names.sql", "suggestions.sql"),
     "questions.sql",
 )
 

@@ -7,6 +7,13 @@ WHERE (a.base, a.repo_id, a.subfolder) = (t.base, t.repo_id, t.subfolder);
 
 INSERT INTO cache.present_adapters FROM hubdelta.present_adapters;
 
+CREATE TABLE IF NOT EXISTS cache.terms AS FROM hubdelta.present_terms LIMIT 0;
+
+DELETE FROM cache.terms AS w USING touched AS t
+WHERE w.base = t.base AND w.adapter = concat_ws('/', t.repo_id, nullif(t.subfolder, ''));
+
+INSERT INTO cache.terms FROM hubdelta.present_terms;
+
 -- A vector without standing is stored twice, and the other one counts.
 CREATE TEMP TABLE standing AS
 SELECT

@@ -1,4 +1,4 @@
--- What present.sql works on when the cache is brought up to date: all that is known of the adapters
+-- What present.sql and terms.sql work on when the cache is brought up to date: all that is known of the adapters
 -- in `touched`, which new rows speak of.
 
 CREATE OR REPLACE VIEW catalog AS

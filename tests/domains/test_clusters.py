@@ -97,7 +97,7 @@ def test_a_row_tells_the_cluster(nights):
         assert row.cohesion == pytest.approx(1 - inside.sum() / size / (size - 1), abs=1e-4)
 
 
-def test_of_equally_central_members_the_first_by_name_is_the_medoid(nights):
+def test_of_equal_members_the_first_by_name_is_the_medoid(nights):
     (vector,) = Family(0).directions(1)
     (row,) = nights.night(dict.fromkeys("dbac", vector))
     assert (row.medoid, row.members, row.strengths) == ("a", ["a", "b", "c", "d"], [1.0] * 4)

@@ -30,7 +30,7 @@ def numbers(found, past, gone=""):
 
 
 def test_the_first_clusters_are_numbered_by_size_and_then_by_medoid():
-    assert numbers(["xyz", "abcd", "efg"], []) == [3, 1, 2]
+    assert numbers(["uvw", "efgh", "abc"], []) == [3, 1, 2]
 
 
 def test_a_cluster_that_grows_or_shrinks_keeps_its_number():
@@ -53,6 +53,7 @@ def test_the_largest_of_three_parts_keeps_the_number_without_a_majority():
 
 def test_of_equal_parts_the_first_by_name_keeps_the_number():
     assert numbers(["def", "abc"], [row(1, "abcdef")]) == [2, 1]
+    assert numbers(["abc", "def"], [row(1, "abcdef")]) == [1, 2]
 
 
 def test_in_a_merge_the_larger_one_gives_the_number():
@@ -65,6 +66,10 @@ def test_of_equal_ones_that_merge_the_older_gives_the_number():
 
 def test_some_members_of_many_do_not_make_it_the_same_cluster():
     assert numbers(["abuvwxyz"], [row(1, "abcde")]) == [2]
+
+
+def test_half_of_the_members_are_not_enough():
+    assert numbers(["abwxyz"], [row(1, "abcd")]) == [2]
 
 
 def test_adapters_that_are_gone_do_not_count():

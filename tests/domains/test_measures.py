@@ -9,11 +9,13 @@ from hubdelta.domains.measures import measure
 
 
 def labelled(seed=0, size=400):
-    """Clusters, noise among them, in an order of no meaning: more than one block."""
+    """Clusters, noise and vectors of another cluster among them, in no order: several blocks."""
     family = Family(seed)
     centers = family.directions(5)
     labels = family.random.integers(-1, 5, size=5 * size)
     units = np.concatenate([family.around(centers[label], 1, 0.7) for label in labels])
+    stray = family.random.random(len(labels)) < 0.1
+    labels[stray] = family.random.permutation(labels[stray])
     return labels, units
 
 
@@ -37,6 +39,7 @@ def test_silhouettes_are_those_of_scikit_learn():
     np.fill_diagonal(distance, 0)
     expected = silhouette_samples(distance, labels[clustered], metric="precomputed")
     found = measure(labels, units).silhouette[clustered]
+    assert expected.min() < 0
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
@@ -57,7 +60,8 @@ def test_noise_has_no_measures():
 
 def test_a_single_cluster_has_no_silhouette():
     labels, units = labelled()
-    found = measure(np.where(labels == 0, 0, -1), units)
+    with np.errstate(all="raise"):
+        found = measure(np.where(labels == 0, 0, -1), units)
     assert np.isnan(found.silhouette).all()
     assert np.isfinite(found.likeness[labels == 0]).all()
 

@@ -1,4 +1,4 @@
-"""Small indexes of known geometry, with or without a cache, and DuckDB 1.5 beside the installed one."""
+"""Small indexes, ways to do without their cache, and DuckDB 1.5 beside the installed one."""
 
 import json
 import shutil

@@ -42,8 +42,9 @@ TABLES = {
     "linked": "SELECT s.adapter, l.base, l.recipe_id FROM cache.linkage AS l"
     " JOIN cache.sketched AS s ON s.place = l.place",
     **{
-        f"deltas_{hidden}": f"SELECT v.* EXCLUDE (place, slot), d.delta FROM cache.stored_vectors AS v"
-        f" JOIN cache.deltas_{hidden} AS d ON d.rowid = v.slot WHERE v.hidden = {hidden}"
+        f"deltas_{hidden}": "SELECT v.* EXCLUDE (place, slot), d.delta"
+        f" FROM cache.stored_vectors AS v JOIN cache.deltas_{hidden} AS d ON d.rowid = v.slot"
+        f" WHERE v.hidden = {hidden}"
         for hidden in HIDDEN.values()
     },
     **{
@@ -152,7 +153,7 @@ def answers(index: Index) -> dict[str, list[str]]:
         return {query: sorted(map(repr, queries.run(query).to_pylist())) for query in ANSWERS}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_cache_kept_over_many_nights_is_that_made_from_nothing(
     index: Index, tmp_path: Path, seed: int
 ) -> None:
@@ -160,7 +161,7 @@ def test_a_cache_kept_over_many_nights_is_that_made_from_nothing(
     nights.pass_one()
     cache.refresh(index)
     inode = cache.path_of(index).stat().st_ino
-    for night in range(5):
+    for night in range(3):
         before = rows_of(index, VECTORS)
         nights.pass_one()
         cache.refresh(index)
@@ -218,7 +219,7 @@ def test_with_another_file_of_a_name_it_is_made_anew(
 ) -> None:
     fill(adapter("a/one", 0))
     cache.refresh(index)
-    path, empty = index.files(CatalogRow)
+    path = index.files(CatalogRow)[0]
     os.utime(path)
     before = state(index)
     cache.refresh(index)
