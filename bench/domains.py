@@ -39,6 +39,7 @@ from hubdelta.demo.pool import MIXED, SINGLE
 from hubdelta.demo.sources import DOMAINS
 from hubdelta.schemas.index import Index
 from hubdelta.sql import answers
+from hubdelta.sql.centered import centered
 from hubdelta.sql.connection import Queries, connect
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +51,12 @@ def components(queries: Queries, distance: float) -> dict[str, int]:
     """Adapter → domain, its connected component at a distance."""
     found = answers.domains(queries, BASE_ID, distance).to_pylist()
     return {member: row["domain"] for row in found for member in row["members"]}
+
+
+def centered_components(queries: Queries, distance: float) -> dict[str, int]:
+    """The same, without what all adapters of the base share."""
+    with centered(queries, BASE_ID):
+        return components(queries, distance)
 
 
 def density(queries: Queries) -> dict[str, int]:
@@ -64,6 +71,10 @@ WAYS: dict[str, Callable[[Queries], dict[str, int]]] = {
         for distance in (0.15, 0.2, 0.25, 0.3, 0.4)
     },
     "density clusters": density,
+    **{
+        f"centered, at {distance}": partial(centered_components, distance=distance)
+        for distance in (0.25, 0.35, 0.45, 0.6, 0.8)
+    },
 }
 """Name → from the index: adapter → number of its group."""
 

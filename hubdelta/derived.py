@@ -1,11 +1,13 @@
 """What every run brings up to date at its end: the cache for queries, and the density clusters."""
 
 import logging
+from contextlib import closing
 from datetime import datetime
 
 import duckdb
 
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import ClusterRow
 
 logger = logging.getLogger(__name__)
 
@@ -23,18 +25,37 @@ def refresh_cache(index: Index) -> None:
 def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> None:
     """Cluster the adapters of a base anew, and write what changed. The caller holds the index.
 
+    What the next run can do as well is only a warning.
+
     Raises:
         IndexWriteError: no space, no permission.
     """
-    from hubdelta.domains.clusters import Pool, update_clusters
-    from hubdelta.sql import cache, families
+    from hubdelta.sql import cache
 
+    if index.has_damage(ClusterRow, base=base):
+        logger.warning(
+            "clusters of %s are left as they are: their numbers are in damaged files", base
+        )
+        return
     with duckdb.connect() as database:
-        if not cache.attach(database, index, linked=True):
-            return
-        with families.opened(database, base) as found:
-            pools = [
-                Pool(one.recipe_id, one.adapters, families.read_linkage(database, one)[0], units)
-                for one, units in found
-            ]
-            update_clusters(index, base, pools, run_id=run_id, now=now)
+        try:
+            reading = cache.attach(database, index, linked=True)
+            if reading is not None:
+                with closing(reading):
+                    _cluster(database, index, base, run_id, now)
+        except (OSError, duckdb.Error) as error:
+            logger.warning("clusters of %s are not up to date: %s", base, error)
+
+
+def _cluster(
+    database: duckdb.DuckDBPyConnection, index: Index, base: str, run_id: str, now: datetime
+) -> None:
+    from hubdelta.domains.clusters import Pool, update_clusters
+    from hubdelta.sql.families import opened, read_linkage
+
+    with opened(database, base) as found:
+        pools = [
+            Pool(one.recipe_id, one.adapters, read_linkage(database, one)[0], units)
+            for one, units in found
+        ]
+        update_clusters(index, base, pools, run_id=run_id, now=now)

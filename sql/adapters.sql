@@ -1,5 +1,5 @@
--- What the columns of `adapters` and `comparable` mean; parquet_search.sql or cache_search.sql made
--- the views.
+-- What the columns of `adapters` and `comparable` mean; parquet_views.sql or cache_sources.sql
+-- made the views.
 
 COMMENT ON VIEW adapters IS
     'The newest revision of each adapter of each base, with everything known about it';

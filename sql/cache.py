@@ -1,9 +1,8 @@
 """The derived cache `<index>/hubdelta.duckdb`, brought up to date by what is new in the Parquet.
 
 Nothing is in it that the Parquet files do not say: whatever is missing, stale or damaged is made
-again. It is changed in one transaction at a time, under a lock of its own, so that queries may
-refresh it while an index run writes. A process that has it open keeps what it sees: where one has,
-a copy is brought up to date and put in its place.
+again. It has locks of its own, so that queries may refresh it while an index run writes. Who has it
+open keeps what it sees: where somebody has, a copy is brought up to date and put in its place.
 """
 
 import logging
@@ -11,18 +10,18 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib import resources
 from pathlib import Path
 
 import duckdb
-from filelock import FileLock, Timeout
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import SCHEMA_VERSION, TABLES
 from hubdelta.sql import sketch
+from hubdelta.sql.locks import Reading, refreshing, without_readers
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +58,11 @@ def refresh(index: Index) -> None:
         duckdb.Error: it could not be written.
         OSError: the same.
     """
-    with _locked(index):
+    with refreshing(index):
         _refresh(index, linked=True)
 
 
-def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -> bool:
+def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -> Reading | None:
     """Attach the cache as `cache`, to be read, brought up to date first.
 
     Args:
@@ -72,20 +71,42 @@ def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -
         linked: whether its linkage has to be up to date as well.
 
     Returns:
-        Whether it is attached; it is not where it is out of date and cannot be written.
+        To be closed when it is no longer read; None where it is not attached, since it is out of
+        date and cannot be written.
     """
     try:
-        with _locked(index):
+        with refreshing(index):
             return _attach_refreshed(database, index, linked)
     except OSError as error:
         logger.debug("%s cannot be locked: %s", path_of(index), error)
         return _attach_unlocked(database, index, linked)
 
 
-def remove(index: Index) -> None:
-    """Throw the cache away, because it is damaged."""
-    with suppress(OSError), _locked(index):
-        _remove(path_of(index))
+def is_damaged(index: Index) -> bool:
+    """Whether some of the cache's blocks cannot be read; all of them are."""
+    try:
+        with duckdb.connect() as database:
+            _attach(database, path_of(index), read_only=True)
+            tables = database.execute(
+                "SELECT 'cache.' || table_name FROM duckdb_tables() WHERE database_name = 'cache'"
+            ).fetchall()
+            for name in tables:
+                database.execute("SELECT max(hash(t)) FROM query_table(?) AS t", name).fetchall()
+    except duckdb.Error as error:
+        logger.debug("%s is damaged: %s", path_of(index), error)
+        return True
+    return False
+
+
+def remove(index: Index) -> bool:
+    """Throw the cache away, because it is damaged; whether that could be done."""
+    try:
+        with refreshing(index):
+            _remove(path_of(index))
+    except OSError as error:
+        logger.debug("%s cannot be removed: %s", path_of(index), error)
+        return False
+    return True
 
 
 def damages(database: duckdb.DuckDBPyConnection) -> list[str]:
@@ -96,6 +117,11 @@ def damages(database: duckdb.DuckDBPyConnection) -> list[str]:
     return [damage for (damage,) in rows]
 
 
+def is_linked(database: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the linkage of the attached cache is up to date."""
+    return database.execute("SELECT f.linked FROM cache.facts AS f").fetchall() == [(True,)]
+
+
 def hidden_sizes(database: duckdb.DuckDBPyConnection) -> list[int]:
     """The lengths of vectors that the attached cache has a table of deltas for."""
     rows = database.execute(
@@ -104,42 +130,40 @@ def hidden_sizes(database: duckdb.DuckDBPyConnection) -> list[int]:
     return [hidden for (hidden,) in rows]
 
 
-@contextmanager
-def _locked(index: Index) -> Iterator[None]:
-    lock = FileLock(index.root / ".cache.lock")
-    try:
-        lock.acquire(timeout=2)
-    except Timeout:
-        logger.info("waiting for another process, which brings %s up to date", path_of(index))
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _attach_refreshed(database: duckdb.DuckDBPyConnection, index: Index, linked: bool) -> bool:
+def _attach_refreshed(
+    database: duckdb.DuckDBPyConnection, index: Index, linked: bool
+) -> Reading | None:
     """Attach the cache, brought up to date; the caller holds its lock."""
     try:
         _refresh(index, linked=linked)
         _attach(database, path_of(index), read_only=True)
     except (OSError, duckdb.Error) as error:
-        logger.warning("answering without the cache, which cannot be brought up to date: %s", error)
-        return False
-    return True
+        logger.warning(
+            "answering without the cache, which cannot be brought up to date: %s",
+            " ".join(str(error).split()),
+        )
+        return None
+    return Reading(index)
 
 
-def _attach_unlocked(database: duckdb.DuckDBPyConnection, index: Index, linked: bool) -> bool:
+def _attach_unlocked(
+    database: duckdb.DuckDBPyConnection, index: Index, linked: bool
+) -> Reading | None:
     """Attach what somebody else keeps up to date, in a place where nothing can be written."""
+    try:
+        reading = Reading(index)
+    except BlockingIOError:
+        return None
     try:
         _attach(database, path_of(index), read_only=True)
         stored = _stored(database)
         if stored and stored.linked >= linked and stored.lacks(_files(index)) == set():
-            return True
+            return reading
         database.execute("DETACH cache")
     except duckdb.Error as error:
         logger.debug("no cache: %s", error)
-    return False
+    reading.close()
+    return None
 
 
 @dataclass(frozen=True)
@@ -188,15 +212,20 @@ def _refresh(index: Index, *, linked: bool) -> None:
     if stored is not None and lacking == set() and stored.linked >= linked:
         return
     copy = path.with_name(f"{CACHE_NAME}.{secrets.token_hex(4)}.tmp")
-    if lacking is not None:
-        with suppress(duckdb.Error):  # another process reads it, or it is damaged
-            _update(path, index, lacking, linked=linked)
-            return
-        with suppress(duckdb.Error), _put_in_place(copy, path):  # it is damaged
-            shutil.copyfile(path, copy)
-            if _log_of(path).exists():
-                shutil.copyfile(_log_of(path), _log_of(copy))
-            _update(copy, index, lacking, linked=linked)
+    if stored is not None and lacking is not None:
+        try:
+            with without_readers(index) as unread:
+                if unread:
+                    _update(path, index, lacking, linked=linked)
+                    return
+            with _put_in_place(copy, path):
+                shutil.copyfile(path, copy)
+                if _log_of(path).exists():
+                    shutil.copyfile(_log_of(path), _log_of(copy))
+                _update(copy, index, lacking, linked=linked)
+        except duckdb.Error as error:  # half of it may be done, so that only a new one is right
+            logger.debug("%s cannot be brought up to date: %s", path, error)
+        else:
             return
     logger.debug("making %s", path)
     with _put_in_place(copy, path):
@@ -216,11 +245,8 @@ def _put_in_place(copy: Path, path: Path) -> Iterator[None]:
 
 def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> None:
     """Add the rows of some files to a cache; a new one gets its tables first."""
-    from hubdelta.sql.ingest import (
-        create_tables,
-        ingest,
-        link_families,
-    )  # scipy: not for each query
+    # With it comes scipy, which takes longer to load than a query to answer.
+    from hubdelta.sql.ingest import create_tables, ingest, link_families
 
     is_new = not path.exists()
     with (

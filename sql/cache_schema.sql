@@ -1,5 +1,6 @@
 -- The tables of the cache beyond copies of the stored ones (`stored_NAME`, without deltas), attached
--- as `cache`. All of it is derived; cache.py keeps it up to date.
+-- as `cache`. All of it is derived; ingest.py fills it, and settle.sql, which also makes
+-- `present_adapters` and `terms`, as present.sql and terms.sql have them.
 
 -- Whether all that rests on the stored rows is worked out, and whether the linkage is too.
 CREATE TABLE cache.facts (version VARCHAR, settled BOOLEAN, linked BOOLEAN);
@@ -7,11 +8,16 @@ CREATE TABLE cache.facts (version VARCHAR, settled BOOLEAN, linked BOOLEAN);
 -- The Parquet files that are in here, and those that could not be read, with why.
 CREATE TABLE cache.files (name VARCHAR, bytes BIGINT, modified BIGINT, damage VARCHAR);
 
+-- A number for each base, recipe and length of vectors, which are compared with each other.
+CREATE TABLE cache.families (
+    base VARCHAR, recipe_id VARCHAR, hidden INTEGER, family INTEGER
+);
+
 -- Every vector that has a direction and is more than noise. `place` is its row of stored_vectors,
 -- `slot` its row of the table deltas_<hidden>.
 CREATE TABLE cache.sketched (
     adapter VARCHAR, base VARCHAR, repo_id VARCHAR, subfolder VARCHAR, revision VARCHAR,
-    recipe_id VARCHAR, current BOOLEAN, newest BOOLEAN, signal DOUBLE,
+    recipe_id VARCHAR, family INTEGER, current BOOLEAN, newest BOOLEAN, signal DOUBLE,
     downloads BIGINT, license VARCHAR, datasets VARCHAR[],
     embedded_at TIMESTAMP WITH TIME ZONE, place BIGINT, hidden INTEGER, slot BIGINT,
     sketch STRUCT(

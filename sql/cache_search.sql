@@ -12,65 +12,78 @@ CREATE OR REPLACE MACRO hubdelta.differing(x, y) AS
     + bit_count(xor(x.b12, y.b12))::SMALLINT + bit_count(xor(x.b13, y.b13))::SMALLINT
     + bit_count(xor(x.b14, y.b14))::SMALLINT + bit_count(xor(x.b15, y.b15))::SMALLINT;
 
--- In how many bits vectors at a cosine distance differ at most: the expected number and five
--- standard deviations, so that one of three million is missed.
-CREATE OR REPLACE MACRO hubdelta.half_turns(distance) AS acos(greatest(1 - distance, -1)) / pi();
+-- In how many bits vectors differ at most whose distance is `distance`, rounded to six decimals: the
+-- expected number, five standard deviations, and three for where the expected number is near zero.
+CREATE OR REPLACE MACRO hubdelta.half_turns(distance) AS
+    acos(greatest(1 - distance - 5e-7, -1)) / pi();
 CREATE OR REPLACE MACRO hubdelta.differing_within(distance) AS
-    1 + 1024 * hubdelta.half_turns(distance)
+    3 + 1024 * hubdelta.half_turns(distance)
     + 5 * sqrt(1024 * hubdelta.half_turns(distance) * (1 - hubdelta.half_turns(distance)));
 
 -- The sketched vector that a name stands for, as hubdelta.target has it.
 CREATE OR REPLACE MACRO hubdelta.sketch_of(adapter) AS TABLE
     FROM cache.sketched AS c
-    WHERE (c.current AND c.adapter = adapter)
-        OR (c.revision = split_part(adapter, '@', -1) AND c.adapter || '@' || c.revision = adapter)
+    WHERE c.adapter IN (adapter, regexp_replace(adapter, '@[^@]*$', ''))
+        AND ((c.current AND c.adapter = adapter) OR c.adapter || '@' || c.revision = adapter)
     ORDER BY c.embedded_at DESC, c.recipe_id
     LIMIT 1;
 
--- The delta of a sketched vector, in float64.
-CREATE OR REPLACE MACRO hubdelta.delta_of(adapter) AS TABLE
-    WITH target AS MATERIALIZED (FROM hubdelta.sketch_of(adapter))
-    SELECT d.hidden, d.delta::DOUBLE[] AS delta
-    FROM hubdelta.deltas AS d
-    WHERE d.hidden = (SELECT t.hidden FROM target AS t)
-        AND d.slot IN (SELECT t.slot FROM target AS t);
-
--- The vectors that an adapter is compared with, and in how many bits their sketches differ.
-CREATE OR REPLACE MACRO hubdelta.others_of(adapter) AS TABLE
-    SELECT c.* EXCLUDE (sketch), hubdelta.differing(c.sketch, t.sketch) AS differing
-    FROM cache.sketched AS c, hubdelta.sketch_of(adapter) AS t
-    WHERE c.current AND c.recipe_id = t.recipe_id AND c.base = t.base
-        AND (c.repo_id <> t.repo_id OR c.subfolder <> t.subfolder);
-
--- bench/query.py measures how many of the true nearest are among so many candidates.
+-- Candidates are the vectors with the nearest sketches, those that differ equally by the alphabet;
+-- bench/query.py measures how many of the true nearest are among so many. One more stands for the
+-- adapter itself.
 CREATE OR REPLACE MACRO hubdelta.nearest(adapter, k, exact) AS TABLE
-    WITH origin AS MATERIALIZED (FROM hubdelta.delta_of(adapter)),
+    WITH target AS MATERIALIZED (FROM hubdelta.sketch_of(adapter)),
+    origin AS MATERIALIZED (
+        SELECT d.delta::DOUBLE[] AS delta
+        FROM hubdelta.deltas AS d
+        WHERE d.hidden = (SELECT t.hidden FROM target AS t)
+            AND d.slot IN (SELECT t.slot FROM target AS t)
+    ),
     candidates AS MATERIALIZED (
-        FROM hubdelta.others_of(adapter) AS c
-        ORDER BY c.differing
-        LIMIT CASE WHEN exact THEN 1000000000 ELSE greatest(300, 20 * k) END
+        SELECT
+            c.adapter, c.signal, c.downloads, c.license, c.datasets, c.base, c.repo_id,
+            c.subfolder, c.revision, c.slot
+        FROM cache.sketched AS c, target AS t
+        WHERE c.current AND c.family = (SELECT a.family FROM target AS a)
+        ORDER BY hubdelta.differing(c.sketch, t.sketch), c.adapter
+        LIMIT CASE WHEN exact THEN 1000000000 ELSE greatest(200, 20 * k) + 1 END
     ),
     ranked AS (
         SELECT d.slot, hubdelta.cosine(d.delta, o.delta) AS similarity
         FROM hubdelta.deltas AS d, origin AS o
-        WHERE d.hidden = (SELECT a.hidden FROM origin AS a)
+        WHERE d.hidden = (SELECT t.hidden FROM target AS t)
             AND d.slot IN (SELECT c.slot FROM candidates AS c)
     )
-    SELECT c.*, r.similarity FROM ranked AS r JOIN candidates AS c ON c.slot = r.slot;
+    SELECT c.*, r.similarity
+    FROM ranked AS r
+    JOIN candidates AS c ON c.slot = r.slot
+    WHERE (c.repo_id, c.subfolder) <> (SELECT (t.repo_id, t.subfolder) FROM target AS t);
 
 CREATE OR REPLACE MACRO hubdelta.around(adapter, distance, exact) AS TABLE
-    WITH origin AS MATERIALIZED (FROM hubdelta.delta_of(adapter)),
+    WITH target AS MATERIALIZED (FROM hubdelta.sketch_of(adapter)),
+    origin AS MATERIALIZED (
+        SELECT d.delta::DOUBLE[] AS delta
+        FROM hubdelta.deltas AS d
+        WHERE d.hidden = (SELECT t.hidden FROM target AS t)
+            AND d.slot IN (SELECT t.slot FROM target AS t)
+    ),
     candidates AS MATERIALIZED (
-        FROM hubdelta.others_of(adapter) AS c
-        WHERE exact OR c.differing <= hubdelta.differing_within(distance)
+        SELECT c.* EXCLUDE (sketch)
+        FROM cache.sketched AS c, target AS t
+        WHERE c.current AND c.family = (SELECT a.family FROM target AS a)
+            AND (c.repo_id <> t.repo_id OR c.subfolder <> t.subfolder)
+            AND (exact
+                OR hubdelta.differing(c.sketch, t.sketch) <= hubdelta.differing_within(distance))
     ),
     ranked AS (
         SELECT d.slot, hubdelta.cosine(d.delta, o.delta) AS similarity
         FROM hubdelta.deltas AS d, origin AS o
-        WHERE d.hidden = (SELECT a.hidden FROM origin AS a)
+        WHERE d.hidden = (SELECT t.hidden FROM target AS t)
             AND d.slot IN (SELECT c.slot FROM candidates AS c)
     )
-    SELECT c.*, r.similarity FROM ranked AS r JOIN candidates AS c ON c.slot = r.slot;
+    SELECT c.*, r.similarity
+    FROM ranked AS r
+    JOIN candidates AS c ON c.slot = r.slot;
 
 CREATE OR REPLACE VIEW hubdelta.linkage AS FROM cache.linkage;
 
@@ -204,16 +217,56 @@ CREATE OR REPLACE MACRO hubdelta.near_sum(a, b, k) AS TABLE
             sqrt(list_dot_product(v.b_delta, v.b_delta)) AS b_norm
         FROM hubdelta.sum_of(a, b) AS v
     ),
+    x AS MATERIALIZED (
+        SELECT c.sketch, c.family
+        FROM cache.sketched AS c
+        SEMI JOIN s ON (c.base, c.recipe_id, c.repo_id, c.subfolder, c.revision)
+            = (s.base, s.recipe_id, s.a_repo_id, s.a_subfolder, s.a_revision)
+    ),
+    y AS MATERIALIZED (
+        SELECT c.sketch
+        FROM cache.sketched AS c
+        SEMI JOIN s ON (c.base, c.recipe_id, c.repo_id, c.subfolder, c.revision)
+            = (s.base, s.recipe_id, s.b_repo_id, s.b_subfolder, s.b_revision)
+    ),
     candidates AS MATERIALIZED (
         SELECT c.* EXCLUDE (sketch)
-        FROM cache.sketched AS c, s, hubdelta.sketch_of(a) AS x, hubdelta.sketch_of(b) AS y
-        WHERE c.current AND c.recipe_id = s.recipe_id AND c.base = s.base
+        FROM cache.sketched AS c, s, x, y
+        WHERE c.current AND c.family = (SELECT f.family FROM x AS f)
         ORDER BY
             s.a_norm * cos(pi() * hubdelta.differing(c.sketch, x.sketch) / 1024)
-            + s.b_norm * cos(pi() * hubdelta.differing(c.sketch, y.sketch) / 1024) DESC
-        LIMIT greatest(300, 20 * k)
+            + s.b_norm * cos(pi() * hubdelta.differing(c.sketch, y.sketch) / 1024) DESC,
+            c.adapter
+        LIMIT greatest(200, 20 * k) + 2
     )
     SELECT c.*, d.delta
     FROM candidates AS c
     JOIN hubdelta.deltas AS d ON d.hidden = c.hidden AND d.slot = c.slot
     WHERE d.slot IN (SELECT n.slot FROM candidates AS n);
+
+-- Each adapter without a label beside every one with a label that is no further than `distance`.
+CREATE OR REPLACE MACRO hubdelta.labelled_neighbors(base, distance) AS TABLE
+    WITH members AS MATERIALIZED (
+        SELECT c.base, c.adapter, c.family, c.sketch, c.hidden, c.slot, l.label
+        FROM cache.sketched AS c
+        LEFT JOIN labels AS l ON l.adapter = c.adapter
+        WHERE c.newest AND (base IS NULL OR c.base = base)
+    ),
+    likely AS (
+        SELECT
+            x.base, x.adapter, y.adapter AS neighbor, y.label, x.hidden, x.slot AS slot_x,
+            y.slot AS slot_y
+        FROM members AS x
+        JOIN members AS y ON x.label IS NULL AND y.label IS NOT NULL AND x.family = y.family
+        WHERE hubdelta.differing(x.sketch, y.sketch) <= hubdelta.differing_within(distance)
+    ),
+    compared AS (
+        SELECT
+            l.base, l.adapter, l.neighbor, l.label,
+            round(1 - hubdelta.cosine(x.delta, y.delta), 6) AS distance
+        FROM likely AS l
+        JOIN hubdelta.deltas AS x ON x.hidden = l.hidden AND x.slot = l.slot_x
+        JOIN hubdelta.deltas AS y ON y.hidden = l.hidden AND y.slot = l.slot_y
+    )
+    FROM compared AS c
+    WHERE c.distance <= distance;

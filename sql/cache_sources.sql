@@ -7,7 +7,14 @@ CREATE OR REPLACE VIEW hubdelta.stored_facts AS
 SELECT v.* EXCLUDE (hidden, slot) FROM cache.stored_vectors AS v;
 
 CREATE OR REPLACE VIEW hubdelta.stored_vectors AS
-SELECT v.* EXCLUDE (hidden, slot), d.delta
+SELECT
+    v.* EXCLUDE (
+        norm, signal, engine, precision, adapter_type, rank, alpha, target_modules, weight_bytes,
+        card, embedded_at, run_id, place, hidden, slot
+    ),
+    d.delta,
+    v.norm, v.signal, v.engine, v.precision, v.adapter_type, v.rank, v.alpha, v.target_modules,
+    v.weight_bytes, v.card, v.embedded_at, v.run_id, v.place
 FROM cache.stored_vectors AS v
 LEFT JOIN hubdelta.deltas AS d ON d.hidden = v.hidden AND d.slot = v.slot;
 
@@ -17,7 +24,9 @@ CREATE OR REPLACE VIEW hubdelta.terms AS FROM cache.terms;
 
 CREATE OR REPLACE VIEW comparable AS
 SELECT
-    c.* EXCLUDE (downloads, license, datasets, embedded_at, place, hidden, slot, sketch),
+    c.* EXCLUDE (
+        family, downloads, license, datasets, embedded_at, place, hidden, slot, sketch
+    ),
     d.delta, c.embedded_at
 FROM cache.sketched AS c
 JOIN hubdelta.deltas AS d ON d.hidden = c.hidden AND d.slot = c.slot;

@@ -45,7 +45,8 @@ def centered(queries: Queries, base: str | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        database.execute("CREATE OR REPLACE VIEW hubdelta.linkage AS FROM cache.linkage")
+        if queries.database is database:  # or else a new connection has the stored linkage
+            database.execute("CREATE OR REPLACE VIEW hubdelta.linkage AS FROM cache.linkage")
 
 
 def center(units: npt.NDArray[np.float32]) -> None:

@@ -6,7 +6,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,13 @@ _OWN_FAULTS = (
     duckdb.TransactionException,
 )
 
+# What a damaged cache causes; a wrong query causes none of it.
+_DAMAGE = (
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.IOException,
+    duckdb.SerializationException,
+)
 
 _NEEDS_LINKAGE = re.compile(
     r"\b(pairs|near_pairs|duplicates|components|chained|groups|domains|domain_terms|summaries"
@@ -45,24 +52,51 @@ _NEEDS_LINKAGE = re.compile(
 """What a query names that rests on the linkage, which is brought up to date for such alone."""
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A DuckDB connection with the views and macros.
+
+    Attributes:
+        database: the connection.
+        parquet: the files it reads; None where it reads the cache.
+        linked: whether queries that need the linkage have it.
+        held: what is to be closed with it.
+    """
+
+    database: duckdb.DuckDBPyConnection
+    parquet: ParquetFiles | None
+    linked: bool
+    held: ExitStack
+
+    def close(self) -> None:
+        self.held.close()
+
+
 @dataclass
 class Queries:
     """The views and macros of an index, to be asked; `connect` makes it.
 
-    It shows the index as it was when it was made. It is for one thread at a time.
+    It shows the index as it was when it was made; but the first query about pairs or domains may
+    find it as it is then, if the linkage was not up to date. It is for one thread at a time.
 
     Attributes:
         index: the index.
         unsafe: whether queries may do anything.
-        database: the DuckDB connection; what runs on it directly is not checked.
-        parquet: the files it reads; None where it reads the cache.
     """
 
     index: Index
     unsafe: bool
-    database: duckdb.DuckDBPyConnection
-    parquet: ParquetFiles | None = field(repr=False)
-    _linked: bool = field(repr=False)
+    _opened: _Opened = field(repr=False)
+
+    @property
+    def database(self) -> duckdb.DuckDBPyConnection:
+        """The DuckDB connection; what runs on it directly is not checked."""
+        return self._opened.database
+
+    @property
+    def parquet(self) -> ParquetFiles | None:
+        """The files that are read; None where the cache is."""
+        return self._opened.parquet
 
     def __enter__(self) -> "Queries":
         return self
@@ -77,9 +111,7 @@ class Queries:
 
     def close(self) -> None:
         """Close the DuckDB connection."""
-        self.database.close()
-        if self.parquet is not None:
-            self.parquet.close()
+        self._opened.close()
 
     def names(self) -> list[str]:
         """The names of all views, their columns and the macros, sorted: for completion."""
@@ -111,12 +143,12 @@ class Queries:
             sql.encode()  # lone surrogates, which DuckDB's client cannot take
             if not self.unsafe:
                 read_only.check(self.database, sql)
-            if not self._linked and _NEEDS_LINKAGE.search(sql):
+            if _NEEDS_LINKAGE.search(sql):
                 self.link()
             try:
                 return self._run(sql, parameters)
             except duckdb.Error as error:
-                if isinstance(error, _OWN_FAULTS) or not self._leave_out_damage():
+                if not self._leave_out_damage(error):
                     raise
             return self._run(sql, parameters)
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
@@ -150,24 +182,35 @@ class Queries:
         finally:
             self.database.execute("ROLLBACK")
 
-    def _leave_out_damage(self) -> bool:
-        """Get rid of what is damaged; whether anything was."""
+    def _leave_out_damage(self, error: duckdb.Error) -> bool:
+        """Get rid of what is damaged, if damage is behind an error; whether anything was."""
+        if self.unsafe:  # a query that writes must not run twice
+            return False
         if self.parquet is not None:
-            return self.parquet.leave_out_damaged(self.database)
-        logger.warning("%s is damaged, and is made anew", cache.path_of(self.index))
-        cache.remove(self.index)
-        self._reconnect()
-        return True
+            return not isinstance(error, _OWN_FAULTS) and self.parquet.leave_out_damaged(
+                self.database
+            )
+        if not isinstance(error, _DAMAGE):
+            return False
+        linked = self._opened.linked
+        self._opened.close()
+        damaged = cache.is_damaged(self.index)
+        if damaged:
+            logger.warning("%s is damaged, and is not used", cache.path_of(self.index))
+        usable = not damaged or cache.remove(self.index)
+        self._opened = _open(self.index, self.unsafe, linked=linked, cached=usable)
+        return damaged
 
     def link(self) -> None:
         """Bring the linkage up to date, which domains and pairs rest on, if it is not."""
-        if not self._linked:
-            self._linked = True
-            self._reconnect()
-
-    def _reconnect(self) -> None:
-        self.database.close()
-        self.database, self.parquet = _connect(self.index, self.unsafe, linked=self._linked)
+        if self._opened.linked:
+            return
+        self._opened.close()
+        try:
+            self._opened = _open(self.index, self.unsafe, linked=True)
+        except BaseException:  # Ctrl-C: other questions can still be answered
+            self._opened = _open(self.index, self.unsafe, linked=False)
+            raise
 
 
 def connect(index: Index, *, unsafe: bool = False) -> Queries:
@@ -186,31 +229,32 @@ def connect(index: Index, *, unsafe: bool = False) -> Queries:
         NewerIndexError: a newer hubdelta wrote a file.
     """
     # Nothing tells what macros of their own the queries of an unsafe connection will use.
-    database, parquet = _connect(index, unsafe, linked=unsafe)
-    return Queries(index, unsafe, database, parquet, unsafe)
+    return Queries(index, unsafe, _open(index, unsafe, linked=unsafe))
 
 
-def _connect(
-    index: Index, unsafe: bool, *, linked: bool
-) -> tuple[duckdb.DuckDBPyConnection, ParquetFiles | None]:
-    database, parquet = _open(unsafe), None
-    try:
-        if cache.attach(database, index, linked=linked):
+def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _Opened:
+    """A connection over the cache, its linkage up to date if it must be, or over the files."""
+    with ExitStack() as stack:
+        database = stack.enter_context(_database(unsafe))
+        parquet = None
+        reading = cache.attach(database, index, linked=linked) if cached else None
+        if reading is not None:
+            stack.callback(reading.close)
             for damage in cache.damages(database):
                 logger.warning("%s; left out", damage)
             database.execute(cache_definitions(cache.hidden_sizes(database)))
+            linked = cache.is_linked(database)
         else:
             parquet = ParquetFiles.of(index)
+            stack.callback(parquet.close)
             parquet.define(database)
+            linked = True
         if not unsafe:
             _lock(database, parquet.allowed_paths() if parquet else [])
-    except BaseException:
-        database.close()
-        raise
-    return database, parquet
+        return _Opened(database, parquet, linked, stack.pop_all())
 
 
-def _open(unsafe: bool) -> duckdb.DuckDBPyConnection:
+def _database(unsafe: bool) -> duckdb.DuckDBPyConnection:
     # Spilled data goes to a folder of its own: DuckDB lets queries read its spill folder, which
     # by default is `.tmp` in the working directory.
     spill = Path(tempfile.gettempdir()) / f"hubdelta-{secrets.token_hex(8)}"

@@ -1,5 +1,6 @@
 """The vectors that are compared with each other: those of one base and recipe."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -85,6 +86,8 @@ def unit_vectors(
         yield np.empty(shape, np.float32)
         return
     with tempfile.TemporaryFile(prefix="hubdelta-") as file:
+        # A full disk is an error here, and not a fault of the first write to a page.
+        os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * 4)
         units = np.memmap(file, np.float32, "w+", shape=shape)
         found = database.sql(
             f"SELECT d.rowid AS slot, d.delta FROM cache.deltas_{family.hidden:d} AS d"  # noqa: S608

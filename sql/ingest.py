@@ -42,8 +42,8 @@ def create_tables(database: duckdb.DuckDBPyConnection, version: str) -> None:
 def ingest(database: duckdb.DuckDBPyConnection, index: Index, names: Sequence[str]) -> None:
     """Add the rows of files to the cache, and work out anew what stands for their adapters.
 
-    There are two transactions, as rows have their lasting rowids only once they are committed;
-    until the second is done, the cache is not `settled`, which makes it worthless.
+    Until all is done the cache is not `settled`, which makes it worthless: so rows need no
+    transaction together, and have their lasting rowids at once.
 
     Args:
         database: the cache is attached as `cache`, to be written.
@@ -51,12 +51,11 @@ def ingest(database: duckdb.DuckDBPyConnection, index: Index, names: Sequence[st
         names: Parquet files, relative to the index's root; those that are gone are forgotten.
     """
     _prepare(database)
-    with _transaction(database):
-        database.execute("UPDATE cache.facts SET settled = false")
-        for row_type in TABLES:
-            mine = [name for name in names if name.startswith(f"{row_type.table}/")]
-            for table in _tables(database, index, row_type, mine):
-                _add(database, row_type, table)
+    database.execute("UPDATE cache.facts SET settled = false")
+    for row_type in TABLES:
+        mine = [name for name in names if name.startswith(f"{row_type.table}/")]
+        for table in _tables(database, index, row_type, mine):
+            _add(database, row_type, table)
     with _transaction(database):
         _settle(database)
         database.execute(
@@ -66,10 +65,10 @@ def ingest(database: duckdb.DuckDBPyConnection, index: Index, names: Sequence[st
 
 def link_families(database: duckdb.DuckDBPyConnection) -> None:
     """Bring the linkage of every family up to date: each new vector is compared with all others."""
-    with _transaction(database):
-        for base, recipe_id in _changed_families(database):
+    for base, recipe_id in _changed_families(database):
+        with _transaction(database):
             _link(database, base, recipe_id)
-        database.execute("UPDATE cache.facts SET linked = true")
+    database.execute("UPDATE cache.facts SET linked = true")
 
 
 def _prepare(database: duckdb.DuckDBPyConnection) -> None:
@@ -114,7 +113,7 @@ def _tables(
         try:
             held.append(index.read_file(row_type, index.root / name))
         except DamagedFileError as error:
-            damage = str(error)
+            damage = " ".join(str(error).split())
         database.execute(
             "INSERT INTO cache.files VALUES (?, ?, ?, ?)",
             [name, state.st_size, state.st_mtime_ns, damage],
@@ -168,13 +167,23 @@ def _add_comparable(
     words = sketches(deltas[chosen])
     names = [f"b{word}" for word in range(WORDS)]
     sketch = pa.StructArray.from_arrays([pa.array(words[:, i]) for i in range(WORDS)], names)
+    comparable = facts.filter(pa.array(chosen)).append_column("sketch", sketch)
     _insert(
         database,
-        facts.filter(pa.array(chosen)).append_column("sketch", sketch),
+        comparable,
+        "INSERT INTO cache.families"
+        " SELECT k.*, (SELECT count(*) FROM cache.families) + row_number() OVER ()"
+        " FROM (SELECT DISTINCT a.base, a.recipe_id, a.hidden FROM added AS a) AS k"
+        " ANTI JOIN cache.families AS f USING (base, recipe_id, hidden)",
+    )
+    _insert(
+        database,
+        comparable,
         "INSERT INTO cache.sketched BY NAME"
         " SELECT concat_ws('/', a.repo_id, nullif(a.subfolder, '')) AS adapter,"
-        " a.base, a.repo_id, a.subfolder, a.revision, a.recipe_id,"
-        " a.signal, a.embedded_at, a.place, a.hidden, a.slot, a.sketch FROM added AS a",
+        " a.base, a.repo_id, a.subfolder, a.revision, a.recipe_id, f.family,"
+        " a.signal, a.embedded_at, a.place, a.hidden, a.slot, a.sketch"
+        " FROM added AS a JOIN cache.families AS f USING (base, recipe_id, hidden)",
     )
 
 

@@ -1,8 +1,6 @@
 -- The search among vectors over the Parquet files alone: exact, and as slow as reading every vector
 -- is.
 
-CREATE OR REPLACE VIEW hubdelta.terms AS FROM hubdelta.present_terms;
-
 CREATE OR REPLACE MACRO hubdelta.compared(adapter) AS TABLE
     SELECT
         c.adapter, c.base, c.repo_id, c.subfolder, c.revision, c.signal,
@@ -41,7 +39,7 @@ CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
 CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
     WITH RECURSIVE members AS MATERIALIZED (
         SELECT
-            c.* REPLACE (c.delta::DOUBLE[] AS delta),
+            c.base, c.adapter, c.repo_id, c.subfolder, c.revision,
             row_number() OVER (ORDER BY c.base, c.adapter) AS number
         FROM comparable AS c
         WHERE c.newest AND (base IS NULL OR c.base = base)
@@ -78,7 +76,7 @@ CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
         ) AS domain
         FROM sized AS s
     )
-    SELECT m.base, o.domain, o.size, m.adapter, m.repo_id, m.subfolder, m.revision, m.delta
+    SELECT m.base, o.domain, o.size, m.adapter, m.repo_id, m.subfolder, m.revision
     FROM ordered AS o
     JOIN labelled AS g ON g.label = o.label
     JOIN members AS m ON m.number = g.number;
@@ -139,3 +137,24 @@ CREATE OR REPLACE MACRO hubdelta.nearest_of(base) AS TABLE
 
 CREATE OR REPLACE MACRO hubdelta.near_sum(a, b, k) AS TABLE
     SELECT c.* FROM comparable AS c WHERE c.current;
+
+-- Each adapter without a label beside every one with a label that is no further than `distance`.
+CREATE OR REPLACE MACRO hubdelta.labelled_neighbors(base, distance) AS TABLE
+    WITH members AS MATERIALIZED (
+        SELECT c.base, c.adapter, c.recipe_id, c.delta, l.label
+        FROM comparable AS c
+        LEFT JOIN labels AS l ON l.adapter = c.adapter
+        WHERE c.newest AND (base IS NULL OR c.base = base)
+    ),
+    compared AS (
+        SELECT
+            x.base, x.adapter, y.adapter AS neighbor, y.label,
+            round(1 - hubdelta.cosine(x.delta, y.delta), 6) AS distance
+        FROM members AS x
+        JOIN members AS y
+            ON x.label IS NULL AND y.label IS NOT NULL
+            AND x.recipe_id = y.recipe_id AND x.base = y.base
+    )
+    SELECT c.base, c.adapter, c.neighbor, c.label, c.distance
+    FROM compared AS c
+    WHERE c.distance <= distance;

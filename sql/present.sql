@@ -3,7 +3,8 @@
 
 -- Zero, infinite and NaN deltas have no direction to compare, and one within the noise says nothing.
 CREATE OR REPLACE MACRO hubdelta.is_comparable(delta, signal) AS
-    isfinite(list_dot_product(delta, delta)) AND list_dot_product(delta, delta) > 0 AND signal > 1;
+    isfinite(list_dot_product(delta, delta)) AND list_dot_product(delta, delta) > 0
+    AND signal > 1 AND NOT isnan(signal);
 
 -- A catalog row is written when a crawl sees a change, so the newest row is the present state.
 -- Mirrors of the base stand in the catalog for the crawler's sake; they are no adapters.

@@ -7,12 +7,12 @@ WHERE (a.base, a.repo_id, a.subfolder) = (t.base, t.repo_id, t.subfolder);
 
 INSERT INTO cache.present_adapters FROM hubdelta.present_adapters;
 
-CREATE TABLE IF NOT EXISTS cache.terms AS FROM hubdelta.present_terms LIMIT 0;
+CREATE TABLE IF NOT EXISTS cache.terms AS FROM hubdelta.terms LIMIT 0;
 
 DELETE FROM cache.terms AS w USING touched AS t
 WHERE w.base = t.base AND w.adapter = concat_ws('/', t.repo_id, nullif(t.subfolder, ''));
 
-INSERT INTO cache.terms FROM hubdelta.present_terms;
+INSERT INTO cache.terms FROM hubdelta.terms;
 
 -- A vector without standing is stored twice, and the other one counts.
 CREATE TEMP TABLE standing AS
@@ -24,7 +24,8 @@ SEMI JOIN touched AS t USING (base, repo_id, subfolder)
 LEFT JOIN hubdelta.standing AS s ON s.place = c.place
 LEFT JOIN hubdelta.present_adapters AS a
     ON (a.base, a.repo_id, a.subfolder) = (c.base, c.repo_id, c.subfolder)
-WHERE (c.current, c.newest, c.downloads, c.license, c.datasets)
+WHERE s.place IS NULL
+    OR (c.current, c.newest, c.downloads, c.license, c.datasets)
     IS DISTINCT FROM (s.current, s.newest, a.downloads, a.license, a.datasets);
 
 DELETE FROM cache.sketched AS c USING standing AS s WHERE s.place = c.place AND NOT s.counts;

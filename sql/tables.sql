@@ -1,5 +1,5 @@
--- The stored tables, one view each, over `hubdelta.stored(name)`, `hubdelta.stored_vectors` and
--- `hubdelta.embedded`, which come from parquet_sources.sql or from cache_sources.sql.
+-- The stored tables, one view each, over `hubdelta.stored(name)` and `hubdelta.stored_vectors`, which
+-- come from parquet_sources.sql or from cache_sources.sql.
 
 CREATE OR REPLACE VIEW catalog AS
 SELECT concat_ws('/', c.repo_id, nullif(c.subfolder, '')) AS adapter, c.*

@@ -21,8 +21,8 @@ CREATE OR REPLACE MACRO hubdelta.target(adapter) AS TABLE
 CREATE OR REPLACE MACRO hubdelta.common_vectors(a, b) AS TABLE
     SELECT
         x.base, x.recipe_id,
-        x.repo_id AS a_repo_id, x.subfolder AS a_subfolder,
-        y.repo_id AS b_repo_id, y.subfolder AS b_subfolder,
+        x.repo_id AS a_repo_id, x.subfolder AS a_subfolder, x.revision AS a_revision,
+        y.repo_id AS b_repo_id, y.subfolder AS b_subfolder, y.revision AS b_revision,
         x.delta::DOUBLE[] AS a_delta, y.delta::DOUBLE[] AS b_delta,
         sqrt(list_dot_product(a_delta, a_delta)) / x.signal
             + sqrt(list_dot_product(b_delta, b_delta)) / y.signal AS noise_floor

@@ -84,7 +84,7 @@ SELECT unnest(regexp_split_to_array('
 -- of the base, the author and the datasets' authors say whose it is, not what it is for. Who says
 -- a thing twice is taken at the stronger word: dataset, tag, name, card. What a card is about, it
 -- says on its first page; what follows is of use, licence and method.
-CREATE OR REPLACE VIEW hubdelta.present_terms AS
+CREATE OR REPLACE VIEW hubdelta.terms AS
 WITH embedded AS (
     SELECT
         e.base, e.repo_id, e.subfolder,

@@ -37,7 +37,7 @@ TABLES = {
     "facts": "FROM cache.facts",
     "files": "FROM cache.files",
     "present": "FROM cache.present_adapters",
-    "sketched": "SELECT s.* EXCLUDE (place, slot), v.norm FROM cache.sketched AS s"
+    "sketched": "SELECT s.* EXCLUDE (place, slot, family), v.norm FROM cache.sketched AS s"
     " JOIN cache.stored_vectors AS v ON v.place = s.place AND v.slot = s.slot",
     "linked": "SELECT s.adapter, l.base, l.recipe_id FROM cache.linkage AS l"
     " JOIN cache.sketched AS s ON s.place = l.place",

@@ -1,25 +1,15 @@
-"""A cache that is damaged, locked, half written or not writable costs time, never an answer."""
+"""A cache that is damaged, of no use or not writable costs time, never an answer."""
 
 import logging
 import os
-import random
-import resource
 import shutil
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable
 from functools import partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import duckdb
-import numpy as np
 import pytest
-from rows import catalog_row, vector_row
+from random_pool import COUNT, QUESTIONS, add, answers, answers_without
 
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
@@ -27,33 +17,7 @@ from hubdelta.sql import cache
 from hubdelta.sql.connection import connect
 from hubdelta.sql.ingest import ingest
 
-PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload(["hubdelta.sql.connection"])
-
 BLOCK, HEADERS = 2**18, 3 * 4096  # bytes of a DuckDB file
-
-NIGHTS = [datetime(2026, 12, day, tzinfo=UTC) for day in range(1, 5)]
-
-COUNT = "SELECT count(*) AS n, sum(delta[1]) AS x FROM vectors"
-QUESTIONS = [
-    COUNT,
-    "FROM neighbors('a/0000', k := 5)",
-    "SELECT adapter, status, downloads FROM adapters ORDER BY adapter",
-    "SELECT size, members FROM domains(NULL, distance := 0.5)",
-]
-
-
-def add(index: Index, start: int, stop: int, hidden: int = 64) -> None:
-    rng = np.random.default_rng(start)
-    names = [f"a/{i:04}" for i in range(start, stop)]
-    index.write([catalog_row(repo_id=name) for name in names], base="org/base")
-    index.write(
-        [
-            vector_row(repo_id=name, delta=rng.normal(size=hidden).astype(np.float32))
-            for name in names
-        ],
-        base="org/base",
-    )
 
 
 @pytest.fixture
@@ -61,17 +25,6 @@ def cached(index: Index) -> Index:
     add(index, 0, 300)
     cache.refresh(index)
     return index
-
-
-def answers(index: Index) -> list[Any]:
-    with connect(index) as queries:
-        return [queries.run(query).to_pylist() for query in QUESTIONS]
-
-
-def answers_without(index: Index, place: Path) -> list[Any]:
-    """What a copy of the index answers that never had a cache."""
-    shutil.copytree(index.root, place, ignore=shutil.ignore_patterns(f"{cache.CACHE_NAME}*"))
-    return answers(Index.open(place))
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -139,7 +92,7 @@ def test_what_is_of_no_use_is_made_anew(
     assert answers(cached)[0][0]["n"] == 310
     assert warnings(caplog) == []
     names = sorted(path.name for path in cached.root.iterdir() if path.is_file())
-    assert names == [".cache.lock", cache.CACHE_NAME]
+    assert names == [".cache.lock", ".cache.readers", cache.CACHE_NAME]
 
 
 def test_a_log_of_what_was_not_checkpointed_is_part_of_the_cache(
@@ -191,143 +144,6 @@ def test_damage_that_a_query_finds_is_one_line_and_the_query_is_answered(
     assert len(warnings(caplog)) == 1
 
 
-# Functions that other processes run.
-
-
-def keep_open(index: Index, pipe: Connection, connections: int) -> None:
-    """Ask when told to; all connections but the first are closed again at once."""
-    with connect(index) as queries:
-        for _ in range(connections - 1):
-            connect(index).close()
-        pipe.send("open")
-        while pipe.recv():
-            pipe.send([queries.run(query).to_pylist() for query in QUESTIONS])
-
-
-def connect_and_count(index: Index, pipe: Connection) -> None:
-    with connect(index) as queries:
-        pipe.send(queries.run(COUNT).to_pylist())
-
-
-def connect_without_space(index: Index, pipe: Connection) -> None:
-    """Connect where no file can grow beyond 100 kB."""
-    lines: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("hubdelta").addHandler(handler)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    with connect(index) as queries:
-        found = [queries.run(query).to_pylist() for query in QUESTIONS]
-        pipe.send((queries.parquet is None, found, lines))
-
-
-@contextmanager
-def reading(index: Index, connections: int = 1) -> Iterator[Callable[[], list[Any]]]:
-    """Another process that has the index open; what it answers when asked."""
-    here, there = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=keep_open, args=(index, there, connections))
-    process.start()
-
-    def ask() -> list[Any]:
-        here.send(True)
-        assert here.poll(60)
-        return list(here.recv())
-
-    assert here.poll(60)
-    assert here.recv() == "open"
-    yield ask
-    here.send(False)
-    process.join(30)
-    assert process.exitcode == 0
-
-
-def told(target: Callable[..., None], index: Index) -> Any:
-    here, there = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=target, args=(index, there))
-    process.start()
-    there.close()
-    assert here.poll(60)
-    found = here.recv()
-    process.join(30)
-    assert process.exitcode == 0
-    return found
-
-
-@pytest.mark.parametrize("connections", [1, 2])
-def test_another_process_keeps_what_it_sees_while_the_cache_is_refreshed(
-    index: Index, tmp_path: Path, connections: int
-) -> None:
-    add(index, 0, 2000)
-    before = answers(index)
-    with reading(index, connections) as ask:
-        for night in range(1, 4):
-            index.write(
-                [
-                    catalog_row(repo_id=f"a/{i:04}", downloads=night, crawled_at=NIGHTS[night])
-                    for i in range(2000)
-                ],
-                base="org/base",
-            )
-            add(index, 2000 + night, 2001 + night)
-            cache.refresh(index)
-        assert ask() == before
-        after = answers(index)
-        assert after[0][0]["n"] == 2003
-        assert after == answers_without(index, tmp_path / "other")
-
-
-def test_two_connections_of_a_process_see_each_what_was_there(cached: Index) -> None:
-    with connect(cached) as first:
-        add(cached, 300, 400)
-        with connect(cached) as second:
-            add(cached, 400, 500)
-            cache.refresh(cached)
-            with connect(cached) as third:
-                for queries, n in [(first, 300), (second, 400), (third, 500)]:
-                    assert queries.run(COUNT)["n"].to_pylist() == [n]
-                    assert queries.run("SELECT count(*) FROM adapters").column(0).to_pylist() == [n]
-
-
-def test_ten_processes_that_find_no_cache_all_answer(index: Index) -> None:
-    add(index, 0, 50)
-    pipes = []
-    for _ in range(10):
-        here, there = PROCESSES.Pipe()
-        PROCESSES.Process(target=connect_and_count, args=(index, there)).start()
-        pipes.append(here)
-    assert all(pipe.poll(60) for pipe in pipes)
-    found = [pipe.recv() for pipe in pipes]
-    assert found == [found[0]] * 10
-    assert found[0][0]["n"] == 50
-
-
-@pytest.mark.parametrize("from_nothing", [False, True])
-def test_a_refresh_that_is_killed_costs_no_answer(
-    index: Index, tmp_path: Path, from_nothing: bool
-) -> None:
-    add(index, 0, 400)
-    cache.refresh(index)
-    random.seed(7)
-    took = 0.5
-    for attempt in range(6):
-        add(index, 400 + 20 * attempt, 420 + 20 * attempt)
-        if from_nothing:
-            cache.remove(index)
-        process = PROCESSES.Process(target=cache.refresh, args=(index,))
-        process.start()
-        time.sleep(random.uniform(0.02, took))
-        process.kill()
-        process.join()
-        started = time.monotonic()
-        with connect(index) as queries:
-            assert queries.parquet is None
-            assert queries.run(COUNT)["n"].to_pylist() == [420 + 20 * attempt]
-        took = min(took, time.monotonic() - started + 0.1)
-    assert answers(index) == answers_without(index, tmp_path / "other")
-    assert not list(index.root.glob("*.tmp*"))
-
-
 def test_where_nothing_can_be_written_a_cache_that_is_up_to_date_is_used(
     cached: Index, forbid_cache: Callable[[Index], None]
 ) -> None:
@@ -359,28 +175,6 @@ def test_where_nothing_can_be_written_news_are_read_from_the_parquet_files(
     add(cached, 300, 310)
     with connect(cached) as queries:
         assert queries.run(COUNT)["n"].to_pylist() == [310]
-
-
-@pytest.mark.parametrize("open_elsewhere", [False, True])
-def test_without_space_the_parquet_files_answer_and_one_line_says_so(
-    index: Index, open_elsewhere: bool
-) -> None:
-    add(index, 0, 300)
-    if open_elsewhere:
-        cache.refresh(index)
-    with reading(index) if open_elsewhere else _nothing():
-        add(index, 300, 600)
-        cached, found, lines = told(connect_without_space, index)
-    assert not cached
-    assert found == answers(index)
-    assert len(lines) == 1
-    assert "cannot be brought up to date" in lines[0]
-    assert not list(index.root.glob("*.tmp*"))
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 @pytest.mark.parametrize(
