@@ -36,7 +36,7 @@ _OWN_FAULTS = (
     duckdb.TransactionException,
 )
 
-# What a damaged cache causes; a wrong query causes none of it.
+# What a damaged cache causes, beside errors without a class of their own.
 _DAMAGE = (
     duckdb.FatalException,
     duckdb.InternalException,
@@ -190,7 +190,7 @@ class Queries:
             return not isinstance(error, _OWN_FAULTS) and self.parquet.leave_out_damaged(
                 self.database
             )
-        if not isinstance(error, _DAMAGE):
+        if not isinstance(error, _DAMAGE) and type(error) is not duckdb.Error:
             return False
         linked = self._opened.linked
         self._opened.close()
