@@ -86,7 +86,7 @@ def is_damaged(index: Index) -> bool:
     """Whether some of the cache's blocks cannot be read; all of them are."""
     try:
         with duckdb.connect() as database:
-            _attach(database, path_of(index), read_only=True)
+            _attach(database, path_of(index))
             tables = database.execute(
                 "SELECT 'cache.' || table_name FROM duckdb_tables() WHERE database_name = 'cache'"
             ).fetchall()
@@ -136,7 +136,7 @@ def _attach_refreshed(
     """Attach the cache, brought up to date; the caller holds its lock."""
     try:
         _refresh(index, linked=linked)
-        _attach(database, path_of(index), read_only=True)
+        _attach(database, path_of(index))
     except (OSError, duckdb.Error) as error:
         logger.warning(
             "answering without the cache, which cannot be brought up to date: %s",
@@ -155,7 +155,7 @@ def _attach_unlocked(
     except BlockingIOError:
         return None
     try:
-        _attach(database, path_of(index), read_only=True)
+        _attach(database, path_of(index))
         stored = _stored(database)
         if stored and stored.linked >= linked and stored.lacks(_files(index)) == set():
             return reading
@@ -280,7 +280,7 @@ def _stored_at(path: Path) -> _Stored | None:
         return None
     try:
         with duckdb.connect() as database:
-            _attach(database, path, read_only=True)
+            _attach(database, path)
             return _stored(database)
     except duckdb.Error as error:
         logger.debug("%s is of no use: %s", path, error)
@@ -298,11 +298,12 @@ def _stored(database: duckdb.DuckDBPyConnection) -> _Stored | None:
     return _Stored(files, facts[0][2])
 
 
-def _attach(database: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool) -> None:
+def _attach(database: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool = True) -> None:
     place = str(path).replace("'", "''")
-    # Threads share a scan by row groups: DuckDB's ordinary 122,880 rows would keep one busy.
-    options = "READ_ONLY" if read_only else "ROW_GROUP_SIZE 8192"
-    database.execute(f"ATTACH '{place}' AS cache ({options})")
+    # Threads share a scan by row groups, for readers too: DuckDB's ordinary 122,880 rows would keep
+    # one of them busy.
+    options = "READ_ONLY, " if read_only else ""
+    database.execute(f"ATTACH '{place}' AS cache ({options}ROW_GROUP_SIZE 8192)")
 
 
 def _remove(path: Path) -> None:

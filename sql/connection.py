@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -156,7 +157,12 @@ class Queries:
 
     def _run(self, sql: str, parameters: Parameters) -> pa.Table:
         def answer() -> pa.Table:
-            relation = self.database.sql(sql, params=parameters or None)
+            if parameters:
+                # A relation is planned when it is made and once more when it runs. A result is
+                # not, but copies its rows, of which questions with parameters have few.
+                with warnings.catch_warnings(action="ignore", category=UserWarning):
+                    return self.database.execute(sql, parameters).to_arrow_table()
+            relation = self.database.sql(sql)
             return pa.table({}) if relation is None else relation.to_arrow_table()
 
         # DuckDB looks for Ctrl-C only now and then, and in some queries never; so the query runs

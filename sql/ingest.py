@@ -18,8 +18,8 @@ from hubdelta.sql.linkage import Linkage, relink
 from hubdelta.sql.sketch import WORDS, sketches
 
 _ROOM = resources.files(__package__)
-_ROWS = 8192  # added at once
 
+_ROWS = 8192  # added at once: a row group of the cache
 _KEY = ["base", "repo_id", "subfolder"]
 _OF_ADAPTERS = (CatalogRow, VectorRow, FailureRow)
 """Tables whose rows speak of an adapter, by that key."""
@@ -104,25 +104,25 @@ def _tables(
     names: Sequence[str],
 ) -> Iterator[pa.Table]:
     """The rows of the files, several small files at once; each file is noted as held or damaged."""
-    held: list[pa.Table] = []
+    held = schema_of(row_type).empty_table()
     for name in names:
         database.execute("DELETE FROM cache.files AS f WHERE f.name = ?", [name])
         if not (index.root / name).exists():
             continue
         state, damage = (index.root / name).stat(), None
         try:
-            held.append(index.read_file(row_type, index.root / name))
+            held = pa.concat_tables([held, index.read_file(row_type, index.root / name)])
         except DamagedFileError as error:
             damage = " ".join(str(error).split())
         database.execute(
             "INSERT INTO cache.files VALUES (?, ?, ?, ?)",
             [name, state.st_size, state.st_mtime_ns, damage],
         )
-        if sum(map(len, held)) >= _ROWS:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
+        while len(held) >= _ROWS:
+            yield held.slice(0, _ROWS)
+            held = held.slice(_ROWS)
+    if len(held):
+        yield held
 
 
 def _add_vectors(database: duckdb.DuckDBPyConnection, table: pa.Table) -> None:
