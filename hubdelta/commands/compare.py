@@ -61,7 +61,7 @@ def _print(answer: "Comparison") -> None:
     near = f"{len(answer.shared)} of the 10 nearest adapters in common"
     if len(answer.shared):
         print_table(answer.shared, caption=near)
-    else:
+    elif answer.distance is not None:
         out.print(Text(near, style="dim"))
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for title in ("property", answer.a, answer.b):

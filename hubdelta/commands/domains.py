@@ -36,7 +36,9 @@ Examples:
     help="The density clusters instead, whose numbers last from night to night.",
 )
 @click.option(
-    "--center", is_flag=True, help="Measure distances without what all adapters of a base share."
+    "--center",
+    is_flag=True,
+    help="Measure distances without what all adapters of a base share; needs the cache.",
 )
 @click.option(
     "--min-size",
@@ -96,11 +98,9 @@ def command(
     left_out -= pc.sum(shown["size"]).as_py() or 0
     if len(set(found["base"].to_pylist())) > 1:
         columns.append("base")
-    print_table(
-        shown.select(columns),
-        caption=f"{len(shown)} domains; {left_out} adapters in domains of fewer than "
-        f"{min_size} are not shown",
-    )
+    count = f"{len(shown)} domain{'' if len(shown) == 1 else 's'}"
+    small = f"; {left_out} adapters in domains of fewer than {min_size} are not shown"
+    print_table(shown.select(columns), caption=count + (small if left_out else ""))
 
 
 def _with_evidence(found: "pa.Table", terms: "pa.Table", *, as_text: bool) -> "pa.Table":

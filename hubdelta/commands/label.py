@@ -42,13 +42,14 @@ def command(
     """Take the labels of FILE.csv (columns adapter,label; - for standard input), or suggest some.
 
     Labels name domains. An adapter is org/name[/subfolder], or a local folder; an empty label takes
-    a label back. Nothing is stored unless every line is right.
+    a label back. Nothing is stored unless every line is well formed; adapters that the index does
+    not have are reported and left out.
 
     --suggest lets the five nearest labelled neighbours of each other adapter vote, the nearer ones
     with more weight. Confidence is the winner's share of the votes times how near its nearest is.
     """
     if (file is None) != suggest:
-        raise UsageError("name a FILE.csv of labels, or ask for --suggest")
+        raise UsageError("either name a FILE.csv of labels, or ask for --suggest")
     if file is None:
         _suggest(
             index_path, base, min_confidence, "csv" if as_csv else "json" if as_json else "table"
