@@ -25,7 +25,7 @@ CREATE OR REPLACE MACRO hubdelta.sketch_of(adapter) AS TABLE
     FROM cache.sketched AS c
     WHERE c.adapter IN (adapter, regexp_replace(adapter, '@[^@]*$', ''))
         AND ((c.current AND c.adapter = adapter) OR c.adapter || '@' || c.revision = adapter)
-    ORDER BY c.embedded_at DESC, c.recipe_id
+    ORDER BY c.embedded_at DESC, c.base, c.recipe_id, c.repo_id, c.subfolder, c.revision
     LIMIT 1;
 
 -- Candidates are the vectors with the nearest sketches, those that differ equally by the alphabet;
