@@ -31,6 +31,8 @@ ANSWERED = (
 )
 """Columns of the table `sketched` that answers have."""
 
+_WITHIN_BASE = ("repo_id", "subfolder", "revision")
+
 _F = TypeVar("_F", np.float32, np.float64)
 
 Rows = npt.NDArray[np.int64]
@@ -277,10 +279,12 @@ class Sketched:
             )
         return self._pools[target.family]
 
-    def _standing(self, row: int) -> tuple[int, str, str]:
-        """By which of several vectors stands for a name, the first one does: the one made last."""
+    def _standing(self, row: int) -> tuple[object, ...]:
+        """The order of hubdelta.target: of several vectors, the first one stands for their name."""
         made = int(self._numbers["embedded_at"][row].astype(np.int64))
-        return -made, self._recipes[row].as_py(), self._answered["base"][row].as_py()
+        of = {name: self._answered[name][row].as_py() for name in ("base", *_WITHIN_BASE)}
+        recipe = self._recipes[row].as_py()
+        return (-made, of["base"], recipe, *(of[name] for name in _WITHIN_BASE))
 
 
 def _differing_within(distance: float) -> int:

@@ -14,9 +14,11 @@ CREATE OR REPLACE MACRO hubdelta.vectors_of(adapter) AS TABLE
     WHERE (c.current AND c.adapter = adapter)
         OR (c.revision = split_part(adapter, '@', -1) AND c.adapter || '@' || c.revision = adapter);
 
+-- Adapters of several bases can have one name and be embedded at the same time: the order goes on to
+-- the whole key, so that whoever asks, of whatever files, has the same answer.
 CREATE OR REPLACE MACRO hubdelta.target(adapter) AS TABLE
     FROM hubdelta.vectors_of(adapter) AS v
-    ORDER BY v.embedded_at DESC, v.recipe_id, v.base
+    ORDER BY v.embedded_at DESC, v.base, v.recipe_id, v.repo_id, v.subfolder, v.revision
     LIMIT 1;
 
 -- The vectors of two adapters in their latest common recipe: a row, or none.
