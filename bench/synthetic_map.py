@@ -13,7 +13,15 @@ _TOPICS = (
     "news summaries cnn", "korean instructions", "arabic poetry", "function-calling tools", "patents",
     "physics exams", "toxicity moderation", "travel guides", "ocr correction", "lyrics", "emails",
 )  # fmt: skip
-_AUTHORS = ("mlnights", "versewright", "kjaer-lab", "quantcraft", "openrecords", "tkm92", "jh-petersen")
+_AUTHORS = (
+    "mlnights",
+    "versewright",
+    "kjaer-lab",
+    "quantcraft",
+    "openrecords",
+    "tkm92",
+    "jh-petersen",
+)
 _LICENSES = ("apache-2.0", "mit", "llama3.1", "cc-by-nc-4.0", "openrail", "cc-by-4.0")
 
 
@@ -26,7 +34,9 @@ def synthetic_map(count: int, domains: int, seed: int = 0) -> str:
     spread = 0.35 + 0.5 * np.sqrt(weights / weights[0])
     loose = group == domains
     group[loose] = rng.integers(domains, size=loose.sum())
-    place = centers[group] + rng.normal(size=(count, 2)) * (spread[group] * (1 + 3 * loose))[:, None]
+    place = (
+        centers[group] + rng.normal(size=(count, 2)) * (spread[group] * (1 + 3 * loose))[:, None]
+    )
     order = np.argsort(-np.bincount(group[~loose], minlength=domains), kind="stable")
     rank_of = np.argsort(order)
     sizes = np.bincount(rank_of[group[~loose]], minlength=domains)
@@ -43,7 +53,9 @@ def synthetic_map(count: int, domains: int, seed: int = 0) -> str:
     ]
     k = min(20, count - 1)
     nearest, distance = _neighbors(place, group, k)
-    ranks = rng.choice([4, 8, 16, 32, 64, 128, 0], count, p=[0.05, 0.25, 0.3, 0.17, 0.12, 0.06, 0.05])
+    ranks = rng.choice(
+        [4, 8, 16, 32, 64, 128, 0], count, p=[0.05, 0.25, 0.3, 0.17, 0.12, 0.06, 0.05]
+    )
     columns = {
         "adapter": adapters,
         "repo_id": adapters,
