@@ -34,7 +34,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 @pytest.fixture
 def window(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[Window]:
-    """A window whose page, whatever is done in it, says nothing on the console and asks for nothing."""
+    """A window whose page says nothing on the console and asks for nothing, whatever is done."""
     opened = Window(browser, tmp_path)
     yield opened
     messages, sent = opened.logs()

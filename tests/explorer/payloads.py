@@ -36,7 +36,8 @@ VILLAGE = (
     {"adapter": "poets/psalms", "x": 0, "y": 0, "domain": 0, "downloads": 900, "license": "mit"},
     {"adapter": "poets/kings", "x": 1, "y": 0, "domain": 0, "license": "mit", "rank": 16},
     {"adapter": "coders/python", "x": 0, "y": 4, "domain": 1, "datasets": ["graphs/networkx"]},
-    {"adapter": "coders/rust", "x": 4, "y": 4, "domain": 1, "license": "apache-2.0", "author": "Ferris"},
+    {"adapter": "coders/rust", "x": 4, "y": 4, "domain": 1, "license": "apache-2.0",
+     "author": "Ferris"},
     {"adapter": "lost/odd-one", "x": 4, "y": 0, "signal": 12.0, "rank": None, "downloads": None},
 )  # fmt: skip
 """Two domains of two, and one adapter that is doubtful and alone."""

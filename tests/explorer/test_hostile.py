@@ -19,8 +19,9 @@ HOSTILE = {
 def test_hostile_text_is_shown_as_it_is(window, text):
     name = f"org/{text}"
     row = {
-        "adapter": name, "x": 0, "y": 0, "domain": 0, "label": text, "license": text, "author": text,
-        "datasets": [text], "languages": [text], "target_modules": [text], "task": text,
+        "adapter": name, "x": 0, "y": 0, "domain": 0, "label": text, "license": text,
+        "author": text, "datasets": [text], "languages": [text], "target_modules": [text],
+        "task": text,
         "adapter_type": text, "status": text, "card": text, "revision": text, "subfolder": text,
         "created_at": text, "last_modified": text,
     }  # fmt: skip
@@ -71,7 +72,8 @@ def test_nothing_can_be_fetched_or_run_even_by_a_mistake_of_ours(window):
     window.run("""
         const script = document.createElement("script");
         try { script.text = "window.hacked = 1"; document.body.append(script); } catch {}
-        try { document.body.insertAdjacentHTML("beforeend", "<img src=x onerror='window.hacked=1'>"); } catch {}
+        const markup = "<img src=x onerror='window.hacked=1'>";
+        try { document.body.insertAdjacentHTML("beforeend", markup); } catch {}
         const image = new Image();
         image.src = "http://127.0.0.1:9/image.png";
         const style = document.createElement("style");

@@ -22,12 +22,15 @@ _CONTRASTS = """
         return [255, 255, 255];
     };
     const texts = [...document.querySelectorAll("body *")].filter((one) =>
-        one.checkVisibility({opacityProperty: true}) && one.tagName !== "SCRIPT" && !one.closest(":disabled")
+        one.checkVisibility({opacityProperty: true}) && one.tagName !== "SCRIPT"
+        && !one.closest(":disabled")
         && [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
     return texts.map((one) => {
         const style = getComputedStyle(one);
-        const [dark, light] = [channels(style.color), ground(one)].map(luminance).sort((a, b) => a - b);
-        return [(light + 0.05) / (dark + 0.05), `${one.tagName} ${one.id} ${one.className}: ${style.color}`];
+        const [dark, light] = [channels(style.color), ground(one)]
+            .map(luminance).sort((a, b) => a - b);
+        const name = `${one.tagName} ${one.id} ${one.className}: ${style.color}`;
+        return [(light + 0.05) / (dark + 0.05), name];
     });
 """
 

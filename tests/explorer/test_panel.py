@@ -108,19 +108,20 @@ def test_facts_are_those_that_are_known(window):
 
 def test_every_fact_of_the_card_is_there(window):
     row = {
-        "adapter": "o/n", "label": "law", "downloads": 12345, "likes": 7, "license": "mit", "rank": 8,
-        "alpha": 12.5, "signal": 2484201.0, "norm": 12.345678, "adapter_type": "LOHA",
-        "target_modules": ["q", "v"], "weight_bytes": 28_400_000, "author": "Ann", "languages": ["de"],
-        "datasets": ["a/b", "c/d"], "task": "text-generation", "created_at": "2026-03-02T23:30:00+00:00",
-        "last_modified": "2026-09-14T10:00:00+00:00", "status": "vanished", "card": "# Card\n\nBody",
+        "adapter": "o/n", "label": "law", "downloads": 12345, "likes": 7, "license": "mit",
+        "rank": 8, "alpha": 12.5, "signal": 2484201.0, "norm": 12.345678, "adapter_type": "LOHA",
+        "target_modules": ["q", "v"], "weight_bytes": 28_400_000, "author": "Ann",
+        "languages": ["de"], "datasets": ["a/b", "c/d"], "task": "text-generation",
+        "created_at": "2026-03-02T23:30:00+00:00", "last_modified": "2026-10-14T10:00:00+00:00",
+        "status": "vanished", "card": "# Card\n\nBody",
     }  # fmt: skip
     window.open(adapter(**row), adapter="o/n")
     assert facts(window) == {
-        "Label": "law", "Licence": "mit", "Author": "Ann", "Datasets": "a/b, c/d", "Languages": "de",
-        "Task": "text-generation", "Downloads": "12,345", "Likes": "7", "Kind": "LOHA",
-        "Rank": "8, alpha 12.5", "Targets": "q, v", "Weights": "28.4 MB", "Signal": "2,480,000",
-        "Norm": "12.3", "Created": "2 Mar 2026", "Changed": "14 Sept 2026", "Status": "vanished",
-        "Revision": "0123456789ab",
+        "Label": "law", "Licence": "mit", "Author": "Ann", "Datasets": "a/b, c/d",
+        "Languages": "de", "Task": "text-generation", "Downloads": "12,345", "Likes": "7",
+        "Kind": "LOHA", "Rank": "8, alpha 12.5", "Targets": "q, v", "Weights": "28.4 MB",
+        "Signal": "2,480,000", "Norm": "12.3", "Created": "2 Mar 2026", "Changed": "14 Oct 2026",
+        "Status": "vanished", "Revision": "0123456789ab",
     }  # fmt: skip
     assert window.text("#panel-card p") == "# Card\n\nBody"
 

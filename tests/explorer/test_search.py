@@ -33,8 +33,8 @@ def test_keys_choose_from_the_list(window):
     window.open(payload())
     search(window, "poets")
     window.keys(Keys.ARROW_DOWN)
-    active = "return document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
-    assert "kings" in window.run(active + ".textContent")
+    active = window.run("return document.activeElement.getAttribute('aria-activedescendant')")
+    assert "kings" in window.text(f"#{active}")
     window.keys(Keys.ENTER)
     assert window.text("#panel-title") == "poets/kings"
 

@@ -108,13 +108,13 @@ export class Camera {
     this.#centre([xs[index]!, ys[index]!], this.magnification);
   }
 
-  /** Moves adapters into the middle, and nearer if they are crowded there. */
+  /** Moves adapters into the middle, as close as they all are in sight. */
   frame(indices: number[]): void {
     const xs = indices.map((index) => this.#scene.x[index]!);
     const ys = indices.map((index) => this.#scene.y[index]!);
     const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const fits = FRAME * Math.min(this.width / (right - left), this.height / (bottom - top));
-    const magnification = Math.max(this.magnification, Math.min(fits / this.#fitScale, CLOSE));
+    const magnification = Math.min(fits / this.#fitScale, Math.max(this.magnification, CLOSE));
     this.#centre([(left + right) / 2, (top + bottom) / 2], magnification);
   }
 
