@@ -67,12 +67,14 @@ def test_the_wheel_carries_its_data_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     modules = [
         path.relative_to(ROOT).as_posix()
-        for room in ("schemas", "crawler", "indexer", "sql", "demo", "hubdelta")
+        for room in ("schemas", "crawler", "indexer", "sql", "explorer", "demo", "hubdelta")
         for path in (ROOT / room).rglob("*.py")
     ]
     for module in modules:
         assert f"hubdelta/{module.removeprefix('hubdelta/')}" in names
     assert "hubdelta/sql/neighbors.sql" in names
+    assert "hubdelta/explorer/page.html" in names
+    assert not [name for name in names if name.startswith("hubdelta/explorer/web")]
     assert "hubdelta/py.typed" in names
     assert sum(name.endswith("adapter_model.safetensors") for name in names) == 18
     assert sum(name.endswith(".hub.yaml") for name in names) == 18
