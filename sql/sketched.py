@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hubdelta.sql.flat_deltas import Deltas, check_norms
 from hubdelta.sql.sketch import BITS, WORDS
@@ -221,8 +222,7 @@ class Sketched:
         self._words = np.array([sketches.field(word) for word in range(WORDS)]).view(np.uint64)
         self._answered = rows.select(ANSWERED).combine_chunks()
         adapters = rows["adapter"].combine_chunks().dictionary_encode()
-        self._codes = adapters.indices.to_numpy()
-        self._code_of = {name: code for code, name in enumerate(adapters.dictionary.to_pylist())}
+        self._names, self._codes = adapters.dictionary, adapters.indices.to_numpy()
         self._recipes = rows["recipe_id"]
         self._numbers = {
             name: rows[name].to_numpy()
@@ -262,7 +262,7 @@ class Sketched:
         )
 
     def _rows_of(self, adapter: str) -> Rows:
-        return np.flatnonzero(self._codes == self._code_of.get(adapter, -1))
+        return np.flatnonzero(self._codes == pc.index(self._names, adapter).as_py())
 
     def pool_of(self, target: Target) -> Pool:
         """The vectors that a target is compared with."""
