@@ -1,0 +1,137 @@
+/** Which part of the map is seen: panning and zooming by drag, wheel, pinch, button and key. */
+
+import { select, type Selection } from "d3-selection";
+import "d3-transition";
+import { zoom, zoomIdentity, type D3ZoomEvent, type ZoomBehavior } from "d3-zoom";
+
+import type { Scene } from "./scene";
+
+/** Space left around the map when it fits the window, in CSS pixels. */
+const MARGIN = 48;
+
+const NEAREST = 0.6;
+const FURTHEST = 400;
+
+/** How much of the window framed adapters take, and the magnification that they ask for at most. */
+const FRAME = 0.6;
+const CLOSE = 16;
+
+/** Durations of moves that nobody's hand makes, in milliseconds; 0 if motion is not wanted. */
+const MOVE = 350;
+const STEP = 160;
+
+type Target = Selection<HTMLElement, unknown, null, undefined>;
+
+/** A position on the screen is `x + scale * (scene's x)`, in CSS pixels of the map's element. */
+export class Camera {
+  x = 0;
+  y = 0;
+  scale = 1;
+  /** Times the scale at which everything fits. */
+  magnification = 1;
+  width = 0;
+  height = 0;
+
+  readonly #scene: Scene;
+  readonly #target: Target;
+  readonly #zoom: ZoomBehavior<HTMLElement, unknown>;
+  readonly #stillness = matchMedia("(prefers-reduced-motion: reduce)");
+  /** Where the scene lies at magnification 1. */
+  #fitX = 0;
+  #fitY = 0;
+  #fitScale = 1;
+
+  constructor(element: HTMLElement, scene: Scene, moved: () => void) {
+    this.#scene = scene;
+    this.#target = select(element);
+    this.#zoom = zoom<HTMLElement, unknown>()
+      .scaleExtent([NEAREST, FURTHEST])
+      .clickDistance(4)
+      .on("zoom", ({ transform }: D3ZoomEvent<HTMLElement, unknown>) => {
+        this.magnification = transform.k;
+        this.scale = transform.k * this.#fitScale;
+        this.x = transform.x + transform.k * this.#fitX;
+        this.y = transform.y + transform.k * this.#fitY;
+        moved();
+      });
+    this.#target.call(this.#zoom).on("dblclick.zoom", null);
+  }
+
+  /** Takes the element's size in CSS pixels, and keeps what is in its middle there. */
+  resize(width: number, height: number): void {
+    if (width === this.width && height === this.height) return;
+    const first = this.width === 0;
+    const middle = this.#sceneAt(this.width / 2, this.height / 2);
+    const whole = first || this.#fitted;
+    [this.width, this.height] = [width, height];
+    const margin = Math.min(MARGIN, width / 8, height / 8);
+    const { width: w, height: h } = this.#scene;
+    const fits = Math.min((width - 2 * margin) / w, (height - 2 * margin) / h);
+    this.#fitScale = Number.isFinite(fits) ? Math.max(fits, 1) : 1;
+    this.#fitX = (width - w * this.#fitScale) / 2;
+    this.#fitY = (height - h * this.#fitScale) / 2;
+    this.#zoom
+      .extent([[0, 0], [width, height]])
+      .translateExtent([[-width / 2, -height / 2], [1.5 * width, 1.5 * height]]);
+    if (whole) this.#target.call(this.#zoom.transform, zoomIdentity);
+    else this.#centre(middle, this.magnification, 0);
+  }
+
+  /** A scene position of the screen's. */
+  #sceneAt(x: number, y: number): [number, number] {
+    return [(x - this.x) / this.scale, (y - this.y) / this.scale];
+  }
+
+  /** Where an adapter is on the screen. */
+  screen(index: number): [number, number] {
+    const { x, y } = this.#scene;
+    return [this.x + this.scale * x[index]!, this.y + this.scale * y[index]!];
+  }
+
+  zoomBy(factor: number): void {
+    this.#zoom.scaleBy(this.#moving(STEP), factor);
+  }
+
+  fit(): void {
+    this.#zoom.transform(this.#moving(MOVE), zoomIdentity);
+  }
+
+  /** Moves an adapter into sight; what is well in sight already stays where it is. */
+  reveal(index: number): void {
+    const [x, y] = this.screen(index);
+    const margin = Math.min(56, this.width / 6, this.height / 6);
+    if (x >= margin && x <= this.width - margin && y >= margin && y <= this.height - margin) return;
+    const { x: xs, y: ys } = this.#scene;
+    this.#centre([xs[index]!, ys[index]!], this.magnification, MOVE);
+  }
+
+  /** Moves adapters into the middle, and nearer if they are crowded there. */
+  frame(indices: number[]): void {
+    const xs = indices.map((index) => this.#scene.x[index]!);
+    const ys = indices.map((index) => this.#scene.y[index]!);
+    const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+    const fits = FRAME * Math.min(this.width / (right - left), this.height / (bottom - top));
+    const magnification = Math.max(this.magnification, Math.min(fits / this.#fitScale, CLOSE));
+    this.#centre([(left + right) / 2, (top + bottom) / 2], magnification, MOVE);
+  }
+
+  get #fitted(): boolean {
+    return this.magnification === 1 && Math.abs(this.x - this.#fitX) < 1 && Math.abs(this.y - this.#fitY) < 1;
+  }
+
+  #centre([x, y]: [number, number], magnification: number, duration: number): void {
+    const shifted = zoomIdentity
+      .translate(this.width / 2, this.height / 2)
+      .scale(magnification)
+      .translate(-(this.#fitX + this.#fitScale * x), -(this.#fitY + this.#fitScale * y));
+    this.#zoom.transform(this.#moving(duration), shifted);
+  }
+
+  /** What d3-zoom is to change: the element at once, or a transition of it. */
+  #moving(duration: number): Target {
+    const still = duration === 0 || this.#stillness.matches;
+    if (still) return this.#target.interrupt();
+    // d3-zoom takes either; its types know transitions only as another overload.
+    return this.#target.transition().duration(duration) as unknown as Target;
+  }
+}
