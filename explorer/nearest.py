@@ -16,6 +16,8 @@ _NOWHERE = 2.0  # stands for the distance to a neighbour that is not there: the 
 class Neighbors:
     """The k nearest of each of n vectors, nearest first, equally near ones by their rows.
 
+    Of more equally near ones than there is room for, any may be the ones that are here.
+
     Attributes:
         index: their rows; -1 where there are not so many [n, k].
         distance: the cosine distance to each, rounded to six decimals; 2 where there is none
