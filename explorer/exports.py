@@ -88,8 +88,8 @@ def write_npz(export: Export, file: BinaryIO) -> None:
             vectors=vectors,
             adapters=np.array(pool.adapters, np.str_),
             revisions=np.array(pool.facts["revision"].to_pylist(), np.str_),
-            bases=np.full(len(pool), pool.base, np.str_),
-            recipe_ids=np.full(len(pool), pool.recipe_id, np.str_),
+            bases=np.array([pool.base] * len(pool), np.str_),
+            recipe_ids=np.array([pool.recipe_id] * len(pool), np.str_),
             xy=export.placement.xy,
         )
 

@@ -117,10 +117,8 @@ def _legend(domains: Domains, named: int, width: int) -> list[Text]:
     digits = max((len(f"{size:,}") for _, size in shown), default=1)
     lines = []
     for number, (name, size) in enumerate(shown):
-        line = Text(KEYS[number], style=f"bold {_COLORS[number]}")
-        line.append(f" {size:>{digits},} ", style="default")
-        line.append(printable(name), style="not bold default")
-        lines.append(line)
+        key = (KEYS[number], f"bold {_COLORS[number]}")
+        lines.append(Text.assemble(key, f" {size:>{digits},} ", printable(name)))
     others = len(domains.names) - len(shown)
     rest = [
         f"{others:,} more domain{'' if others == 1 else 's'}" if others else "",

@@ -118,9 +118,7 @@ def test_one_that_has_changed_is_put_where_it_belongs_now(index: Index):
     deltas = clustered(60)
     add(index, names(0, 60), deltas)
     first = map_of(index)
-    add(
-        index, ["a/00000"], deltas[1:2], revision=SECOND, crawled_at=LATER, embedded_at=LATER
-    )
+    add(index, ["a/00000"], deltas[1:2], revision=SECOND, crawled_at=LATER, embedded_at=LATER)
     second = map_of(index)
     (row,) = second["placement"].news
     assert (row.adapter, row.revision, second["placement"].moved) == ("a/00000", SECOND, 1)
