@@ -112,8 +112,9 @@ def command(
         print_json(summary)
     elif not as_text:
         click.echo(
-            f"{path}: {summary.points:,} adapters in {summary.domains:,} domains"
-            + (f", {summary.moved:,} of them moved" if summary.moved else "")
+            f"{path}: {summary.points:,} adapter{'' if summary.points == 1 else 's'} in "
+            f"{summary.domains:,} domain{'' if summary.domains == 1 else 's'}"
+            + (f"; {summary.moved:,} moved" if summary.moved else "")
         )
     if open_page:
         _open(path)

@@ -60,4 +60,4 @@ def command(
     if as_json:
         print_json({"path": out.absolute(), "format": output_format, "rows": rows})
     else:
-        click.echo(f"{out}: {rows:,} adapters")
+        click.echo(f"{out}: {rows:,} adapter{'' if rows == 1 else 's'}")

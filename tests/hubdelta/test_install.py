@@ -13,7 +13,7 @@ from hubdelta.cli import hubdelta
 ROOT = Path(__file__).parents[2]
 IMPORT = (
     "import hubdelta, hubdelta.schemas.index, hubdelta.sql.script, hubdelta.crawler.crawl, "
-    "hubdelta.indexer.plan, hubdelta.demo.base; "
+    "hubdelta.indexer.plan, hubdelta.explorer.page, hubdelta.demo.base; "
     "print(hubdelta.sql.script.__file__)"
 )
 
@@ -67,12 +67,13 @@ def test_the_wheel_carries_its_data_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     modules = [
         path.relative_to(ROOT).as_posix()
-        for room in ("schemas", "crawler", "indexer", "sql", "demo", "hubdelta")
+        for room in ("schemas", "crawler", "indexer", "sql", "domains", "explorer", "demo", "hubdelta")
         for path in (ROOT / room).rglob("*.py")
     ]
     for module in modules:
         assert f"hubdelta/{module.removeprefix('hubdelta/')}" in names
     assert "hubdelta/sql/neighbors.sql" in names
+    assert "hubdelta/explorer/page.html" in names
     assert "hubdelta/py.typed" in names
     assert sum(name.endswith("adapter_model.safetensors") for name in names) == 18
     assert sum(name.endswith(".hub.yaml") for name in names) == 18
