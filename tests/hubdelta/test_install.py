@@ -67,7 +67,7 @@ def test_the_wheel_carries_its_data_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     modules = [
         path.relative_to(ROOT).as_posix()
-        for room in ("schemas", "crawler", "indexer", "sql", "domains", "explorer", "demo", "hubdelta")
+        for room in ("schemas", "crawler", "indexer", "sql", "explorer", "demo", "hubdelta")
         for path in (ROOT / room).rglob("*.py")
     ]
     for module in modules:
