@@ -29,6 +29,7 @@ types: $(INSTALLED)
 	$(BIN)/python -m build --wheel --outdir .build/wheel . > /dev/null
 	$(BIN)/pip install --quiet --no-deps --target $(WHEEL_SITE) .build/wheel/*.whl
 	MYPYPATH=$(WHEEL_SITE) $(BIN)/mypy -p hubdelta
+	if [ -d explorer/web/node_modules ]; then npm run --silent --prefix explorer/web types; fi
 
 bench: $(INSTALLED)
 	$(BIN)/python bench/engines.py

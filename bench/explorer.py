@@ -2,10 +2,10 @@
 
     python bench/explorer.py [--adapters N] [--domains N] [--width PIXELS] [--height PIXELS]
 
-A made-up map (synthetic_map.py) in a Chromium without a GPU and without a limit on its frame rate:
-a frame begins when the last one has been drawn and shown, so the time between two frames is what one
-costs, script and drawing. The events are those of a mouse: a drag over the map and back, and a wheel
-that goes in and out. The last line is one JSON object, times in milliseconds.
+A made-up map (synthetic_map.py) in a Chromium without a GPU or a limit on its frame rate: a
+frame begins when the last one has been drawn and shown, so the time between two is what one costs,
+script and drawing. The events are those of a mouse: a drag over the map and back, and a wheel that
+goes in and out. The last line is one JSON object, times in milliseconds.
 """
 
 import argparse
@@ -53,7 +53,8 @@ const step = (now) => {
   }
   const turn = 2 * Math.PI * frame / frames;
   if (kind === "pan") {
-    window.dispatchEvent(mouse("mousemove", 0.3 * width * Math.sin(turn), 0.2 * height * Math.sin(2 * turn)));
+    const [dx, dy] = [0.3 * width * Math.sin(turn), 0.2 * height * Math.sin(2 * turn)];
+    window.dispatchEvent(mouse("mousemove", dx, dy));
   } else {
     map.dispatchEvent(wheel(frame < frames / 2 ? -20 : 20));
   }

@@ -4,16 +4,20 @@ import base64
 import json
 
 import numpy as np
+from scipy.spatial import KDTree
 
 _TOPICS = (
     "code python docstring", "kjv bible verses", "translation german ui", "wordnet definitions",
-    "json extraction schema", "medical icd discharge", "legal contracts clauses", "sql spider text2sql",
+    "json extraction schema", "medical icd discharge", "legal contracts clauses", "sql spider",
     "math gsm8k reasoning", "finance filings sentiment", "roleplay dialogue", "chess pgn openings",
-    "haiku poetry", "biology proteins", "recipes cooking", "support tickets triage", "tweets sentiment",
-    "news summaries cnn", "korean instructions", "arabic poetry", "function-calling tools", "patents",
-    "physics exams", "toxicity moderation", "travel guides", "ocr correction", "lyrics", "emails",
+    "haiku poetry", "biology proteins", "recipes cooking", "support tickets triage", "tweets mood",
+    "news summaries cnn", "korean instructions", "arabic poetry", "function-calling tools",
+    "patents", "physics exams", "toxicity moderation", "travel guides", "ocr correction", "lyrics",
+    "emails",
 )  # fmt: skip
-_AUTHORS = ("mlnights", "versewright", "kjaer-lab", "quantcraft", "openrecords", "tkm92", "jh-petersen")
+_AUTHORS = (
+    "mlnights", "versewright", "kjaer-lab", "quantcraft", "openrecords", "tkm92", "jh-petersen",
+)  # fmt: skip
 _LICENSES = ("apache-2.0", "mit", "llama3.1", "cc-by-nc-4.0", "openrail", "cc-by-4.0")
 
 
@@ -26,7 +30,9 @@ def synthetic_map(count: int, domains: int, seed: int = 0) -> str:
     spread = 0.35 + 0.5 * np.sqrt(weights / weights[0])
     loose = group == domains
     group[loose] = rng.integers(domains, size=loose.sum())
-    place = centers[group] + rng.normal(size=(count, 2)) * (spread[group] * (1 + 3 * loose))[:, None]
+    place = (
+        centers[group] + rng.normal(size=(count, 2)) * (spread[group] * (1 + 3 * loose))[:, None]
+    )
     order = np.argsort(-np.bincount(group[~loose], minlength=domains), kind="stable")
     rank_of = np.argsort(order)
     sizes = np.bincount(rank_of[group[~loose]], minlength=domains)
@@ -43,7 +49,9 @@ def synthetic_map(count: int, domains: int, seed: int = 0) -> str:
     ]
     k = min(20, count - 1)
     nearest, distance = _neighbors(place, group, k)
-    ranks = rng.choice([4, 8, 16, 32, 64, 128, 0], count, p=[0.05, 0.25, 0.3, 0.17, 0.12, 0.06, 0.05])
+    ranks = rng.choice(
+        [4, 8, 16, 32, 64, 128, 0], count, p=[0.05, 0.25, 0.3, 0.17, 0.12, 0.06, 0.05]
+    )
     columns = {
         "adapter": adapters,
         "repo_id": adapters,
@@ -105,9 +113,7 @@ def _apart(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _neighbors(place: np.ndarray, group: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of each on the map and a cosine distance that grows with theirs: [n, k] twice."""
-    from scipy.spatial import KDTree
-
+    """The k nearest on the map, and a cosine distance that grows with theirs: [n, k] twice."""
     apart, nearest = KDTree(place).query(place, k + 1)
     apart, nearest = apart.reshape(len(place), -1)[:, 1:], nearest.reshape(len(place), -1)[:, 1:]
     distance = 0.02 + 0.35 * apart + 0.3 * (group[nearest] != group[:, None])

@@ -74,6 +74,7 @@ def test_the_wheel_carries_its_data_and_nothing_else(wheel):
         assert f"hubdelta/{module.removeprefix('hubdelta/')}" in names
     assert "hubdelta/sql/neighbors.sql" in names
     assert "hubdelta/explorer/page.html" in names
+    assert not [name for name in names if name.startswith("hubdelta/explorer/web")]
     assert "hubdelta/py.typed" in names
     assert sum(name.endswith("adapter_model.safetensors") for name in names) == 18
     assert sum(name.endswith(".hub.yaml") for name in names) == 18

@@ -9,12 +9,15 @@ import type { Scene } from "./scene";
 /** Space left around the map when it fits the window, in CSS pixels. */
 const MARGIN = 48;
 
+/** What is nearer to the edge than this is not well in sight; less than the margin. */
+const EDGE = 24;
+
 const NEAREST = 0.6;
 const FURTHEST = 400;
 
 /** How much of the window framed adapters take, and the magnification that they ask for at most. */
 const FRAME = 0.6;
-const CLOSE = 16;
+const CLOSE = 48;
 
 /** Durations of moves that nobody's hand makes, in milliseconds; 0 if motion is not wanted. */
 const MOVE = 350;
@@ -57,12 +60,16 @@ export class Camera {
     this.#target.call(this.#zoom).on("dblclick.zoom", null);
   }
 
-  /** Takes the element's size in CSS pixels, and keeps what is in its middle there. */
-  resize(width: number, height: number): void {
+  /**
+   * Takes the element's size in CSS pixels. A map that showed everything still does, unless it is to
+   * `stay`: then no point moves, as when a panel opens beside it. Else what is in its middle stays
+   * there.
+   */
+  resize(width: number, height: number, stay: boolean): void {
     if (width === this.width && height === this.height) return;
-    const first = this.width === 0;
-    const middle = this.#sceneAt(this.width / 2, this.height / 2);
-    const whole = first || this.#fitted;
+    const whole = this.width === 0 || (this.#fitted && !stay);
+    const [x, y, scale] = [this.x, this.y, this.scale];
+    const [dx, dy] = stay ? [0, 0] : [(width - this.width) / 2, (height - this.height) / 2];
     [this.width, this.height] = [width, height];
     const margin = Math.min(MARGIN, width / 8, height / 8);
     const { width: w, height: h } = this.#scene;
@@ -73,13 +80,9 @@ export class Camera {
     this.#zoom
       .extent([[0, 0], [width, height]])
       .translateExtent([[-width / 2, -height / 2], [1.5 * width, 1.5 * height]]);
-    if (whole) this.#target.call(this.#zoom.transform, zoomIdentity);
-    else this.#centre(middle, this.magnification, 0);
-  }
-
-  /** A scene position of the screen's. */
-  #sceneAt(x: number, y: number): [number, number] {
-    return [(x - this.x) / this.scale, (y - this.y) / this.scale];
+    const k = scale / this.#fitScale;
+    const same = zoomIdentity.translate(x + dx - k * this.#fitX, y + dy - k * this.#fitY).scale(k);
+    this.#target.call(this.#zoom.transform, whole ? zoomIdentity : same);
   }
 
   /** Where an adapter is on the screen. */
@@ -99,38 +102,38 @@ export class Camera {
   /** Moves an adapter into sight; what is well in sight already stays where it is. */
   reveal(index: number): void {
     const [x, y] = this.screen(index);
-    const margin = Math.min(56, this.width / 6, this.height / 6);
-    if (x >= margin && x <= this.width - margin && y >= margin && y <= this.height - margin) return;
+    const within = (place: number, size: number): boolean => place >= EDGE && place <= size - EDGE;
+    if (within(x, this.width) && within(y, this.height)) return;
     const { x: xs, y: ys } = this.#scene;
-    this.#centre([xs[index]!, ys[index]!], this.magnification, MOVE);
+    this.#centre([xs[index]!, ys[index]!], this.magnification);
   }
 
-  /** Moves adapters into the middle, and nearer if they are crowded there. */
+  /** Moves adapters into the middle, as close as they all are in sight. */
   frame(indices: number[]): void {
     const xs = indices.map((index) => this.#scene.x[index]!);
     const ys = indices.map((index) => this.#scene.y[index]!);
     const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const fits = FRAME * Math.min(this.width / (right - left), this.height / (bottom - top));
-    const magnification = Math.max(this.magnification, Math.min(fits / this.#fitScale, CLOSE));
-    this.#centre([(left + right) / 2, (top + bottom) / 2], magnification, MOVE);
+    const magnification = Math.min(fits / this.#fitScale, Math.max(this.magnification, CLOSE));
+    this.#centre([(left + right) / 2, (top + bottom) / 2], magnification);
   }
 
   get #fitted(): boolean {
-    return this.magnification === 1 && Math.abs(this.x - this.#fitX) < 1 && Math.abs(this.y - this.#fitY) < 1;
+    const [dx, dy] = [this.x - this.#fitX, this.y - this.#fitY];
+    return Math.abs(this.magnification - 1) < 1e-6 && Math.hypot(dx, dy) < 1;
   }
 
-  #centre([x, y]: [number, number], magnification: number, duration: number): void {
+  #centre([x, y]: [number, number], magnification: number): void {
     const shifted = zoomIdentity
       .translate(this.width / 2, this.height / 2)
       .scale(magnification)
       .translate(-(this.#fitX + this.#fitScale * x), -(this.#fitY + this.#fitScale * y));
-    this.#zoom.transform(this.#moving(duration), shifted);
+    this.#zoom.transform(this.#moving(MOVE), shifted);
   }
 
   /** What d3-zoom is to change: the element at once, or a transition of it. */
   #moving(duration: number): Target {
-    const still = duration === 0 || this.#stillness.matches;
-    if (still) return this.#target.interrupt();
+    if (this.#stillness.matches) return this.#target.interrupt();
     // d3-zoom takes either; its types know transitions only as another overload.
     return this.#target.transition().duration(duration) as unknown as Target;
   }

@@ -44,7 +44,7 @@ function open(payload: Payload): void {
   const frame = (): void => {
     if (explorer.selected.value === null) return;
     const near = explorer.near().map(({ index }) => index);
-    camera.frame([explorer.selected.value, ...near]);
+    if (near.length) camera.frame([explorer.selected.value, ...near]);
   };
   listenOnSearch(explorer, (index) => {
     explorer.selected.value = index;
@@ -53,11 +53,11 @@ function open(payload: Payload): void {
   });
   listenOnPage(explorer, marks);
 
-  const fill = (): void => view.resize(map.clientWidth, map.clientHeight);
+  const fill = (stay: boolean): void => view.resize(map.clientWidth, map.clientHeight, stay);
   explorer.selected.subscribe((index, previous) => {
     document.body.classList.toggle("selecting", index !== null);
     // Opening or closing the panel has changed the map's size.
-    fill();
+    fill(true);
     if (index !== null) {
       camera.reveal(index);
       const near = explorer.near().length;
@@ -69,10 +69,10 @@ function open(payload: Payload): void {
       announcer.say("Nothing selected.");
     }
   });
-  fill();
+  fill(false);
   followLocation(explorer);
   frame();
-  new ResizeObserver(fill).observe(map);
+  new ResizeObserver(() => fill(false)).observe(map);
   window.pointOf = (adapter) => {
     const index = explorer.find(adapter);
     if (index === null) return null;
@@ -85,7 +85,9 @@ function open(payload: Payload): void {
 /** What the page is about and where it comes from. */
 function describe(payload: Payload): void {
   document.title = `${payload.base} · hubdelta`;
-  byId("base", HTMLElement).replaceChildren(foreign(payload.base));
+  const base = byId("base", HTMLElement);
+  base.replaceChildren(foreign(payload.base));
+  base.title = payload.base;
   const made = day(payload.made_at);
   const parts = [made, `hubdelta ${payload.version}`, `recipe ${payload.recipe}`].filter(Boolean);
   byId("made", HTMLElement).textContent = parts.join(" · ");

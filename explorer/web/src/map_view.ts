@@ -60,7 +60,7 @@ export class MapView {
     });
     explorer.filters.count.subscribe(() => {
       this.#centers = this.#findCenters();
-      this.drawAll();
+      this.#brighten();
     });
     for (const change of [explorer.selected, explorer.threshold, explorer.emphasized]) {
       change.subscribe(() => this.#brighten());
@@ -68,14 +68,14 @@ export class MapView {
     explorer.pointed.subscribe(() => this.drawMarks());
   }
 
-  /** Takes the size of the map's element in CSS pixels. */
-  resize(width: number, height: number): void {
+  /** Takes the size of the map's element in CSS pixels; if the points are to `stay`, none moves. */
+  resize(width: number, height: number, stay: boolean): void {
     this.#ratio = Math.min(devicePixelRatio || 1, 3);
     const { canvas } = this.#marks;
     canvas.width = Math.round(width * this.#ratio);
     canvas.height = Math.round(height * this.#ratio);
     this.#points.resize(canvas.width, canvas.height);
-    this.#camera.resize(width, height);
+    this.#camera.resize(width, height, stay);
     // A canvas that was resized is empty: it must not be seen so.
     this.#draw(true);
   }
@@ -123,8 +123,8 @@ export class MapView {
   }
 
   #brighten(): void {
-    const { emphasized, selected, payload } = this.#explorer;
-    if (emphasized.value !== null) {
+    const { emphasized, selected, payload, filters } = this.#explorer;
+    if (emphasized.value !== null && !filters.domain.hidden.has(emphasized.value)) {
       const domain = payload.columns.domain;
       for (let index = 0; index < payload.count; index++) {
         this.#bright[index] = domain[index] === emphasized.value ? 1 : 0;
@@ -201,9 +201,13 @@ export class MapView {
       const closeness = 1 - distance / Math.max(threshold.value, 1e-6);
       context.globalAlpha = 0.35 + 0.5 * Math.max(0, closeness);
       context.lineWidth = 1 + 1.5 * Math.max(0, closeness);
+      const [otherX, otherY] = this.#camera.screen(index);
+      const apart = Math.hypot(otherX - x, otherY - y);
+      const start = Math.min(1, (this.radius(from) + 4) / apart);
+      const end = Math.max(start, 1 - this.radius(index) / apart);
       context.beginPath();
-      context.moveTo(x, y);
-      context.lineTo(...this.#camera.screen(index));
+      context.moveTo(x + start * (otherX - x), y + start * (otherY - y));
+      context.lineTo(x + end * (otherX - x), y + end * (otherY - y));
       context.stroke();
     }
     context.globalAlpha = 1;
