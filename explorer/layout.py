@@ -7,6 +7,7 @@ Biotechnology 2021), or from an earlier map.
 """
 
 import logging
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Final
@@ -101,7 +102,9 @@ def _umap(neighbors: Neighbors, start: Plane) -> Plane:
         n_jobs=1,
     )
     # With neighbours and a start, of the vectors themselves it needs but their number.
-    return np.asarray(made.fit_transform(np.zeros((n, 1), np.float32)), np.float64)
+    vectors = np.zeros((n, 1), np.float32)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # what it cannot do then
+        return np.asarray(made.fit_transform(vectors), np.float64)
 
 
 def principal_plane(units: NDArray[np.float32]) -> Plane:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OUT = Path("hubdelta-map.html")
-_PIPED_WIDTH, _PIPED_HEIGHT = 80, 30
+_PIPED_WIDTH, _PIPED_HEIGHT = 80, 24
 _BELOW = 3  # lines of the terminal for what stands below the map
 
 
