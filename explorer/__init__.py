@@ -1,1 +1,1 @@
-"""The explorer: a map of a base's adapters, in one HTML file that asks nothing of any network."""
+"""The map of a base: adapters as points of a plane, a page that shows them, and exports."""

@@ -26,6 +26,8 @@ _COMMANDS = {
     "compare": "hubdelta.commands.compare",
     "domains": "hubdelta.commands.domains",
     "label": "hubdelta.commands.label",
+    "explore": "hubdelta.commands.explore",
+    "export": "hubdelta.commands.export",
     "status": "hubdelta.commands.status",
     "demo": "hubdelta.commands.demo",
     "serve-hub": "hubdelta.commands.serve_hub",

@@ -1,14 +1,18 @@
 """What the environment says, read here and passed on to the rooms."""
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from hubdelta import __version__
 from hubdelta.schemas.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from hubdelta.crawler.hub import Hub
+
+_HUB: Final = "https://huggingface.co"
 
 _LIBRARIES = ("huggingface_hub", "pyarrow", "duckdb", "torch", "transformers", "peft")
 
@@ -24,6 +28,21 @@ def open_hub() -> "Hub":
     from hubdelta.crawler.hub import Hub, HubSettings
 
     return Hub(HubSettings(library_version=__version__))
+
+
+def hub_url() -> str:
+    """Where a page links repositories to: HF_ENDPOINT, if that is an address on the web.
+
+    A user's name and password in it stay here.
+    """
+    try:
+        parts = urlsplit(os.environ.get("HF_ENDPOINT", "").strip())
+    except ValueError:
+        return _HUB
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme not in ("http", "https") or not host:
+        return _HUB
+    return f"{parts.scheme}://{host}{parts.path}".rstrip("/")
 
 
 def require_extra(command: str, extra: str) -> None:

@@ -9,6 +9,7 @@ HubdeltaError                  the run could not be done            exit code 1
 │   ├── DamagedFileError       a Parquet file cannot be read
 │   ├── IndexBusyError         another run holds it
 │   └── IndexWriteError        no space, no permission
+├── OutputError                a file that was asked for cannot be written
 ├── HubError                   the Hub cannot be used at all (offline, wrong token, unknown base)
 ├── QueryError                 a query is wrong, or not allowed
 └── AdapterError               one adapter gave no vector: becomes a row of `failures`
@@ -95,6 +96,10 @@ class IndexBusyError(IndexStoreError):
 
 class IndexWriteError(IndexStoreError):
     """The index cannot be written: no space, no permission."""
+
+
+class OutputError(HubdeltaError):
+    """A file that was asked for cannot be written: no space, no permission."""
 
 
 class HubError(HubdeltaError):

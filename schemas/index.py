@@ -1,11 +1,9 @@
 """An index: a directory of Parquet files that are written once, whole, and never changed."""
 
-import errno
 import logging
-import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -24,6 +22,7 @@ from hubdelta.schemas.errors import (
     NewerIndexError,
     NoIndexError,
 )
+from hubdelta.schemas.files import UNFINISHED, appearing, why_unwritten
 from hubdelta.schemas.rows import (
     SCHEMA_VERSION,
     TABLES,
@@ -36,7 +35,6 @@ from hubdelta.schemas.rows import (
 
 logger = logging.getLogger(__name__)
 
-_UNFINISHED = ".tmp"
 _SCHEMA_FILE = f"schema-v{SCHEMA_VERSION}.parquet"
 
 
@@ -119,7 +117,7 @@ class Index:
             raise _write_error(self.root, error) from error
         try:
             for row_type in TABLES:
-                for path in (self.root / row_type.table).rglob(f"*{_UNFINISHED}"):
+                for path in (self.root / row_type.table).rglob(f"*{UNFINISHED}"):
                     path.unlink(missing_ok=True)
             yield
         finally:
@@ -224,19 +222,12 @@ class Index:
 
 @contextmanager
 def _appearing(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name whole and safe on disk, or not at all."""
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    """A file of the index that appears under its name whole and safe on disk, or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
+        with appearing(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        _sync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):  # a read-only disk refuses this too
-            unfinished.unlink(missing_ok=True)
         raise _write_error(path, error) from error
 
 
@@ -293,15 +284,5 @@ def _check_version(path: Path, version: int) -> None:
         )
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_error(path: Path, error: OSError) -> IndexWriteError:
-    if error.errno == errno.ENOSPC:
-        return IndexWriteError(f"no disk space left to write {path}: free some, then run again")
-    return IndexWriteError(f"cannot write {path}: {error.strerror or error}")
+    return IndexWriteError(why_unwritten(path, error))

@@ -277,6 +277,30 @@ class LabelRow(Row):
     labelled_at: datetime = _column(_TIME, "when the row was made")
 
 
+@dataclass(frozen=True, kw_only=True)
+class MapRow(Row):
+    """Where an adapter stands on a map: a row per (map, adapter at a commit), never moved."""
+
+    table: ClassVar[str] = "maps"
+
+    base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
+    recipe_id: str = _column(
+        pa.string(), "hash of base, base commit, probe set, layer, token and pooling"
+    )
+    map_id: str = _column(
+        pa.string(), "the layout that it belongs to: start time and a random suffix; sorts by time"
+    )
+    adapter: str = _column(pa.string(), "org/name[/subfolder], or a local folder's path")
+    revision: str = _column(pa.string(), "40-hex commit whose vector was placed")
+    x: float = _column(pa.float64(), "to the right, about -1 to 1", "map units")
+    y: float = _column(pa.float64(), "upwards, on the scale of x", "map units")
+    method: str = _column(
+        pa.string(),
+        "how it was placed: tsne, umap or plane with the whole map; neighbors: among them, later",
+    )
+    placed_at: datetime = _column(_TIME, "when the row was made")
+
+
 R = TypeVar("R", bound=Row)
 
 TABLES: tuple[type[Row], ...] = (
@@ -287,6 +311,7 @@ TABLES: tuple[type[Row], ...] = (
     RunRow,
     ClusterRow,
     LabelRow,
+    MapRow,
 )
 
 

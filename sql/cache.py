@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import SCHEMA_VERSION, TABLES
+from hubdelta.schemas.rows import SCHEMA_VERSION, TABLES, schema_of
 from hubdelta.sql import flat_deltas, sketch
 from hubdelta.sql.flat_deltas import Deltas, FlatDeltasError
 from hubdelta.sql.locks import Reading, refreshing, without_readers
@@ -37,8 +37,9 @@ _MADE_BY = (
 def _version() -> str:
     """What makes the cache; one that something else made is made again."""
     room = resources.files(__package__)
-    texts = "".join((room / part).read_text("utf-8") for part in _MADE_BY)
-    digest = sha1(texts.encode(), usedforsecurity=False).hexdigest()
+    texts = [(room / part).read_text("utf-8") for part in _MADE_BY]
+    tables = [f"{row_type.table}: {schema_of(row_type).names}" for row_type in TABLES]
+    digest = sha1("".join(texts + tables).encode(), usedforsecurity=False).hexdigest()
     return f"{SCHEMA_VERSION}-{sketch.VERSION}-{digest[:12]}"
 
 

@@ -81,14 +81,10 @@ def unit_vectors(
     Yields:
         [vectors, hidden], in the order of `family.adapters`.
     """
-    shape = (len(family.slots), family.hidden)
-    if not len(family.slots):
-        yield np.empty(shape, np.float32)
-        return
-    with tempfile.TemporaryFile(prefix="hubdelta-") as file:
-        # A full disk is an error here, and not a fault of the first write to a page.
-        os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * 4)
-        units = np.memmap(file, np.float32, "w+", shape=shape)
+    with temporary_array(len(family.slots), family.hidden) as units:
+        if not len(units):
+            yield units
+            return
         found = database.sql(
             f"SELECT d.rowid AS slot, d.delta FROM cache.deltas_{family.hidden:d} AS d"  # noqa: S608
             " WHERE d.rowid IN (SELECT unnest($slots::BIGINT[]))",
@@ -97,8 +93,31 @@ def unit_vectors(
         for batch in found.to_arrow_reader(_ROWS):
             rows = np.searchsorted(family.slots, batch["slot"].to_numpy())
             deltas = batch["delta"].flatten().to_numpy().reshape(-1, family.hidden)
-            units[rows] = deltas / np.linalg.norm(deltas.astype(np.float64), axis=1, keepdims=True)
+            units[rows] = unit(deltas)
         yield units
+
+
+def unit(deltas: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Vectors [vectors, hidden], none of which is zero, scaled to length one."""
+    scaled: npt.NDArray[np.float64] = deltas / np.linalg.norm(
+        deltas.astype(np.float64), axis=1, keepdims=True
+    )
+    return scaled
+
+
+@contextmanager
+def temporary_array(rows: int, columns: int) -> Iterator[npt.NDArray[np.float32]]:
+    """An array of zeros [rows, columns] in a temporary file.
+
+    The system keeps it in memory as far as there is room.
+    """
+    if not rows * columns:
+        yield np.empty((rows, columns), np.float32)
+        return
+    with tempfile.TemporaryFile(prefix="hubdelta-") as file:
+        # A full disk is an error here, and not a fault of the first write to a page.
+        os.posix_fallocate(file.fileno(), 0, rows * columns * 4)
+        yield np.memmap(file, np.float32, "w+", shape=(rows, columns))
 
 
 def read_linkage(

@@ -200,3 +200,26 @@ COMMENT ON COLUMN clusters.silhouette IS
 COMMENT ON COLUMN clusters.recipe_id IS
     'hash of base, base commit, probe set, layer, token and pooling';
 COMMENT ON COLUMN clusters.clustered_at IS 'when the cluster last changed';
+
+CREATE OR REPLACE VIEW maps AS
+FROM hubdelta.stored('maps') AS m
+QUALIFY m.map_id = max(m.map_id) OVER (PARTITION BY m.base, m.recipe_id)
+    AND row_number() OVER (
+        PARTITION BY m.base, m.recipe_id, m.map_id, m.adapter
+        ORDER BY m.placed_at DESC, m.revision
+    ) = 1;
+
+COMMENT ON VIEW maps IS
+    'Where each adapter stands on the newest map of its base and recipe; `hubdelta explore` makes them';
+COMMENT ON COLUMN maps.base IS 'base model, ORG/NAME or a local folder''s path';
+COMMENT ON COLUMN maps.recipe_id IS
+    'hash of base, base commit, probe set, layer, token and pooling';
+COMMENT ON COLUMN maps.map_id IS
+    'the layout that it belongs to: start time and a random suffix; sorts by time';
+COMMENT ON COLUMN maps.adapter IS 'org/name[/subfolder], or a local folder''s path';
+COMMENT ON COLUMN maps.revision IS '40-hex commit whose vector was placed';
+COMMENT ON COLUMN maps.x IS 'to the right, about -1 to 1 [map units]';
+COMMENT ON COLUMN maps.y IS 'upwards, on the scale of x [map units]';
+COMMENT ON COLUMN maps.method IS
+    'how it was placed: tsne, umap or plane with the whole map; neighbors: among them, later';
+COMMENT ON COLUMN maps.placed_at IS 'when the row was made';

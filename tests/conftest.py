@@ -1,4 +1,4 @@
-"""Fixtures that several rooms' tests share: tiny model families, and the demo's base and Hub."""
+"""Fixtures that several rooms' tests share: an index, a tiny family, the demo's base and Hub."""
 
 from pathlib import Path
 
@@ -7,6 +7,13 @@ from demo_hub import make_hub
 from families import make_base
 
 from hubdelta.demo.base import build_base
+from hubdelta.schemas.index import Index
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    """An index without rows."""
+    return Index.create(tmp_path / "index")
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ def command(
     """Run a QUERY, or open a prompt; from a pipe, the query is read from it.
 
     \b
-    Views:  adapters, vectors, failures, bases, runs, clusters, labels
+    Views:  adapters, vectors, failures, bases, runs, clusters, labels, maps
     Macros: neighbors(adapter, k := 10), within(adapter, distance := 0.25), similarity(a, b),
             duplicates(base, distance := 0.01), domains(base, distance := 0.25),
             domain_terms(base, distance := 0.25), suggestions(base, k := 5, distance := 0.25),

@@ -13,7 +13,7 @@ from hubdelta.cli import hubdelta
 ROOT = Path(__file__).parents[2]
 IMPORT = (
     "import hubdelta, hubdelta.schemas.index, hubdelta.sql.script, hubdelta.crawler.crawl, "
-    "hubdelta.indexer.plan, hubdelta.demo.base; "
+    "hubdelta.indexer.plan, hubdelta.explorer.page, hubdelta.demo.base; "
     "print(hubdelta.sql.script.__file__)"
 )
 

@@ -33,12 +33,6 @@ print(json.dumps([duckdb.__version__, answers], default=str))
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Index:
-    """An index without rows."""
-    return Index.create(tmp_path / "index")
-
-
-@pytest.fixture
 def fill(index: Index) -> Callable[..., Index]:
     """Write pairs of catalog row and vector, a file per table and base."""
 

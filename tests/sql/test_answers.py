@@ -162,6 +162,6 @@ def test_status_measures_the_files(queries: Queries) -> None:
 def test_status_of_an_empty_index(index: Index) -> None:
     with connect(index) as queries:
         found = status(queries)
-        assert (found.bases, len(found.runs), found.files) == ([], 0, 7)
+        assert (found.bases, len(found.runs), found.files) == ([], 0, 8)
         with pytest.raises(QueryError, match="it is empty"):
             domains(queries, "org/base")

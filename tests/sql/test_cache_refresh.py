@@ -49,7 +49,7 @@ TABLES = {
     },
     **{
         name: f"FROM cache.stored_{name}"
-        for name in ("catalog", "failures", "bases", "runs", "clusters", "labels")
+        for name in ("catalog", "failures", "bases", "runs", "clusters", "labels", "maps")
     },
 }
 

@@ -28,7 +28,17 @@ def only(index: Index, query: str) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "view",
-    ["adapters", "catalog", "vectors", "comparable", "failures", "bases", "runs", "clusters"],
+    [
+        "adapters",
+        "catalog",
+        "vectors",
+        "comparable",
+        "failures",
+        "bases",
+        "runs",
+        "clusters",
+        "maps",
+    ],
 )
 def test_every_view_of_an_empty_index_is_empty(index: Index, view: str) -> None:
     with connect(index) as queries:

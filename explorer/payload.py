@@ -1,0 +1,127 @@
+"""What the page shows, as one JSON text: format 1."""
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from hubdelta.explorer.nearest import Neighbors
+from hubdelta.explorer.placement import Placement
+from hubdelta.explorer.pool import Pool
+from hubdelta.sql.answers import domains
+
+FORMAT: Final = 1
+
+_LEAST = 2  # adapters of a domain
+
+
+@dataclass(frozen=True)
+class Domains:
+    """The domains of a pool, the largest first, and who belongs to which.
+
+    Attributes:
+        names: what each is called.
+        sizes: how many adapters each has.
+        of: the domain of each adapter of the pool, from 0; None for those in none [n].
+    """
+
+    names: list[str]
+    sizes: list[int]
+    of: list[int | None]
+
+
+def domains_of(pool: Pool, distance: float) -> Domains:
+    """The domains of a pool at a cosine distance; those of a single adapter are none.
+
+    Raises:
+        UsageError: the distance is out of range.
+    """
+    members = set(pool.adapters)
+    found = [
+        row
+        for row in domains(pool.queries, pool.base, distance).to_pylist()
+        if row["size"] >= _LEAST and members.issuperset(row["members"])
+    ]
+    domain_of = {name: number for number, row in enumerate(found) for name in row["members"]}
+    return Domains(
+        names=[row["name"] for row in found],
+        sizes=[row["size"] for row in found],
+        of=[domain_of.get(name) for name in pool.adapters],
+    )
+
+
+def payload(
+    pool: Pool,
+    placement: Placement,
+    domains: Domains,
+    *,
+    threshold: float,
+    hub: str,
+    version: str,
+    made_at: datetime,
+) -> str:
+    """What the page shows of a pool.
+
+    Args:
+        pool: the adapters.
+        placement: where they stand.
+        domains: their domains.
+        threshold: the cosine distance of these.
+        hub: address of the Hub, which repositories are linked to; without a slash at its end.
+        version: of hubdelta.
+        made_at: now.
+
+    Returns:
+        JSON, without NaN or infinity; those are null. `columns` has a list of n values for each
+        column; `neighbors` has int32 rows, -1 where there is none, and float32 cosine distances,
+        both [n, k] in little-endian base64.
+    """
+    columns = {name: _cells(pool.facts[name]) for name in pool.facts.column_names}
+    page = {
+        "format": FORMAT,
+        "base": pool.base,
+        "recipe": pool.recipe_id,
+        "hub": hub,
+        "made_at": made_at.astimezone(UTC).isoformat(timespec="seconds"),
+        "version": version,
+        "threshold": threshold,
+        "domains": [
+            {"name": name, "size": size}
+            for name, size in zip(domains.names, domains.sizes, strict=True)
+        ],
+        "columns": columns
+        | {
+            "x": placement.xy[:, 0].tolist(),
+            "y": placement.xy[:, 1].tolist(),
+            "domain": domains.of,
+        },
+        "neighbors": _packed(pool.neighbors),
+    }
+    return json.dumps(page, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _cells(column: pa.ChunkedArray) -> list[Any]:
+    cells: list[Any] = column.to_pylist()
+    if pa.types.is_floating(column.type):
+        return [cell if cell is not None and math.isfinite(cell) else None for cell in cells]
+    if pa.types.is_timestamp(column.type):
+        return [None if cell is None else cell.astimezone(UTC).isoformat() for cell in cells]
+    return cells
+
+
+def _packed(neighbors: Neighbors) -> Mapping[str, int | str]:
+    return {
+        "k": neighbors.index.shape[1],
+        "index": _base64(neighbors.index.astype("<i4")),
+        "distance": _base64(neighbors.distance.astype("<f4")),
+    }
+
+
+def _base64(array: np.ndarray[Any, Any]) -> str:
+    return base64.b64encode(array.tobytes()).decode("ascii")

@@ -1,0 +1,202 @@
+"""Where each adapter stands: known ones stay, new ones join their like, or all is laid out anew."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubdelta.explorer.layout import Plane, aligned, fitted, lay_out
+from hubdelta.explorer.nearest import nearest, nearest_among
+from hubdelta.explorer.pool import Pool
+from hubdelta.schemas.index import new_run_id
+from hubdelta.schemas.rows import MapRow, rows_of
+
+LATER: Final = "neighbors"
+"""The method of those who were placed among others of a finished map."""
+
+SHARE_OF_NEW: Final = 0.2
+"""With more than this share placed later, a map is laid out anew."""
+
+_GUIDES = 5  # neighbours that say where a new one belongs
+_KIN = 20  # nearest other new ones that are looked at
+_CLOSE = 1e-3  # cosine distance below which neighbours count equally
+_SPREAD = 0.004  # how far beside that place it stands at most
+_DIGITS = 5  # decimals of a coordinate
+_GAP = 10.0**-_DIGITS
+_TURN = math.pi * (3 - math.sqrt(5))  # the golden angle
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The map of a pool.
+
+    Attributes:
+        xy: where each adapter of the pool stands: about -1 to 1, five decimals, no two at one place
+            [n, 2].
+        methods: how each was placed: plane, tsne, umap or neighbors [n].
+        moved: how many stood on the map before, at another place.
+        news: the rows that the table `maps` lacks.
+    """
+
+    xy: Plane
+    methods: list[str]
+    moved: int
+    news: list[MapRow]
+
+
+def place(pool: Pool, now: datetime) -> Placement:
+    """The map of a pool, from the one that its index has, if it has one.
+
+    An adapter stands where it stood, as long as its vector is of the same commit. New ones are put
+    beside their nearest neighbours; but if more than a fifth were placed so, all are laid out anew,
+    from where they stood, and the whole is turned to look as before.
+
+    Args:
+        pool: the adapters.
+        now: the time of new rows.
+
+    Raises:
+        MissingExtraError: a large pool has to be laid out, and UMAP is not installed.
+        QueryError: the vectors cannot be read.
+    """
+    past = _past(pool)
+    stood = _stood(pool, [past.get(name) for name in pool.adapters])
+    n = len(pool)
+    if n - stood.laid_out.sum() <= SHARE_OF_NEW * n:
+        xy = _rounded(_among(pool, stood), fixed=stood.known)
+        fresh, methods = ~stood.known, [*stood.methods]
+        map_id = next(row.map_id for row in past.values())
+    else:
+        start = _among(pool, stood) if stood.known.any() else None
+        plane, method = lay_out(pool.units, lambda: pool.neighbors, start)
+        if start is None:
+            plane = fitted(plane)
+        else:
+            plane = aligned(plane, stood.earlier, stood.known)
+            plane /= max(1.0, np.abs(plane).max())
+        xy = _rounded(plane, fixed=np.zeros(n, bool))
+        fresh, methods = np.ones(n, bool), [method] * n
+        map_id = new_run_id(now)
+    moved = (xy != stood.earlier).any(axis=1) & stood.seen
+    revisions = pool.facts["revision"].to_pylist()
+    news = [
+        MapRow(
+            base=pool.base,
+            recipe_id=pool.recipe_id,
+            map_id=map_id,
+            adapter=pool.adapters[row],
+            revision=revisions[row],
+            x=xy[row, 0].item(),
+            y=xy[row, 1].item(),
+            method=methods[row],
+            placed_at=now,
+        )
+        for row in np.flatnonzero(fresh).tolist()
+    ]
+    return Placement(xy, methods, int(moved.sum()), news)
+
+
+@dataclass(frozen=True)
+class _Stood:
+    """What an earlier map says of the adapters of a pool [n].
+
+    Attributes:
+        seen: whether it has the adapter, at whatever commit.
+        earlier: where it stood; zeros where it is not seen [n, 2].
+        known: whether it is of the same commit.
+        laid_out: known, and placed with the whole map.
+        methods: how it was placed; of those that are not known, how they will be.
+    """
+
+    seen: NDArray[np.bool_]
+    earlier: Plane
+    known: NDArray[np.bool_]
+    laid_out: NDArray[np.bool_]
+    methods: list[str]
+
+
+def _past(pool: Pool) -> dict[str, MapRow]:
+    """The rows of the newest map of a pool, by adapter."""
+    found = pool.queries.run(
+        "FROM maps AS m WHERE m.base = ? AND m.recipe_id = ?", [pool.base, pool.recipe_id]
+    )
+    return {row.adapter: row for row in rows_of(found, MapRow)}
+
+
+def _stood(pool: Pool, rows: Sequence[MapRow | None]) -> _Stood:
+    revisions = pool.facts["revision"].to_pylist()
+    known = [
+        row is not None and row.revision == revision
+        for row, revision in zip(rows, revisions, strict=True)
+    ]
+    methods = [
+        row.method if row and is_known else LATER for row, is_known in zip(rows, known, strict=True)
+    ]
+    return _Stood(
+        seen=np.array([row is not None for row in rows], bool),
+        earlier=np.array([(row.x, row.y) if row else (0.0, 0.0) for row in rows]).reshape(-1, 2),
+        known=np.array(known, bool),
+        laid_out=np.array(known, bool) & (np.array(methods) != LATER),
+        methods=methods,
+    )
+
+
+def _among(pool: Pool, stood: _Stood) -> Plane:
+    """Coordinates of all: known ones where they stood, new ones beside their nearest neighbours.
+
+    The new ones that are nearest to a known one come first, and guide the others: so what is new
+    together stays together.
+    """
+    xy = stood.earlier.copy()
+    known, new = np.flatnonzero(stood.known), np.flatnonzero(~stood.known)
+    if not len(new):
+        return xy
+    units = pool.units[new]
+    to_known = nearest_among(units, pool.units, known, _GUIDES)
+    to_new = nearest(units, _KIN)
+    is_placed = np.zeros(len(new), bool)
+    for one in np.lexsort((new, to_known.distance[:, 0])).tolist():
+        kin = to_new.index[one]
+        usable = (kin >= 0) & is_placed[kin]
+        index = np.concatenate([to_known.index[one], new[kin[usable]]])
+        distance = np.concatenate([to_known.distance[one], to_new.distance[one][usable]])
+        distance[index < 0] = np.inf
+        guides = np.argsort(distance, kind="stable")[:_GUIDES]
+        guides = guides[np.isfinite(distance[guides])]
+        weights = (distance[guides] + _CLOSE) ** -2.0
+        center = weights @ xy[index[guides]] / weights.sum()
+        xy[new[one]] = center + _beside(pool.adapters[new[one]])
+        is_placed[one] = True
+    return xy
+
+
+def _beside(adapter: str) -> NDArray[np.float64]:
+    """A small step that is the adapter's own."""
+    digest = sha256(adapter.encode()).digest()
+    angle = int.from_bytes(digest[:4], "big") / 2**32 * 2 * math.pi
+    length = _SPREAD * math.sqrt(int.from_bytes(digest[4:8], "big") / 2**32)
+    return np.array([length * math.cos(angle), length * math.sin(angle)])
+
+
+def _rounded(plane: Plane, *, fixed: NDArray[np.bool_]) -> Plane:
+    """Coordinates with few decimals, no two adapters at one place; those that are fixed stay."""
+    xy = np.round(plane, _DIGITS) + 0.0  # no negative zeros
+    taken = {(x, y) for x, y in xy[fixed].tolist()}
+    for row in np.flatnonzero(~fixed).tolist():
+        step = 0
+        spot = first = (xy[row, 0].item(), xy[row, 1].item())
+        while spot in taken:
+            step += 1
+            away = 5 * _GAP * math.sqrt(step)
+            spot = (
+                round(first[0] + away * math.cos(step * _TURN), _DIGITS) + 0.0,
+                round(first[1] + away * math.sin(step * _TURN), _DIGITS) + 0.0,
+            )
+        taken.add(spot)
+        xy[row] = spot
+    return xy

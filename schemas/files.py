@@ -1,0 +1,79 @@
+"""Files that appear under their names whole and safe on disk, or not at all."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from hubdelta.schemas.errors import OutputError, UsageError
+
+UNFINISHED: Final = ".tmp"
+"""How the name of a file ends that is still written, or was left by a run that was killed."""
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written, which takes its name when all is on disk; an error leaves no trace.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        _sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):  # a read-only disk refuses this too
+            unfinished.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def output(path: Path) -> Iterator[BinaryIO]:
+    """The file that a user asked for, to be written; it replaces what had that name.
+
+    Raises:
+        OutputError: no space, no permission.
+    """
+    try:
+        with appearing(path) as file:
+            yield file
+    except OSError as error:
+        raise OutputError(why_unwritten(path, error)) from error
+
+
+def check_output(path: Path) -> None:
+    """Find out what is wrong with the name of a file to be written, before the work is done.
+
+    Raises:
+        OutputError: nothing can be written there.
+        UsageError: there is no such folder, or something there is no file.
+    """
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"cannot write {path}: something of that name is no file")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no permission to write in {path.parent}")
+
+
+def why_unwritten(path: Path, error: OSError) -> str:
+    """What to tell a user who cannot write a file."""
+    if error.errno == errno.ENOSPC:
+        return f"no disk space left to write {path}: free some, then run again"
+    return f"cannot write {path}: {error.strerror or error}"
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
