@@ -6,11 +6,11 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TextIO
 
 import click
 
-from hubdelta import __version__
 from hubdelta.schemas.errors import HubdeltaError, UsageError, printable, without_controls
 
 EXIT_FAILED = 1
@@ -27,6 +27,7 @@ _COMMANDS = {
     "domains": "hubdelta.commands.domains",
     "label": "hubdelta.commands.label",
     "status": "hubdelta.commands.status",
+    "completion": "hubdelta.commands.completion",
     "demo": "hubdelta.commands.demo",
     "serve-hub": "hubdelta.commands.serve_hub",
 }
@@ -45,6 +46,17 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(module).command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one may have been meant."""
+        name = args[0]
+        if name not in _COMMANDS and not ctx.resilient_parsing:
+            (likely,) = get_close_matches(name, _COMMANDS, n=1) or [""]
+            hint = f": did you mean {likely}?" if likely else f": one of {', '.join(_COMMANDS)}"
+            ctx.fail(f"there is no command {name}{hint}")
+        return super().resolve_command(ctx, args)
+
 
 _EXAMPLES = """\b
 Examples:
@@ -59,7 +71,7 @@ Examples:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EXAMPLES,
 )
-@click.version_option(__version__, prog_name="hubdelta")
+@click.version_option(package_name="hubdelta", prog_name="hubdelta")
 @click.option("--debug", is_flag=True, help="Show tracebacks and debug logs.")
 def hubdelta(debug: bool) -> None:
     """Find every model finetuned from a base, embed each by what it does, query them in SQL."""
@@ -94,6 +106,7 @@ def run(arguments: list[str]) -> int:
     """
     try:
         result = hubdelta.main(args=arguments, prog_name="hubdelta", standalone_mode=False)
+        sys.stdout.flush()  # that its reader has left shows now, or in a complaint at the exit
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -105,12 +118,22 @@ def run(arguments: list[str]) -> int:
     except HubdeltaError as error:
         return _tell(error, arguments)
     except BrokenPipeError:
-        # The reader of our output has left, as `head` does; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _without_reader()
+    except SystemExit as stop:  # so click answers a broken pipe and a shell that completes
+        return _without_reader() if isinstance(stop.__context__, BrokenPipeError) else _code(stop)
     except Exception as error:  # noqa: BLE001 (the last stop: a user is owed a line, not a traceback)
         return _tell(error, arguments)
     return result if isinstance(result, int) else 0
+
+
+def _without_reader() -> int:
+    """The reader of our output has left, as `head` does: nothing more can be said to it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _code(stop: SystemExit) -> int:
+    return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 
 def _tell(error: Exception, arguments: list[str]) -> int:

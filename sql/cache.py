@@ -21,11 +21,9 @@ import duckdb
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import SCHEMA_VERSION, TABLES
 from hubdelta.sql import sketch
-from hubdelta.sql.locks import Reading, refreshing, without_readers
+from hubdelta.sql.locks import CACHE_NAME, Reading, refreshing, without_readers
 
 logger = logging.getLogger(__name__)
-
-CACHE_NAME = "hubdelta.duckdb"
 
 _MADE_BY = (
     *("cache_schema.sql", "touched_sources.sql", "embedded.sql", "present.sql", "terms.sql"),
@@ -143,7 +141,7 @@ def _attach_refreshed(
             " ".join(str(error).split()),
         )
         return None
-    return Reading(index)
+    return Reading(index.root)
 
 
 def _attach_unlocked(
@@ -151,7 +149,7 @@ def _attach_unlocked(
 ) -> Reading | None:
     """Attach what somebody else keeps up to date, in a place where nothing can be written."""
     try:
-        reading = Reading(index)
+        reading = Reading(index.root)
     except BlockingIOError:
         return None
     try:
