@@ -104,6 +104,7 @@ def run(arguments: list[str]) -> int:
     0 done, 1 the run could not be done, 2 wrong usage, 3 some adapters failed (`--strict`),
     130 interrupted.
     """
+    out = sys.stdout
     try:
         result = hubdelta.main(args=arguments, prog_name="hubdelta", standalone_mode=False)
         sys.stdout.flush()  # that its reader has left shows now, or in a complaint at the exit
@@ -118,22 +119,21 @@ def run(arguments: list[str]) -> int:
     except HubdeltaError as error:
         return _tell(error, arguments)
     except BrokenPipeError:
-        return _without_reader()
-    except SystemExit as stop:  # so click answers a broken pipe and a shell that completes
-        return _without_reader() if isinstance(stop.__context__, BrokenPipeError) else _code(stop)
+        return _without_reader(out)
+    except SystemExit as stop:
+        if sys.stdout is not out:  # so click keeps still about a broken pipe
+            return _without_reader(out)
+        return stop.code if isinstance(stop.code, int) else EXIT_FAILED  # a shell completes
     except Exception as error:  # noqa: BLE001 (the last stop: a user is owed a line, not a traceback)
         return _tell(error, arguments)
     return result if isinstance(result, int) else 0
 
 
-def _without_reader() -> int:
+def _without_reader(out: TextIO) -> int:
     """The reader of our output has left, as `head` does: nothing more can be said to it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout = out
+    os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
     return 0
-
-
-def _code(stop: SystemExit) -> int:
-    return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 
 def _tell(error: Exception, arguments: list[str]) -> int:

@@ -96,7 +96,8 @@ class Screen:
 
         Args:
             table: the rows.
-            counts: what a row is; the line below a table on a terminal says how many there are.
+            counts: what a row is; the line below a table on a terminal says how many there are,
+                unless it is empty.
             note: what else there is to say below it.
             optional: columns to leave out, one after the other, where the terminal is narrow.
             empty: the line to show in place of a table without rows.
@@ -112,17 +113,18 @@ class Screen:
                 self.note(note)
             return
         left_out = self._fitted(table, optional)
-        below = [counted(len(table), counts), note]
+        below = [counts and counted(len(table), counts), note]
         if left_out:
             below.append(f"{', '.join(left_out)}: in a wider terminal, or with --json")
-        self.note("; ".join(part for part in below if part))
+        if any(below):
+            self.note("; ".join(part for part in below if part))
 
     def _fitted(self, table: pa.Table, optional: Sequence[str]) -> list[str]:
         """Draw what fits; returns the columns that were left out."""
         names = list(table.column_names)
         left_out: list[str] = []
         shown = _drawn(table)
-        for column in optional:
+        for column in (column for column in optional if column in names):
             if _least_width(shown) <= self._drawing.width:
                 break
             names.remove(column)

@@ -63,7 +63,7 @@ def _show(answer: "Comparison", screen: "Screen") -> None:
         )
     if len(answer.shared):
         screen.line()
-        screen.table(answer.shared, counts="shared neighbor")
+        screen.table(answer.shared, counts="")
     screen.line()
     _show_properties(answer, screen)
 

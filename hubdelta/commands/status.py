@@ -72,14 +72,14 @@ def _show(status: "IndexStatus", screen: "Screen") -> None:
         screen.line("empty: run `hubdelta index --base ORG/NAME`")
         return
     screen.line()
-    screen.table(_bases(status), counts="base", note=_next_step(status))
+    screen.table(_bases(status), counts="", note=_next_step(status))
     failures = _failures(status, now)
     if len(failures):
         screen.line()
-        screen.table(failures, counts="kind of failure", optional=["what to do"])
+        screen.table(failures, counts="", optional=["what to do"])
     if len(status.runs):
         screen.line()
-        screen.table(_runs(status), counts="last run", optional=["base"])
+        screen.table(_runs(status), counts="", optional=["base"])
 
 
 def _bases(status: "IndexStatus") -> "pa.Table":
