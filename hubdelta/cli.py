@@ -113,8 +113,11 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: what was written stays, the next run goes on from there", err=True)
         return EXIT_INTERRUPTED
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        click.echo(f"error: {_usage(error)}", err=True)
         return error.exit_code
     except HubdeltaError as error:
         return _tell(error, arguments)
@@ -127,6 +130,13 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 (the last stop: a user is owed a line, not a traceback)
         return _tell(error, arguments)
     return result if isinstance(result, int) else 0
+
+
+def _usage(error: click.ClickException) -> str:
+    """What click has to say about an argument, in one line like all others."""
+    text = printable(error.format_message()).removesuffix(".")
+    where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+    return text[:1].lower() + text[1:] + (f"; see `{where} --help`" if where else "")
 
 
 def _without_reader(out: TextIO) -> int:

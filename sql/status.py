@@ -123,10 +123,10 @@ def check_base(queries: Queries, base: str) -> None:
 
 
 def bases(queries: Queries) -> list[str]:
-    """The names of all bases of an index, sorted."""
+    """The names of all bases of an index, sorted; one that no run could find is none."""
     rows = queries.run(
-        "SELECT base FROM catalog UNION SELECT base FROM bases UNION SELECT base FROM runs"
-        " UNION SELECT base FROM failures ORDER BY base",
+        "SELECT base FROM catalog UNION SELECT base FROM bases UNION SELECT base FROM failures"
+        " UNION SELECT base FROM runs WHERE outcome <> 'failed' ORDER BY base",
     )
     return [str(name) for name in rows["base"].to_pylist()]
 
@@ -175,7 +175,7 @@ def _base_statuses(queries: Queries, base: str | None) -> list[BaseStatus]:
         name: [] for name in (bases(queries) if base is None else [base])
     }
     for row in queries.run(_COUNTS, [base, base]).to_pylist():
-        counts[row["base"]].append(row)
+        counts.setdefault(row["base"], []).append(row)
     return [_base_status(name, rows, ended.get(name)) for name, rows in counts.items()]
 
 
