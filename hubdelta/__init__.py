@@ -3,8 +3,7 @@
 `hubdelta.open_index()` asks an index from Python; `hubdelta.api` has what it can be asked.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers know it; `typing` itself takes a while to load
 if TYPE_CHECKING:
     from hubdelta.api import OpenIndex, open_index
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenIndex", "__version__", "open_index"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """What is loaded when it is first used: the command line and its completion cannot wait."""
     if name == "__version__":
         from importlib.metadata import version
@@ -24,3 +23,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -115,7 +115,7 @@ def check_base(queries: Queries, base: str) -> None:
     if not known:
         raise QueryError(f"the index has no base {base}: it is empty")
     folded = {name.lower(): name for name in known}
-    likely = [folded[name] for name in get_close_matches(base.lower(), folded, n=3)]
+    likely = [folded[name] for name in get_close_matches(base.lower(), folded, n=3, cutoff=0.75)]
     if likely:
         raise QueryError(f"the index has no base {base}: did you mean {' or '.join(likely)}?")
     more = f" and {len(known) - 5} more" if len(known) > 5 else ""

@@ -171,8 +171,7 @@ COMMENT ON VIEW labels IS
     'What the user says adapters are for: the newest label of each, as `hubdelta label` set it';
 COMMENT ON COLUMN labels.adapter IS
     'org/name[/subfolder], or a local folder: what the macros take';
-COMMENT ON COLUMN labels.label IS
-    'the user''s word for it, in the spelling that came last';
+COMMENT ON COLUMN labels.label IS 'the user''s word for it';
 COMMENT ON COLUMN labels.labelled_at IS 'when it was set';
 
 CREATE OR REPLACE VIEW clusters AS

@@ -13,7 +13,7 @@ from rows import catalog_row, failure_row, vector_row
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.sql.answers import between, compare, new_since, outliers
-from hubdelta.sql.connection import connect
+from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.script import write_script
 
 Fill = Callable[..., Index]
@@ -293,6 +293,14 @@ class TestCompare:
         rows = side_by_side(index, "a/10", "a/14")
         assert rows["shared_neighbors"] == ("5", "5")
         assert rows["shared_neighbor_names"] == (", ".join(names),) * 2
+
+    def test_of_an_unknown_adapter_there_is_no_row(
+        self, fan: Index, over_parquet: Callable[[Index], Queries]
+    ) -> None:
+        for a, b in [("a/zero", "a/nobody"), ("a/nobody", "a/zero"), ("a/nobody", "b/nobody")]:
+            with connect(fan) as queries:
+                assert len(queries.run("FROM compare(?, ?)", [a, b])) == 0
+        assert len(over_parquet(fan).run("FROM compare('a/zero', 'a/nobody')")) == 0
 
     def test_other_bases_and_recipes_are_told(self, fan: Index) -> None:
         fan.write([catalog_row(repo_id="b/else", base="org/other")], base="org/other")
