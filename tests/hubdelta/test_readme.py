@@ -19,6 +19,16 @@ def test_the_table_of_commands_has_each_of_them_and_no_other():
     assert sorted(listed) == sorted(hubdelta.list_commands(None))
 
 
+def test_the_python_of_the_readme_runs(demo, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(demo.path.parent)
+    names = {}
+    exec(code.replace("./hubdelta-index", str(demo.path)), names)
+    assert len(names["near"]) == 5
+    assert set(names["mine"]["adapter"]) > {"mlnights/lora-test-3"}
+    assert names["matrix"].shape == (len(names["names"]), 576)
+
+
 def test_there_is_a_cookbook():
     assert len(COOKBOOK) == README.count("```sql") >= 10
 
