@@ -26,7 +26,7 @@ def run_row(**changes: object) -> RunRow:
         "base": "org/base",
         "base_revision": None,
         "outcome": "done",
-        "started_at": NOW - timedelta(hours=5),
+        "started_at": NOW - timedelta(hours=5.5),
         "seconds": 90.0,
         "requests": 3,
         "fetched_bytes": 0,
@@ -54,7 +54,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
         base="org/base",
     )
     made.write([vector_row(repo_id="a/embedded")], base="org/base")
-    due = NOW + timedelta(hours=30)
+    due = NOW + timedelta(hours=30.5)
     made.write(
         [
             failure_row(repo_id="a/locked", reason="gated", due_at=due),
@@ -96,7 +96,7 @@ def test_each_adapter_is_counted_once_and_those_not_found_too(index: Index) -> N
     assert first["pending_finetunes"] == 1
     assert first["failed"] == {"corrupt": 1, "gated": 1, "network": 1, "not_found": 1}
     assert first["due"]["corrupt"] is None
-    assert datetime.fromisoformat(first["due"]["gated"]) == NOW + timedelta(hours=30)
+    assert datetime.fromisoformat(first["due"]["gated"]) == NOW + timedelta(hours=30.5)
     assert (second["base"], second["known"], second["pending"]) == ("org/second", 1, 1)
 
 
@@ -118,11 +118,11 @@ def test_a_person_sees_it_at_a_glance(index: Index) -> None:
     words = [line.split() for line in lines]
     header = ["base", "crawled", "known", "embedded", "pending", "failed", "vanished"]
     assert header in words
-    assert ["org/base", "4", "h", "ago", "8", "1", "2", "4", "1"] in words
+    assert ["org/base", "5", "h", "ago", "8", "1", "2", "4", "1"] in words
     assert ["org/second", "never", "1", "0", "1", "0", "0"] in words
     assert any("`hubdelta index --base org/" in line for line in lines)
     text = "\n".join(lines)
-    assert "in 29 h" in text
+    assert "in 30 h" in text
     assert "next run" in text
     assert "when it changes" in text
     assert "ask for access on its page" in text

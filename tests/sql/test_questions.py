@@ -329,7 +329,8 @@ class TestCompare:
         )
         found = side_by_side(fan, "a/zero", "a/ten")
         assert (found["rank"], found["recipe_id"]) == (("8", "8"), ("recipe", "recipe"))
-        assert side_by_side(fan, "a/zero", "no/such")["rank"] == ("64", None)
+        fan.write([catalog_row(repo_id="a/listed")], base="org/base")
+        assert side_by_side(fan, "a/zero", "a/listed")["rank"] == ("64", None)
 
     def test_of_two_bases_the_common_one_is_shown(self, fill: Fill) -> None:
         index = fill(
@@ -405,5 +406,5 @@ def test_plain_duckdb_gives_the_answers_of_our_connection(
 def test_a_name_is_a_value_and_never_sql(fan: Index) -> None:
     evil = "x' OR adapter <> '"
     assert column(fan, 'FROM "between"(?, ?)', evil, "a/zero") == []
-    assert side_by_side(fan, evil, evil)["base"] == (None, None)
+    assert side_by_side(fan, evil, evil) == {}
     assert column(fan, "FROM outliers(?)", evil) == []
