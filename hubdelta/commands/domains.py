@@ -102,13 +102,14 @@ def command(
     in_small = sum(found["size"].to_pylist()) - sum(shown["size"].to_pylist())
     if len(set(found["base"].to_pylist())) > 1:
         columns.append("base")
+    noun = "cluster" if density else "domain"
     write_table(
         shown.select(columns),
         "table",
-        counts="cluster" if density else "domain",
+        counts=noun,
         note=_left_out(in_small, alone, min_size),
         optional=["base", "central"],
-        empty=_without_any(in_small, alone, min_size),
+        empty=_without_any(noun, in_small, alone, min_size),
     )
 
 
@@ -124,10 +125,11 @@ def _left_out(in_small: int, alone: int, min_size: int) -> str:
     return "; ".join(parts)
 
 
-def _without_any(in_small: int, alone: int, min_size: int) -> str:
+def _without_any(noun: str, in_small: int, alone: int, min_size: int) -> str:
     if not in_small and not alone:
-        return "no domains: no adapter has a vector yet, `hubdelta status` says why"
-    return f"none of {min_size} or more; {_left_out(in_small, alone, min_size)}"
+        return f"no {noun}: no adapter has a vector yet, `hubdelta status` says why"
+    left_out = _left_out(in_small, alone, min_size)
+    return f"no {noun} of {min_size} or more adapters; {left_out}"
 
 
 def _with_evidence(found: "pa.Table", terms: "pa.Table", *, as_text: bool) -> "pa.Table":

@@ -76,7 +76,7 @@ def test_no_line_is_wider_than_the_terminal(index: Index, command: list[str], co
     shown = show(*command, columns=columns, HUBDELTA_INDEX=str(index.root))
     lines = plain(shown)
     assert max(map(len, lines)) <= columns
-    assert len(lines) > 2
+    assert len(lines) > 2 or command == ["domains", "--density"]  # no run has clustered them
 
 
 def test_columns_takes_the_place_of_the_terminals_width(index: Index) -> None:
@@ -91,7 +91,7 @@ def test_a_narrow_terminal_shows_less_and_says_so(index: Index) -> None:
     assert wide[-1] == "5 adapters"
     narrow = plain(show(*arguments, columns=40, HUBDELTA_INDEX=str(index.root)))
     assert narrow[0].split() == ["adapter", "distance", "signal"]
-    last = " ".join(" ".join(narrow[-2:]).split())
+    last = " ".join(narrow[narrow.index("5 adapters; datasets, license,") :])
     assert last == "5 adapters; datasets, license, downloads: in a wider terminal, or with --json"
 
 
@@ -129,7 +129,9 @@ def test_a_pipe_gets_no_colours_and_no_trailing_spaces(index: Index, command: li
 def test_what_a_person_needs_to_know_does_not_mix_with_piped_rows(index: Index) -> None:
     done = piped(index, "domains", "--min-size", "50")
     assert done.stdout == ""
-    assert done.stderr == "none of 50 or more; not shown: 40 adapters in those of fewer than 50\n"
+    assert done.stderr == (
+        "no domain of 50 or more adapters; not shown: 40 adapters in those of fewer than 50\n"
+    )
 
 
 class TestColour:
