@@ -22,11 +22,9 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import SCHEMA_VERSION, TABLES, schema_of
 from hubdelta.sql import flat_deltas, sketch
 from hubdelta.sql.flat_deltas import Deltas, FlatDeltasError
-from hubdelta.sql.locks import Reading, refreshing, without_readers
+from hubdelta.sql.locks import CACHE_NAME, Reading, refreshing, without_readers
 
 logger = logging.getLogger(__name__)
-
-CACHE_NAME = "hubdelta.duckdb"
 
 _MADE_BY = (
     *("cache_schema.sql", "touched_sources.sql", "embedded.sql", "present.sql", "terms.sql"),
@@ -160,7 +158,7 @@ def _attach_refreshed(
             " ".join(str(error).split()),
         )
         return None
-    return Attached(Reading(index), deltas)
+    return Attached(Reading(index.root), deltas)
 
 
 def _attach_unlocked(
@@ -168,7 +166,7 @@ def _attach_unlocked(
 ) -> Attached | None:
     """Attach what somebody else keeps up to date, in a place where nothing can be written."""
     try:
-        reading = Reading(index)
+        reading = Reading(index.root)
     except BlockingIOError:
         return None
     try:

@@ -163,6 +163,8 @@ class Queries:
                 if not self._leave_out_damage(error):
                     raise
             return self._run(sql, parameters)
+        except duckdb.ParserException as error:
+            raise QueryError(_one_line(error) + read_only.parser_hint(sql)) from error
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
             raise QueryError(_one_line(error)) from error
 
