@@ -39,9 +39,9 @@ def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> 
         return
     with duckdb.connect() as database:
         try:
-            reading = cache.attach(database, index, linked=True)
-            if reading is not None:
-                with closing(reading):
+            attached = cache.attach(database, index, linked=True)
+            if attached is not None:
+                with closing(attached):
                     _cluster(database, index, base, run_id, now)
         except (OSError, duckdb.Error) as error:
             logger.warning("clusters of %s are not up to date: %s", base, error)

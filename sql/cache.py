@@ -64,15 +64,18 @@ def refresh(index: Index) -> None:
 
 @dataclass(frozen=True)
 class Attached:
-    """A cache that is attached to a connection.
+    """A cache that is attached to a connection, to be closed when it is no longer read.
 
     Attributes:
-        reading: to be closed when it is no longer read.
         deltas: its deltas, mapped into memory.
     """
 
-    reading: Reading
     deltas: Deltas
+    _reading: Reading
+
+    def close(self) -> None:
+        """It is no longer read."""
+        self._reading.close()
 
 
 def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -> Attached | None:
@@ -158,7 +161,7 @@ def _attach_refreshed(
             " ".join(str(error).split()),
         )
         return None
-    return Attached(Reading(index.root), deltas)
+    return Attached(deltas, Reading(index.root))
 
 
 def _attach_unlocked(
@@ -173,7 +176,7 @@ def _attach_unlocked(
         _attach(database, path_of(index))
         stored = _stored(database, index)
         if stored and stored.linked >= linked and stored.lacks(_files(index)) == set():
-            return Attached(reading, flat_deltas.mapped(database, index))
+            return Attached(flat_deltas.mapped(database, index), reading)
         database.execute("DETACH cache")
     except (duckdb.Error, FlatDeltasError) as error:
         logger.debug("no cache: %s", error)

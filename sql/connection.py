@@ -259,7 +259,7 @@ def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _
         parquet, search = None, None
         attached = cache.attach(database, index, linked=linked) if cached else None
         if attached is not None:
-            stack.callback(attached.reading.close)
+            stack.callback(attached.close)
             search = Search(database, attached.deltas)
             stack.callback(search.close)
             for damage in cache.damages(database):

@@ -112,10 +112,14 @@ def check_norms(deltas: npt.NDArray[np.floating], norms: npt.NDArray[np.float64]
         raise FlatDeltasError("the flat deltas are not those of the cache")
 
 
+def files(index: Index) -> list[Path]:
+    """All of them, of whatever edition."""
+    return sorted((index.root / _FOLDER).glob("*.f32"))
+
+
 def keep_only(index: Index, edition: str | None) -> None:
     """Remove the files of all other editions; None: of all."""
-    folder = index.root / _FOLDER
-    for path in folder.glob("*.f32"):
+    for path in files(index):
         if edition is None or not path.name.startswith(f"{edition}-"):
             path.unlink(missing_ok=True)
 

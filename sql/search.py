@@ -12,12 +12,12 @@ from functools import partial
 import duckdb
 import numpy as np
 import pyarrow as pa
+from duckdb.func import ARROW, SPECIAL
 
 from hubdelta.sql.flat_deltas import Deltas, FlatDeltasError
 from hubdelta.sql.sketched import ANSWERED, Bound, Cosines, Rows, Sketched
 
 _NAME = "hubdelta_search"
-_PARAMETERS = ["VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"]
 _FOUND = (
     "STRUCT(adapter VARCHAR, signal DOUBLE, downloads BIGINT, license VARCHAR, datasets VARCHAR[],"
     " base VARCHAR, repo_id VARCHAR, subfolder VARCHAR, revision VARCHAR, cosine DOUBLE)[]"
@@ -46,7 +46,12 @@ class Search:
         self._sketched: Sketched | None = None
         self._lock = threading.Lock()
         database.create_function(
-            _NAME, _weakly(self), _PARAMETERS, _FOUND, type="arrow", null_handling="special"
+            _NAME,
+            _weakly(self),
+            ["VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"],
+            _FOUND,
+            type=ARROW,
+            null_handling=SPECIAL,
         )
 
     def close(self) -> None:

@@ -161,8 +161,12 @@ class Pool:
         return found
 
     @property
+    def _hidden(self) -> int:
+        return int(self.deltas.shape[1])
+
+    @property
     def _rows_at_once(self) -> int:
-        return max(1, _MULTIPLIED // self.deltas.shape[1])
+        return max(1, _MULTIPLIED // self._hidden)
 
     @property
     def _error(self) -> float:
@@ -170,7 +174,7 @@ class Pool:
 
         Higham, "Accuracy and Stability of Numerical Algorithms", 2nd edition, section 3.1.
         """
-        return 2 * self.deltas.shape[1] * 2.0**-24
+        return 2 * self._hidden * 2.0**-24
 
     def _deltas_at(self, chosen: Rows) -> npt.NDArray[np.float32]:
         """The deltas of chosen vectors; a view where they lie side by side."""

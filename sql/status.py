@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.rows import TABLES
+from hubdelta.sql import flat_deltas
 from hubdelta.sql.connection import Queries
 from hubdelta.sql.locks import CACHE_NAME
 
@@ -90,6 +91,7 @@ def status(queries: Queries, base: str | None = None, *, last_runs: int = 5) -> 
         for path in (queries.index.root / row_type.table).rglob("*.parquet")
     ]
     with_log = queries.index.root.glob(f"{CACHE_NAME}*")
+    derived = [*with_log, *flat_deltas.files(queries.index)]
     return IndexStatus(
         root=queries.index.root,
         bases=_base_statuses(queries, base),
@@ -99,7 +101,7 @@ def status(queries: Queries, base: str | None = None, *, last_runs: int = 5) -> 
         ),
         files=len(sizes),
         bytes=sum(sizes),
-        cache_bytes=sum(path.stat().st_size for path in with_log),
+        cache_bytes=sum(path.stat().st_size for path in derived),
     )
 
 

@@ -145,10 +145,11 @@ def _write_page(found: "KeptMap", path: Path, distance: float) -> None:
 
 
 def _draw(found: "KeptMap") -> None:
-    from hubdelta.explorer.text_map import draw
-    from hubdelta.output import console
+    from rich.console import Console
 
-    out = console()
+    from hubdelta.explorer.text_map import draw
+
+    out = Console(highlight=False)
     width, height = out.size if sys.stdout.isatty() else (_PIPED_WIDTH, _PIPED_HEIGHT)
     drawn = draw(found.placement.xy, found.domains, width=width, height=height - _BELOW)
     out.print(drawn, no_wrap=True, overflow="ignore", crop=False)
