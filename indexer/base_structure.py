@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from hubdelta.indexer.engine import BUILDING
+from hubdelta.indexer.memory import LargeTensorsApart
 from hubdelta.schemas.errors import HubdeltaError
 
 LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
@@ -106,7 +107,7 @@ def without_weights(config: PreTrainedConfig) -> PreTrainedModel:
     Raises:
         LOADING_ERRORS: what transformers raises.
     """
-    with BUILDING, init_empty_weights(include_buffers=False):
+    with BUILDING, LargeTensorsApart(), init_empty_weights(include_buffers=False):
         model: PreTrainedModel = language_model_class(config).from_config(
             config,
             dtype=torch.float32,

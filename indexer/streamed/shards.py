@@ -18,7 +18,7 @@ from hubdelta.crawler.safetensors_header import (
     header_length,
     parse_header,
 )
-from hubdelta.indexer.streamed.memory import empty
+from hubdelta.indexer.memory import empty
 from hubdelta.indexer.weights import load_pickle
 from hubdelta.schemas.errors import AdapterError, Reason
 

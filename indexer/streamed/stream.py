@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 import torch
 from torch.overrides import TorchFunctionMode
 
+from hubdelta.indexer.memory import empty
 from hubdelta.indexer.streamed.checkpoint import Checkpoint
-from hubdelta.indexer.streamed.memory import empty
 from hubdelta.indexer.streamed.naming import Source, find_sources
 from hubdelta.indexer.streamed.skeleton import Skeleton, Unit
 from hubdelta.indexer.weights import is_finite
