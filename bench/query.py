@@ -34,7 +34,14 @@ import psutil
 from delta_geometry import Floats, SyntheticDeltas
 from exact import close_pairs, nearest, recall
 from rates import machine
-from synthetic_index import BASE, SyntheticIndex, name, number_of, parquet_bytes
+from synthetic_index import (
+    BASE,
+    SyntheticIndex,
+    cache_bytes,
+    name,
+    number_of,
+    parquet_bytes,
+)
 
 from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import connect
@@ -112,7 +119,7 @@ def look_up(size: int, options: argparse.Namespace, root: Path) -> Lookup:
     nothing = _process("open", root)
     links = size <= options.link_up_to
     linked = _process("link", root) if links else {}
-    stored, cached = parquet_bytes(root), (root / "hubdelta.duckdb").stat().st_size
+    stored, cached = parquet_bytes(root), cache_bytes(root)
     made.add(size, size + options.added)
     refreshed = _process("open", root)
     relinked = _process("link", root) if links else {}

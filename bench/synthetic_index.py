@@ -104,6 +104,12 @@ def parquet_bytes(root: Path) -> int:
     return sum(path.stat().st_size for path in root.rglob("*.parquet"))
 
 
+def cache_bytes(root: Path) -> int:
+    """The size of what is derived from them."""
+    derived = [root / "hubdelta.duckdb", *(root / "hubdelta.deltas").iterdir()]
+    return sum(path.stat().st_size for path in derived)
+
+
 def _catalog(block: Block, random: np.random.Generator, night: datetime) -> dict[str, Any]:
     """Columns of the catalog; half of the adapters declare their data, as some people do."""
     rows = len(block.deltas)

@@ -1,5 +1,29 @@
-"""hubdelta: every model finetuned from a base on the Hugging Face Hub, embedded by what it does."""
+"""hubdelta: every model finetuned from a base on the Hugging Face Hub, embedded by what it does.
 
-from importlib.metadata import version
+`hubdelta.open_index()` asks an index from Python; `hubdelta.api` has what it can be asked.
+"""
 
-__version__ = version("hubdelta")
+TYPE_CHECKING = False  # as type checkers know it; `typing` itself takes a while to load
+if TYPE_CHECKING:
+    from hubdelta.api import OpenIndex, open_index
+
+    __version__: str
+
+__all__ = ["OpenIndex", "__version__", "open_index"]
+
+
+def __getattr__(name: str) -> object:
+    """What is loaded when it is first used: the command line and its completion cannot wait."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hubdelta")
+    if name in __all__:
+        from hubdelta import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,11 +6,11 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TextIO
 
 import click
 
-from hubdelta import __version__
 from hubdelta.schemas.errors import HubdeltaError, UsageError, printable, without_controls
 
 EXIT_FAILED = 1
@@ -29,6 +29,7 @@ _COMMANDS = {
     "explore": "hubdelta.commands.explore",
     "export": "hubdelta.commands.export",
     "status": "hubdelta.commands.status",
+    "completion": "hubdelta.commands.completion",
     "demo": "hubdelta.commands.demo",
     "serve-hub": "hubdelta.commands.serve_hub",
 }
@@ -47,6 +48,17 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(module).command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one may have been meant."""
+        name = args[0]
+        if name not in _COMMANDS and not ctx.resilient_parsing:
+            (likely,) = get_close_matches(name, _COMMANDS, n=1) or [""]
+            hint = f": did you mean {likely}?" if likely else f": one of {', '.join(_COMMANDS)}"
+            ctx.fail(f"there is no command {name}{hint}")
+        return super().resolve_command(ctx, args)
+
 
 _EXAMPLES = """\b
 Examples:
@@ -61,7 +73,7 @@ Examples:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EXAMPLES,
 )
-@click.version_option(__version__, prog_name="hubdelta")
+@click.version_option(package_name="hubdelta", prog_name="hubdelta")
 @click.option("--debug", is_flag=True, help="Show tracebacks and debug logs.")
 def hubdelta(debug: bool) -> None:
     """Find every model finetuned from a base, embed each by what it does, query them in SQL."""
@@ -94,25 +106,46 @@ def run(arguments: list[str]) -> int:
     0 done, 1 the run could not be done, 2 wrong usage, 3 some adapters failed (`--strict`),
     130 interrupted.
     """
+    out = sys.stdout
     try:
         result = hubdelta.main(args=arguments, prog_name="hubdelta", standalone_mode=False)
+        sys.stdout.flush()  # that its reader has left shows now, or in a complaint at the exit
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: what was written stays, the next run goes on from there", err=True)
         return EXIT_INTERRUPTED
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        click.echo(f"error: {_usage(error)}", err=True)
         return error.exit_code
     except HubdeltaError as error:
         return _tell(error, arguments)
     except BrokenPipeError:
-        # The reader of our output has left, as `head` does; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _without_reader(out)
+    except SystemExit as stop:
+        if sys.stdout is not out:  # so click keeps still about a broken pipe
+            return _without_reader(out)
+        return stop.code if isinstance(stop.code, int) else EXIT_FAILED  # a shell completes
     except Exception as error:  # noqa: BLE001 (the last stop: a user is owed a line, not a traceback)
         return _tell(error, arguments)
     return result if isinstance(result, int) else 0
+
+
+def _usage(error: click.ClickException) -> str:
+    """What click has to say about an argument, in one line like all others."""
+    text = printable(error.format_message()).removesuffix(".")
+    where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+    return text[:1].lower() + text[1:] + (f"; see `{where} --help`" if where else "")
+
+
+def _without_reader(out: TextIO) -> int:
+    """The reader of our output has left, as `head` does: nothing more can be said to it."""
+    sys.stdout = out
+    os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+    return 0
 
 
 def _tell(error: Exception, arguments: list[str]) -> int:

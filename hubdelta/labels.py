@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from hubdelta.schemas.errors import UsageError, without_controls
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.keys import AdapterName, is_path
 from hubdelta.schemas.rows import LabelRow
 from hubdelta.sql.connection import Queries, connect
 
@@ -52,7 +52,8 @@ def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
         name: what the file is called in messages.
 
     Returns:
-        Adapter → label; None where the label is empty.
+        Adapter → label; None where the label is empty. Labels that differ in case only are one, in
+        the spelling of the first.
 
     Raises:
         UsageError: a line is wrong; the message says which.
@@ -60,6 +61,7 @@ def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     lines = csv.reader(text, strict=True)
     labels: dict[str, str | None] = {}
+    spellings: dict[str, str] = {}
     try:
         header = [cell.strip().lower() for cell in next(lines, [])]
         if not set(COLUMNS) <= set(header):
@@ -75,6 +77,8 @@ def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
                 )
             adapter, label = (cells[place] for place in places)
             key, value = _adapter(adapter), _label(label)
+            if value is not None:
+                value = spellings.setdefault(value.lower(), value)
             if labels.setdefault(key, value) != value:
                 raise UsageError(f"{key} has another label in an earlier line")
     except (UsageError, csv.Error) as error:
@@ -129,7 +133,7 @@ def _adapter(text: str) -> str:
     """The name as the views have it; a local folder need not be there any more."""
     _check_printable(text)
     text = text.strip()
-    if text.startswith(("/", "./", "../", "~")):
+    if is_path(text):
         try:
             return Path(text).expanduser().resolve().as_posix()
         except (OSError, RuntimeError) as error:  # a home or a link that leads nowhere

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import click
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.history import FileHistory
@@ -10,8 +11,8 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
-from hubdelta.output import console, print_table
-from hubdelta.schemas.errors import QueryError
+from hubdelta.output import write_table
+from hubdelta.schemas.errors import QueryError, printable
 from hubdelta.sql.connection import Queries
 
 _KEYWORDS = (
@@ -34,7 +35,7 @@ def run_prompt(queries: Queries) -> None:
         key_bindings=_bindings(),
         prompt_continuation="      ... ",
     )
-    console().print(_WELCOME, style="dim", markup=False)
+    click.secho(_WELCOME, dim=True)
     while True:
         try:
             text = session.prompt("hubdelta> ").strip()
@@ -47,11 +48,11 @@ def run_prompt(queries: Queries) -> None:
         if not text.rstrip(";").strip():
             continue
         try:
-            print_table(queries.run(text))
+            write_table(queries.run(text), "table")
         except KeyboardInterrupt:
-            console().print("interrupted", style="red")
+            click.secho("interrupted", fg="red")
         except QueryError as error:
-            console().print(f"error: {error}", style="red", markup=False)
+            click.secho(f"error: {printable(str(error))}", fg="red")
 
 
 def _bindings() -> KeyBindings:

@@ -74,6 +74,13 @@ class MissingExtraError(HubdeltaError):
         super().__init__(f"{what} needs more packages: pip install 'hubdelta[{extra}]'")
 
 
+class MissingPackageError(HubdeltaError):
+    """What was asked for needs a package that is not installed, and that no extra brings."""
+
+    def __init__(self, what: str, package: str) -> None:
+        super().__init__(f"{what} needs {package}: pip install {package}")
+
+
 class IndexStoreError(HubdeltaError):
     """The index cannot be used."""
 

@@ -3,10 +3,12 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from hubdelta.schemas.errors import UsageError
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(/[^@]+)?")
+_PATH_STARTS = ("/", "./", "../", "~")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -58,7 +60,7 @@ class AdapterName:
 
     @classmethod
     def parse(cls, text: str) -> "AdapterName":
-        """Read `org/name[/subfolder][@revision]`, or the path of an existing folder.
+        """Read `org/name[/subfolder][@revision]`, its URL, or the path of an existing folder.
 
         A path is told from a name by its start (`/`, `./`, `../`, `~`).
 
@@ -66,26 +68,83 @@ class AdapterName:
             UsageError: the text is neither, or the folder does not exist.
         """
         text = text.strip()
-        if text.startswith(("/", "./", "../", "~")) or text in {".", ".."}:
+        if is_path(text):
             folder = Path(text).expanduser().resolve()
             if not folder.is_dir():
                 raise UsageError(f"{text}: no such folder")
             return cls(folder.as_posix())
-        name, _, revision = text.partition("@")
+        name, _, revision = named_by_url(text).partition("@")
         name = name.strip("/")
         if not _HUB_NAME.fullmatch(name) or ("@" in text and not revision):
-            raise UsageError(
-                f"{text!r} is not an adapter: write org/name[/subfolder][@revision], "
-                "or the path of a folder as ./folder"
-            )
+            advice = "write org/name[/subfolder][@revision], or the path of a folder as ./folder"
+            raise UsageError(f"{text!r} is not an adapter: {folder_meant(text) or advice}")
         org, repo, *subfolder = name.split("/", 2)
         return cls(f"{org}/{repo}", subfolder[0] if subfolder else "", revision or None)
+
+    @classmethod
+    def parse_base(cls, text: str) -> "AdapterName":
+        """Read a base model: `org/name[@revision]`, its URL, or the path of an existing folder.
+
+        Raises:
+            UsageError: the text is neither, or the folder does not exist.
+        """
+        text = text.strip()
+        try:
+            base = cls.parse(text)
+        except UsageError:
+            if is_path(text):
+                raise
+            base = None
+        if base is None or base.subfolder:
+            advice = "write org/name[@revision], or the path of a folder as ./folder"
+            raise UsageError(f"{text!r} is not a base model: {folder_meant(text) or advice}")
+        return base
 
     def at(self, revision: str) -> AdapterKey:
         """The key of this adapter at a 40-hex commit."""
         return AdapterKey(self.repo_id, self.subfolder, revision)
 
 
+def is_path(text: str) -> bool:
+    """Whether a text is the path of a folder, and not the name of a repository."""
+    return text.startswith(_PATH_STARTS) or text in {".", ".."}
+
+
 def is_commit(text: str) -> bool:
     """Whether a revision is a full 40-hex commit, which no push can move."""
     return _COMMIT.fullmatch(text) is not None
+
+
+def named_by_url(text: str) -> str:
+    """`org/name[/subfolder][@revision]` where a text is the URL of a page of a Hub, or the text.
+
+    Pages are `/org/name`, `/org/name/tree/REVISION/subfolder` and
+    `/org/name/blob/REVISION/subfolder/file`; `main`, which every link holds, is no wish for a
+    revision.
+
+    Raises:
+        UsageError: the page is not a model's.
+    """
+    if not text.lower().startswith(("https://", "http://")):
+        return text
+    org, repo, *page = [part for part in urlsplit(text).path.split("/") if part] + ["", ""]
+    if not repo or org in {"datasets", "spaces", "papers", "collections"}:
+        raise UsageError(f"{text} is not the page of a model: write org/name")
+    view, revision, *path = [unquote(part) for part in page if part] + ["", ""]
+    path = [part for part in path if part]
+    if view in {"blob", "resolve", "raw"}:
+        path = path[:-1]
+    elif view != "tree":
+        path = []
+        revision = ""
+    name = "/".join([org, repo, *path])
+    return f"{name}@{revision}" if revision not in {"", "main"} else name
+
+
+def folder_meant(text: str) -> str:
+    """A question, where a folder has the name of a repository that was asked for; or nothing."""
+    try:
+        is_folder = bool(text) and not is_path(text) and Path(text).is_dir()
+    except (OSError, ValueError):  # too long, or a NUL
+        return ""
+    return f"did you mean the folder ./{text}?" if is_folder else ""

@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 
 import pyarrow as pa
 
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.sql.connection import Queries
 from hubdelta.sql.status import check_base
+from hubdelta.sql.unanswered import argument, has_vector, is_known, obstacle, why_without_vector
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,76 @@ def similar(queries: Queries, adapter: str, k: int = 10) -> pa.Table:
         UsageError: k is less than 1.
     """
     _check_k(k)
-    name = _argument(adapter)
+    name = argument(adapter)
     found = queries.run("FROM neighbors(?, k := ?)", [name, k])
-    if not len(found) and not _has_vector(queries, name):
-        raise QueryError(_why_without_vector(queries, name))
+    if not len(found) and not has_vector(queries, name):
+        raise QueryError(why_without_vector(queries, name))
     return found
+
+
+def within(queries: Queries, adapter: str, distance: float = 0.25) -> pa.Table:
+    """The adapters no further from one than a distance, nearest first.
+
+    Args:
+        queries: the index.
+        adapter: as `similar` takes it.
+        distance: cosine distance, 0 to 2.
+
+    Returns:
+        The columns of `similar`.
+
+    Raises:
+        QueryError: the adapter has no vector that can be compared; the text says why.
+        UsageError: the distance is out of range.
+    """
+    _check_distance(distance)
+    name = argument(adapter)
+    found = queries.run("FROM within(?, distance := ?)", [name, distance])
+    if not len(found) and not has_vector(queries, name):
+        raise QueryError(why_without_vector(queries, name))
+    return found
+
+
+def similarity(queries: Queries, a: str, b: str) -> float | None:
+    """The cosine of two adapters in their latest common recipe; None if they cannot be compared.
+
+    Args:
+        queries: the index.
+        a: an adapter, as `similar` takes it.
+        b: another.
+
+    Raises:
+        QueryError: the index does not know one of them.
+    """
+    pair = [argument(a), argument(b)]
+    (row,) = queries.run("SELECT similarity(?, ?) AS cosine", pair).to_pylist()
+    if row["cosine"] is not None:
+        return float(row["cosine"])
+    for name in pair:
+        if not has_vector(queries, name) and not is_known(queries, name):
+            raise QueryError(why_without_vector(queries, name))
+    return None
+
+
+def duplicates(queries: Queries, base: str | None = None, distance: float = 0.01) -> pa.Table:
+    """Pairs of adapters that do almost the same, nearest first.
+
+    Args:
+        queries: the index.
+        base: the base; None for every base.
+        distance: up to which cosine distance, 0 to 2.
+
+    Returns:
+        a, b, similarity, distance, base.
+
+    Raises:
+        QueryError: the index has no such base.
+        UsageError: the distance is out of range.
+    """
+    _check_distance(distance)
+    if base is not None:
+        check_base(queries, base)
+    return queries.run("FROM duplicates(?, distance := ?)", [base, distance])
 
 
 def between(queries: Queries, a: str, b: str, k: int = 10) -> pa.Table:
@@ -81,12 +146,12 @@ def between(queries: Queries, a: str, b: str, k: int = 10) -> pa.Table:
         UsageError: k is less than 1.
     """
     _check_k(k)
-    pair = [_argument(a), _argument(b)]
+    pair = [argument(a), argument(b)]
     found = queries.run('FROM "between"(?, ?, k := ?)', [*pair, k])
     if not len(found):
-        obstacle = _obstacle(queries, pair)
-        if obstacle:
-            raise QueryError(f"{pair[0]} and {pair[1]} have no sum: {obstacle}")
+        why = obstacle(queries, pair)
+        if why:
+            raise QueryError(f"{pair[0]} and {pair[1]} have no sum: {why}")
         if not len(queries.run("SELECT base FROM hubdelta.sum_of(?, ?)", pair)):
             raise QueryError(f"the sum of {pair[0]} and {pair[1]} is nothing: they are opposites")
     return found
@@ -142,13 +207,13 @@ def compare(queries: Queries, a: str, b: str) -> Comparison:
     Raises:
         QueryError: the index does not know one of them.
     """
-    pair = [_argument(a), _argument(b)]
+    pair = [argument(a), argument(b)]
     properties = queries.run(
         "SELECT property, a, b FROM hubdelta.side_by_side(?, ?) ORDER BY position", pair
     )
     for side, name in zip("ab", pair, strict=True):
         if properties[side].null_count == len(properties):
-            raise QueryError(_why_without_vector(queries, name))
+            raise QueryError(why_without_vector(queries, name))
     (measured,) = queries.run(
         "SELECT cosine AS similarity, round(1 - cosine, 6) AS distance,"
         " hubdelta.angle(cosine) AS angle FROM (SELECT similarity(?, ?) AS cosine)",
@@ -160,7 +225,7 @@ def compare(queries: Queries, a: str, b: str) -> Comparison:
         similarity=measured["similarity"],
         distance=measured["distance"],
         angle=measured["angle"],
-        obstacle=_obstacle(queries, pair) if measured["similarity"] is None else None,
+        obstacle=obstacle(queries, pair) if measured["similarity"] is None else None,
         shared=queries.run("FROM hubdelta.shared_neighbors(?, ?)", pair),
         properties=properties,
     )
@@ -186,8 +251,8 @@ def domains(
         QueryError: the index has no such base.
         UsageError: the distance is out of range.
     """
-    if distance is not None and not (math.isfinite(distance) and 0 <= distance <= 2):
-        raise UsageError(f"a cosine distance is between 0 and 2, not {distance}")
+    if distance is not None:
+        _check_distance(distance)
     if base is not None:
         check_base(queries, base)
     return queries.run("FROM domains(?, distance := ?)", [base, distance])
@@ -210,12 +275,55 @@ def domain_terms(
     return queries.run("FROM domain_terms(?, distance := ?)", [base, distance])
 
 
-def _argument(text: str) -> str:
-    """The adapter's name as the views have it: a local folder by its absolute path."""
-    text = text.strip()
-    if text.startswith(("/", "./", "../", "~")):
-        return Path(text).expanduser().resolve().as_posix()
-    return text.rstrip("/")
+def outside_clusters(queries: Queries, base: str | None = None) -> int:
+    """How many adapters with a vector are in no density cluster.
+
+    Args:
+        queries: the index.
+        base: the base; None for every base.
+    """
+    (row,) = queries.run(
+        "SELECT count(*) AS adapters FROM comparable AS c"
+        " ANTI JOIN clusters AS m ON m.base = c.base AND m.adapter = c.adapter"
+        " WHERE c.newest AND (?::VARCHAR IS NULL OR c.base = ?)",
+        [base, base],
+    ).to_pylist()
+    return int(row["adapters"])
+
+
+def suggestions(
+    queries: Queries,
+    base: str | None = None,
+    k: int = 5,
+    distance: float = 0.25,
+    *,
+    min_confidence: float = 0.0,
+) -> pa.Table:
+    """Labels for adapters that have none, from those of their neighbours.
+
+    Args:
+        queries: the index.
+        base: the base; None for every base.
+        k: how many labelled neighbours vote, the nearest ones.
+        distance: from which cosine distance on a neighbour has no vote, 0 to 2.
+        min_confidence: leave out suggestions of less.
+
+    Returns:
+        adapter, label, confidence, votes, nearest, distance, base; the most confident first.
+
+    Raises:
+        QueryError: the index has no such base.
+        UsageError: k is less than 1, or the distance out of range.
+    """
+    _check_k(k)
+    _check_distance(distance)
+    if base is not None:
+        check_base(queries, base)
+    return queries.run(
+        "FROM suggestions(?, k := ?, distance := ?) WHERE confidence >= ?"
+        " ORDER BY confidence DESC, adapter, base",
+        [base, k, distance, min_confidence],
+    )
 
 
 def _check_k(k: int) -> None:
@@ -223,54 +331,6 @@ def _check_k(k: int) -> None:
         raise UsageError(f"k must be at least 1, not {k}")
 
 
-def _has_vector(queries: Queries, name: str) -> bool:
-    return len(queries.run("SELECT base FROM hubdelta.vectors_of(?)", [name])) > 0
-
-
-def _obstacle(queries: Queries, pair: list[str]) -> str | None:
-    """Why two adapters cannot be compared; None if they can."""
-    lacking = [name for name in dict.fromkeys(pair) if not _has_vector(queries, name)]
-    if lacking:
-        return "; ".join(_why_without_vector(queries, name) for name in lacking)
-    (row,) = queries.run("SELECT hubdelta.obstacle(?, ?) AS obstacle", pair).to_pylist()
-    return None if row["obstacle"] is None else str(row["obstacle"])
-
-
-def _why_without_vector(queries: Queries, name: str) -> str:
-    rows = queries.run(
-        "SELECT adapter, base, status, reason, message, revision FROM adapters"
-        " WHERE adapter = $name OR adapter || '@' || revision = $name"
-        " OR adapter = regexp_replace($name, '@[^@]*$', '')"
-        " ORDER BY adapter <> $name, status = 'failed' DESC, base",
-        {"name": name},
-    ).to_pylist()
-    if not rows:
-        return f"no adapter {name} in the index{_nearest(queries, name)}"
-    row = rows[0]
-    if name not in (row["adapter"], f"{row['adapter']}@{row['revision']}"):
-        return (
-            f"no vector of {row['adapter']} at {name.rpartition('@')[2]}: "
-            f"the index knows it at {row['revision']}"
-        )
-    if row["status"] == "failed":
-        return f"{row['adapter']} has no vector ({row['reason']}): {row['message']}"
-    if row["status"] == "embedded":
-        return (
-            f"{row['adapter']} has a vector without direction: it answers the probes as "
-            "its base does, so nothing is near to it"
-        )
-    if row["status"] == "vanished":
-        return f"{row['adapter']} has no vector: the Hub no longer has it"
-    return (
-        f"{row['adapter']} has no vector yet: run `hubdelta index --base {row['base']}` to embed it"
-    )
-
-
-def _nearest(queries: Queries, name: str) -> str:
-    rows = queries.run(
-        "SELECT DISTINCT adapter, jaro_winkler_similarity(lower(adapter), lower($name)) AS likeness"
-        " FROM adapters WHERE likeness > 0.8 ORDER BY likeness DESC, adapter LIMIT 3",
-        {"name": name},
-    )
-    names = rows["adapter"].to_pylist()
-    return f"; did you mean {' or '.join(map(str, names))}?" if names else ""
+def _check_distance(distance: float) -> None:
+    if not (math.isfinite(distance) and 0 <= distance <= 2):
+        raise UsageError(f"a cosine distance is between 0 and 2, not {distance}")

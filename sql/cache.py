@@ -20,12 +20,11 @@ import duckdb
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import SCHEMA_VERSION, TABLES, schema_of
-from hubdelta.sql import sketch
-from hubdelta.sql.locks import Reading, refreshing, without_readers
+from hubdelta.sql import flat_deltas, sketch
+from hubdelta.sql.flat_deltas import Deltas, FlatDeltasError
+from hubdelta.sql.locks import CACHE_NAME, Reading, refreshing, without_readers
 
 logger = logging.getLogger(__name__)
-
-CACHE_NAME = "hubdelta.duckdb"
 
 _MADE_BY = (
     *("cache_schema.sql", "touched_sources.sql", "embedded.sql", "present.sql", "terms.sql"),
@@ -63,7 +62,20 @@ def refresh(index: Index) -> None:
         _refresh(index, linked=True)
 
 
-def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -> Reading | None:
+@dataclass(frozen=True)
+class Attached:
+    """A cache that is attached to a connection.
+
+    Attributes:
+        reading: to be closed when it is no longer read.
+        deltas: its deltas, mapped into memory.
+    """
+
+    reading: Reading
+    deltas: Deltas
+
+
+def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -> Attached | None:
     """Attach the cache as `cache`, to be read, brought up to date first.
 
     Args:
@@ -72,8 +84,7 @@ def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -
         linked: whether its linkage has to be up to date as well.
 
     Returns:
-        To be closed when it is no longer read; None where it is not attached, since it is out of
-        date and cannot be written.
+        The cache; None where it is not attached, since it is out of date and cannot be written.
     """
     try:
         with refreshing(index):
@@ -84,7 +95,7 @@ def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -
 
 
 def is_damaged(index: Index) -> bool:
-    """Whether some of the cache's blocks cannot be read; all of them are."""
+    """Whether some of the cache's blocks or deltas cannot be read; all of them are."""
     try:
         with duckdb.connect() as database:
             _attach(database, path_of(index))
@@ -93,7 +104,8 @@ def is_damaged(index: Index) -> bool:
             ).fetchall()
             for name in tables:
                 database.execute("SELECT max(hash(t)) FROM query_table(?) AS t", name).fetchall()
-    except duckdb.Error as error:
+            flat_deltas.check(database, flat_deltas.mapped(database, index))
+    except (duckdb.Error, FlatDeltasError) as error:
         logger.debug("%s is damaged: %s", path_of(index), error)
         return True
     return False
@@ -104,6 +116,7 @@ def remove(index: Index) -> bool:
     try:
         with refreshing(index):
             _remove(path_of(index))
+            flat_deltas.keep_only(index, None)
     except OSError as error:
         logger.debug("%s cannot be removed: %s", path_of(index), error)
         return False
@@ -133,35 +146,36 @@ def hidden_sizes(database: duckdb.DuckDBPyConnection) -> list[int]:
 
 def _attach_refreshed(
     database: duckdb.DuckDBPyConnection, index: Index, linked: bool
-) -> Reading | None:
+) -> Attached | None:
     """Attach the cache, brought up to date; the caller holds its lock."""
     try:
         _refresh(index, linked=linked)
         _attach(database, path_of(index))
-    except (OSError, duckdb.Error) as error:
+        deltas = flat_deltas.mapped(database, index)
+    except (OSError, duckdb.Error, FlatDeltasError) as error:
         logger.warning(
             "answering without the cache, which cannot be brought up to date: %s",
             " ".join(str(error).split()),
         )
         return None
-    return Reading(index)
+    return Attached(Reading(index.root), deltas)
 
 
 def _attach_unlocked(
     database: duckdb.DuckDBPyConnection, index: Index, linked: bool
-) -> Reading | None:
+) -> Attached | None:
     """Attach what somebody else keeps up to date, in a place where nothing can be written."""
     try:
-        reading = Reading(index)
+        reading = Reading(index.root)
     except BlockingIOError:
         return None
     try:
         _attach(database, path_of(index))
-        stored = _stored(database)
+        stored = _stored(database, index)
         if stored and stored.linked >= linked and stored.lacks(_files(index)) == set():
-            return reading
+            return Attached(reading, flat_deltas.mapped(database, index))
         database.execute("DETACH cache")
-    except duckdb.Error as error:
+    except (duckdb.Error, FlatDeltasError) as error:
         logger.debug("no cache: %s", error)
     reading.close()
     return None
@@ -208,7 +222,7 @@ def _refresh(index: Index, *, linked: bool) -> None:
     path, present = path_of(index), _files(index)
     for leftover in path.parent.glob(f"{CACHE_NAME}.*.tmp*"):
         leftover.unlink(missing_ok=True)
-    stored = _stored_at(path)
+    stored = _stored_at(path, index)
     lacking = None if stored is None else stored.lacks(present)
     if stored is not None and lacking == set() and stored.linked >= linked:
         return
@@ -230,7 +244,8 @@ def _refresh(index: Index, *, linked: bool) -> None:
             return
     logger.debug("making %s", path)
     with _put_in_place(copy, path):
-        _update(copy, index, present.keys(), linked=linked)
+        edition = _update(copy, index, present.keys(), linked=linked)
+    flat_deltas.keep_only(index, edition)
 
 
 @contextmanager
@@ -244,8 +259,12 @@ def _put_in_place(copy: Path, path: Path) -> Iterator[None]:
         _remove(copy)
 
 
-def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> None:
-    """Add the rows of some files to a cache; a new one gets its tables first."""
+def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> str:
+    """Add the rows of some files to a cache; a new one gets its tables first.
+
+    Returns:
+        The edition of its flat files.
+    """
     # With it comes scipy, which takes longer to load than a query to answer.
     from hubdelta.sql.ingest import create_tables, ingest, link_families
 
@@ -262,6 +281,7 @@ def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> 
         if linked:
             link_families(database)
         database.execute("CHECKPOINT cache")
+        return flat_deltas.edition_of(database)
 
 
 def _files(index: Index) -> dict[str, _File]:
@@ -275,23 +295,24 @@ def _files(index: Index) -> dict[str, _File]:
     return found
 
 
-def _stored_at(path: Path) -> _Stored | None:
+def _stored_at(path: Path, index: Index) -> _Stored | None:
     """What a cache holds; None if it is missing, of another version or damaged."""
     if not path.exists():
         return None
     try:
         with duckdb.connect() as database:
             _attach(database, path)
-            return _stored(database)
-    except duckdb.Error as error:
+            return _stored(database, index)
+    except (duckdb.Error, FlatDeltasError) as error:
         logger.debug("%s is of no use: %s", path, error)
         return None
 
 
-def _stored(database: duckdb.DuckDBPyConnection) -> _Stored | None:
+def _stored(database: duckdb.DuckDBPyConnection, index: Index) -> _Stored | None:
     facts = database.execute("SELECT version, settled, linked FROM cache.facts").fetchall()
     if [row[:2] for row in facts] != [(_VERSION, True)]:
         return None
+    flat_deltas.mapped(database, index)
     rows = database.execute(
         "SELECT name, bytes, modified, damage IS NOT NULL FROM cache.files"
     ).fetchall()

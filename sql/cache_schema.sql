@@ -2,8 +2,9 @@
 -- as `cache`. All of it is derived; ingest.py fills it, and settle.sql, which also makes
 -- `present_adapters` and `terms`, as present.sql and terms.sql have them.
 
--- Whether all that rests on the stored rows is worked out, and whether the linkage is too.
-CREATE TABLE cache.facts (version VARCHAR, settled BOOLEAN, linked BOOLEAN);
+-- Whether all that rests on the stored rows is worked out, whether the linkage is too, and what the
+-- names of its flat files begin with (flat_deltas.py).
+CREATE TABLE cache.facts (version VARCHAR, settled BOOLEAN, linked BOOLEAN, edition VARCHAR);
 
 -- The Parquet files that are in here, and those that could not be read, with why.
 CREATE TABLE cache.files (name VARCHAR, bytes BIGINT, modified BIGINT, damage VARCHAR);
@@ -14,12 +15,13 @@ CREATE TABLE cache.families (
 );
 
 -- Every vector that has a direction and is more than noise. `place` is its row of stored_vectors,
--- `slot` its row of the table deltas_<hidden>.
+-- `slot` its row of the table deltas_<hidden>, `norm` its length in float64.
 CREATE TABLE cache.sketched (
     adapter VARCHAR, base VARCHAR, repo_id VARCHAR, subfolder VARCHAR, revision VARCHAR,
     recipe_id VARCHAR, family INTEGER, current BOOLEAN, newest BOOLEAN, signal DOUBLE,
     downloads BIGINT, license VARCHAR, datasets VARCHAR[],
     embedded_at TIMESTAMP WITH TIME ZONE, place BIGINT, hidden INTEGER, slot BIGINT,
+    norm DOUBLE,
     sketch STRUCT(
         b0 BIGINT, b1 BIGINT, b2 BIGINT, b3 BIGINT, b4 BIGINT, b5 BIGINT, b6 BIGINT,
         b7 BIGINT, b8 BIGINT, b9 BIGINT, b10 BIGINT, b11 BIGINT, b12 BIGINT, b13 BIGINT,

@@ -20,70 +20,19 @@ CREATE OR REPLACE MACRO hubdelta.differing_within(distance) AS
     3 + 1024 * hubdelta.half_turns(distance)
     + 5 * sqrt(1024 * hubdelta.half_turns(distance) * (1 - hubdelta.half_turns(distance)));
 
--- The sketched vector that a name stands for, as hubdelta.target has it.
-CREATE OR REPLACE MACRO hubdelta.sketch_of(adapter) AS TABLE
-    FROM cache.sketched AS c
-    WHERE c.adapter IN (adapter, regexp_replace(adapter, '@[^@]*$', ''))
-        AND ((c.current AND c.adapter = adapter) OR c.adapter || '@' || c.revision = adapter)
-    ORDER BY c.embedded_at DESC, c.recipe_id
-    LIMIT 1;
+-- hubdelta_search is a function of search.py: the nearest vectors with their cosines, those that tie
+-- with the last one or lie on the edge too. One of `k` and `distance` is null.
+CREATE OR REPLACE MACRO hubdelta.found(adapter, k, distance, exact) AS TABLE
+    SELECT f.* EXCLUDE (cosine), hubdelta.rounded(f.cosine) AS similarity
+    FROM (
+        SELECT unnest(hubdelta_search(adapter, k, distance, exact), max_depth := 2)
+    ) AS f;
 
--- Candidates are the vectors with the nearest sketches, those that differ equally by the alphabet;
--- bench/query.py measures how many of the true nearest are among so many. One more stands for the
--- adapter itself.
 CREATE OR REPLACE MACRO hubdelta.nearest(adapter, k, exact) AS TABLE
-    WITH target AS MATERIALIZED (FROM hubdelta.sketch_of(adapter)),
-    origin AS MATERIALIZED (
-        SELECT d.delta::DOUBLE[] AS delta
-        FROM hubdelta.deltas AS d
-        WHERE d.hidden = (SELECT t.hidden FROM target AS t)
-            AND d.slot IN (SELECT t.slot FROM target AS t)
-    ),
-    candidates AS MATERIALIZED (
-        SELECT
-            c.adapter, c.signal, c.downloads, c.license, c.datasets, c.base, c.repo_id,
-            c.subfolder, c.revision, c.slot
-        FROM cache.sketched AS c, target AS t
-        WHERE c.current AND c.family = (SELECT a.family FROM target AS a)
-        ORDER BY hubdelta.differing(c.sketch, t.sketch), c.adapter
-        LIMIT CASE WHEN exact THEN 1000000000 ELSE greatest(200, 20 * k) + 1 END
-    ),
-    ranked AS (
-        SELECT d.slot, hubdelta.cosine(d.delta, o.delta) AS similarity
-        FROM hubdelta.deltas AS d, origin AS o
-        WHERE d.hidden = (SELECT t.hidden FROM target AS t)
-            AND d.slot IN (SELECT c.slot FROM candidates AS c)
-    )
-    SELECT c.*, r.similarity
-    FROM ranked AS r
-    JOIN candidates AS c ON c.slot = r.slot
-    WHERE (c.repo_id, c.subfolder) <> (SELECT (t.repo_id, t.subfolder) FROM target AS t);
+    FROM hubdelta.found(adapter, coalesce(k, 1000000000), NULL, exact) AS f;
 
 CREATE OR REPLACE MACRO hubdelta.around(adapter, distance, exact) AS TABLE
-    WITH target AS MATERIALIZED (FROM hubdelta.sketch_of(adapter)),
-    origin AS MATERIALIZED (
-        SELECT d.delta::DOUBLE[] AS delta
-        FROM hubdelta.deltas AS d
-        WHERE d.hidden = (SELECT t.hidden FROM target AS t)
-            AND d.slot IN (SELECT t.slot FROM target AS t)
-    ),
-    candidates AS MATERIALIZED (
-        SELECT c.* EXCLUDE (sketch)
-        FROM cache.sketched AS c, target AS t
-        WHERE c.current AND c.family = (SELECT a.family FROM target AS a)
-            AND (c.repo_id <> t.repo_id OR c.subfolder <> t.subfolder)
-            AND (exact
-                OR hubdelta.differing(c.sketch, t.sketch) <= hubdelta.differing_within(distance))
-    ),
-    ranked AS (
-        SELECT d.slot, hubdelta.cosine(d.delta, o.delta) AS similarity
-        FROM hubdelta.deltas AS d, origin AS o
-        WHERE d.hidden = (SELECT t.hidden FROM target AS t)
-            AND d.slot IN (SELECT c.slot FROM candidates AS c)
-    )
-    SELECT c.*, r.similarity
-    FROM ranked AS r
-    JOIN candidates AS c ON c.slot = r.slot;
+    FROM hubdelta.found(adapter, NULL, distance, exact) AS f;
 
 CREATE OR REPLACE VIEW hubdelta.linkage AS FROM cache.linkage;
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,7 @@ from hubdelta.schemas.index import Index
 from hubdelta.sql import cache, read_only
 from hubdelta.sql.parquet_files import ParquetFiles
 from hubdelta.sql.script import cache_definitions
+from hubdelta.sql.search import Search
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +63,14 @@ class _Opened:
         database: the connection.
         parquet: the files it reads; None where it reads the cache.
         linked: whether queries that need the linkage have it.
+        search: what looks for neighbors; None where the cache is not read.
         held: what is to be closed with it.
     """
 
     database: duckdb.DuckDBPyConnection
     parquet: ParquetFiles | None
     linked: bool
+    search: Search | None
     held: ExitStack
 
     def close(self) -> None:
@@ -88,6 +92,10 @@ class Queries:
     index: Index
     unsafe: bool
     _opened: _Opened = field(repr=False)
+    _checked: set[str] = field(default_factory=set, repr=False)
+    _thread: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, 1, "hubdelta-query"), repr=False
+    )
 
     @property
     def database(self) -> duckdb.DuckDBPyConnection:
@@ -113,6 +121,7 @@ class Queries:
     def close(self) -> None:
         """Close the DuckDB connection."""
         self._opened.close()
+        self._thread.shutdown()
 
     def names(self) -> list[str]:
         """The names of all views, their columns and the macros, sorted: for completion."""
@@ -122,7 +131,8 @@ class Queries:
             " UNION SELECT column_name FROM duckdb_columns()"
             " WHERE schema_name = 'main' AND NOT internal AND database_name = current_database()"
             " UNION SELECT function_name FROM duckdb_functions()"
-            " WHERE schema_name = 'main' AND NOT internal ORDER BY 1"
+            " WHERE schema_name = 'main' AND NOT internal AND function_type LIKE '%macro'"
+            " ORDER BY 1"
         ).fetchall()
         return [name for (name,) in rows]
 
@@ -142,8 +152,9 @@ class Queries:
         """
         try:
             sql.encode()  # lone surrogates, which DuckDB's client cannot take
-            if not self.unsafe:
+            if not self.unsafe and sql not in self._checked:
                 read_only.check(self.database, sql)
+                self._checked.add(sql)
             if _NEEDS_LINKAGE.search(sql):
                 self.link()
             try:
@@ -152,6 +163,8 @@ class Queries:
                 if not self._leave_out_damage(error):
                     raise
             return self._run(sql, parameters)
+        except duckdb.ParserException as error:
+            raise QueryError(_one_line(error) + read_only.parser_hint(sql)) from error
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
             raise QueryError(_one_line(error)) from error
 
@@ -167,8 +180,8 @@ class Queries:
 
         # DuckDB looks for Ctrl-C only now and then, and in some queries never; so the query runs
         # in another thread, and this one stops it.
-        with self._transaction(), ThreadPoolExecutor(1) as thread:
-            running = thread.submit(answer)
+        with self._transaction():
+            running = self._thread.submit(answer)
             try:
                 return running.result()
             except KeyboardInterrupt:
@@ -196,7 +209,8 @@ class Queries:
             return not isinstance(error, _OWN_FAULTS) and self.parquet.leave_out_damaged(
                 self.database
             )
-        if not isinstance(error, _DAMAGE) and type(error) is not duckdb.Error:
+        searched = self._opened.search is not None and self._opened.search.is_damaged
+        if not searched and not isinstance(error, _DAMAGE) and type(error) is not duckdb.Error:
             return False
         linked = self._opened.linked
         self._opened.close()
@@ -242,10 +256,12 @@ def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _
     """A connection over the cache, its linkage up to date if it must be, or over the files."""
     with ExitStack() as stack:
         database = stack.enter_context(_database(unsafe))
-        parquet = None
-        reading = cache.attach(database, index, linked=linked) if cached else None
-        if reading is not None:
-            stack.callback(reading.close)
+        parquet, search = None, None
+        attached = cache.attach(database, index, linked=linked) if cached else None
+        if attached is not None:
+            stack.callback(attached.reading.close)
+            search = Search(database, attached.deltas)
+            stack.callback(search.close)
             for damage in cache.damages(database):
                 logger.warning("%s; left out", damage)
             database.execute(cache_definitions(cache.hidden_sizes(database)))
@@ -257,7 +273,7 @@ def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _
             linked = True
         if not unsafe:
             _lock(database, parquet.allowed_paths() if parquet else [])
-        return _Opened(database, parquet, linked, stack.pop_all())
+        return _Opened(database, parquet, linked, search, stack.pop_all())
 
 
 def _database(unsafe: bool) -> duckdb.DuckDBPyConnection:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from hubdelta.schemas.errors import DamagedFileError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES, CatalogRow, FailureRow, Row, VectorRow, schema_of
+from hubdelta.sql import flat_deltas
 from hubdelta.sql.families import Family, read_family, read_linkage, unit_vectors
 from hubdelta.sql.linkage import Linkage, relink
 from hubdelta.sql.sketch import WORDS, sketches
@@ -26,7 +27,7 @@ _OF_ADAPTERS = (CatalogRow, VectorRow, FailureRow)
 
 
 def create_tables(database: duckdb.DuckDBPyConnection, version: str) -> None:
-    """Make the tables of a new cache, which is attached as `cache`."""
+    """Make the tables of a new cache, which is attached as `cache`, and begin a new edition."""
     for row_type in TABLES:
         schema = schema_of(row_type)
         if row_type is VectorRow:
@@ -36,7 +37,8 @@ def create_tables(database: duckdb.DuckDBPyConnection, version: str) -> None:
         create = f"CREATE TABLE cache.stored_{row_type.table} AS FROM added"
         _insert(database, schema.empty_table(), create)
     database.execute((_ROOM / "cache_schema.sql").read_text("utf-8"))
-    database.execute("INSERT INTO cache.facts VALUES (?, false, true)", [version])
+    edition = flat_deltas.new_edition()
+    database.execute("INSERT INTO cache.facts VALUES (?, false, true, ?)", [version, edition])
 
 
 def ingest(database: duckdb.DuckDBPyConnection, index: Index, names: Sequence[str]) -> None:
@@ -55,7 +57,7 @@ def ingest(database: duckdb.DuckDBPyConnection, index: Index, names: Sequence[st
     for row_type in TABLES:
         mine = [name for name in names if name.startswith(f"{row_type.table}/")]
         for table in _tables(database, index, row_type, mine):
-            _add(database, row_type, table)
+            _add(database, index, row_type, table)
     with _transaction(database):
         _settle(database)
         database.execute(
@@ -88,9 +90,11 @@ def _transaction(database: duckdb.DuckDBPyConnection) -> Iterator[None]:
     database.execute("COMMIT")
 
 
-def _add(database: duckdb.DuckDBPyConnection, row_type: type[Row], rows: pa.Table) -> None:
+def _add(
+    database: duckdb.DuckDBPyConnection, index: Index, row_type: type[Row], rows: pa.Table
+) -> None:
     if row_type is VectorRow:
-        _add_vectors(database, rows)
+        _add_vectors(database, index, rows)
     else:
         _insert(database, rows, f"INSERT INTO cache.stored_{row_type.table} FROM added")
     if row_type in _OF_ADAPTERS:
@@ -125,13 +129,13 @@ def _tables(
         yield held
 
 
-def _add_vectors(database: duckdb.DuckDBPyConnection, table: pa.Table) -> None:
+def _add_vectors(database: duckdb.DuckDBPyConnection, index: Index, table: pa.Table) -> None:
     lengths = pc.list_value_length(table["delta"])
     for hidden in sorted(set(lengths.to_pylist())):
         rows = table.filter(pc.equal(lengths, hidden)).combine_chunks()
         deltas = _matrix(rows["delta"], hidden)
         place = _count(database, "cache.stored_vectors")
-        slot = _add_deltas(database, deltas) if hidden else 0
+        slot = _add_deltas(database, index, deltas) if hidden else 0
         facts = rows.drop_columns("delta")
         for name, values in (
             ("place", np.arange(place, place + len(rows))),
@@ -143,8 +147,10 @@ def _add_vectors(database: duckdb.DuckDBPyConnection, table: pa.Table) -> None:
         _add_comparable(database, facts, deltas)
 
 
-def _add_deltas(database: duckdb.DuckDBPyConnection, deltas: npt.NDArray[np.float32]) -> int:
-    """Store deltas [vectors, hidden] behind those of their length.
+def _add_deltas(
+    database: duckdb.DuckDBPyConnection, index: Index, deltas: npt.NDArray[np.float32]
+) -> int:
+    """Store deltas [vectors, hidden] behind those of their length, in the table and flat.
 
     Returns:
         The first one's slot: its rowid, since nothing is ever deleted from these tables.
@@ -153,6 +159,7 @@ def _add_deltas(database: duckdb.DuckDBPyConnection, deltas: npt.NDArray[np.floa
     table = f"cache.deltas_{hidden:d}"
     database.execute(f"CREATE TABLE IF NOT EXISTS {table} (delta FLOAT[{hidden:d}])")
     slot = _count(database, table)
+    flat_deltas.append(index, flat_deltas.edition_of(database), slot, deltas)
     arrays = pa.FixedSizeListArray.from_arrays(pa.array(deltas.ravel()), hidden)
     _insert(database, pa.table({"delta": arrays}), f"INSERT INTO {table} FROM added")
     return slot
@@ -165,9 +172,11 @@ def _add_comparable(
         squares = np.einsum("ij,ij->i", deltas, deltas)  # in float32, as is_comparable has it
     chosen = np.isfinite(squares) & (squares > 0) & (facts["signal"].to_numpy() > 1)
     words = sketches(deltas[chosen])
+    norms = np.linalg.norm(deltas[chosen].astype(np.float64), axis=1)
     names = [f"b{word}" for word in range(WORDS)]
     sketch = pa.StructArray.from_arrays([pa.array(words[:, i]) for i in range(WORDS)], names)
-    comparable = facts.filter(pa.array(chosen)).append_column("sketch", sketch)
+    comparable = facts.filter(pa.array(chosen)).drop_columns("norm")
+    comparable = comparable.append_column("sketch", sketch).append_column("norm", pa.array(norms))
     _insert(
         database,
         comparable,
@@ -182,7 +191,7 @@ def _add_comparable(
         "INSERT INTO cache.sketched BY NAME"
         " SELECT concat_ws('/', a.repo_id, nullif(a.subfolder, '')) AS adapter,"
         " a.base, a.repo_id, a.subfolder, a.revision, a.recipe_id, f.family,"
-        " a.signal, a.embedded_at, a.place, a.hidden, a.slot, a.sketch"
+        " a.signal, a.embedded_at, a.place, a.hidden, a.slot, a.norm, a.sketch"
         " FROM added AS a JOIN cache.families AS f USING (base, recipe_id, hidden)",
     )
 

@@ -8,24 +8,29 @@ import fcntl
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
-from filelock import FileLock, Timeout
-
-from hubdelta.schemas.index import Index
+if TYPE_CHECKING:
+    from hubdelta.schemas.index import Index
 
 logger = logging.getLogger(__name__)
+
+CACHE_NAME = "hubdelta.duckdb"
+"""The file of an index that is the cache."""
 
 _READERS = ".cache.readers"
 
 
 @contextmanager
-def refreshing(index: Index) -> Iterator[None]:
+def refreshing(index: "Index") -> Iterator[None]:
     """Nobody else attaches or refreshes the cache meanwhile.
 
     Raises:
         OSError: nothing can be written there.
     """
+    from filelock import FileLock, Timeout  # who only reads does not wait for it to load
+
     lock = FileLock(index.root / ".cache.lock")
     try:
         lock.acquire(timeout=2)
@@ -43,14 +48,17 @@ def refreshing(index: Index) -> Iterator[None]:
 class Reading:
     """A reader of the cache's present file, which nobody changes until it is closed."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, root: Path) -> None:
         """Begin to read.
+
+        Args:
+            root: the index's directory.
 
         Raises:
             BlockingIOError: the file is being changed at this moment; never under `refreshing`.
         """
         self._file: BinaryIO | None = None
-        path = index.root / _READERS
+        path = root / _READERS
         with suppress(OSError):  # where nothing can be written, it may at least be there
             path.touch()
         with suppress(FileNotFoundError, PermissionError):
@@ -64,7 +72,7 @@ class Reading:
 
 
 @contextmanager
-def without_readers(index: Index) -> Iterator[bool]:
+def without_readers(index: "Index") -> Iterator[bool]:
     """Whether nobody reads the cache's present file; nobody can begin to, under `refreshing`."""
     with ExitStack() as stack:
         try:

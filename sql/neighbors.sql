@@ -23,9 +23,13 @@ CREATE OR REPLACE MACRO within(adapter, distance := 0.25, exact := false) AS TAB
 COMMENT ON MACRO TABLE within IS
     'Adapters no further from an adapter than a cosine distance, nearest first; exact compares with every one';
 
--- Null where the two cannot be compared.
+-- Null where the two cannot be compared. Of recipes equally late, the one of common_vectors.
 CREATE OR REPLACE MACRO similarity(a, b) AS (
-    SELECT arg_max(hubdelta.cosine(x.delta, y.delta), least(x.embedded_at, y.embedded_at))
+    SELECT first(
+        hubdelta.cosine(x.delta, y.delta)
+        ORDER BY least(x.embedded_at, y.embedded_at) DESC, x.base, x.recipe_id,
+            x.revision, y.revision
+    )
     FROM hubdelta.vectors_of(a) AS x
     JOIN hubdelta.vectors_of(b) AS y ON y.recipe_id = x.recipe_id AND y.base = x.base
 );

@@ -203,8 +203,10 @@ CREATE OR REPLACE MACRO hubdelta.side_by_side(a, b) AS TABLE
     ORDER BY x.position;
 
 -- What is said of the two together stands in both columns.
+-- Of an adapter that nothing is known of there is no row.
 CREATE OR REPLACE MACRO compare(a, b) AS TABLE
-    WITH measured AS (
+    WITH sides AS MATERIALIZED (FROM hubdelta.side_by_side(a, b)),
+    measured AS (
         SELECT similarity(a, b) AS cosine, hubdelta.obstacle(a, b) AS obstacle
     ),
     shared AS (
@@ -235,10 +237,11 @@ CREATE OR REPLACE MACRO compare(a, b) AS TABLE
             FROM together AS t
         ) AS p
         UNION ALL
-        SELECT 2, d.position, d.property, d.a, d.b FROM hubdelta.side_by_side(a, b) AS d
+        SELECT 2, d.position, d.property, d.a, d.b FROM sides AS d
     )
     SELECT r.property, r.left_value AS a, r.right_value AS b
     FROM answered AS r
+    WHERE (SELECT count(d.a) > 0 AND count(d.b) > 0 FROM sides AS d)
     ORDER BY r.part, r.position;
 COMMENT ON MACRO TABLE compare IS
     'Two adapters side by side: similarity, shared neighbors, vectors and metadata, a row each';

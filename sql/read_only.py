@@ -9,6 +9,7 @@ statement is also judged by its syntax tree, as DuckDB itself parses it.
 import json
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 import duckdb
@@ -47,6 +48,16 @@ _EXPLAIN = re.compile(
 _HINT = "; --unsafe allows everything"
 
 
+_BARE_BETWEEN = re.compile(r"(?:\bFROM|\bJOIN|,)\s*between\s*\(", re.IGNORECASE)
+
+
+def parser_hint(sql: str) -> str:
+    """What may be wrong with a query that DuckDB cannot parse; or nothing."""
+    if _BARE_BETWEEN.search(sql):
+        return '; BETWEEN is a word of SQL, so put the macro in quotes: "between"(a, b)'
+    return ""
+
+
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Let a statement pass that can do nothing but read the index.
 
@@ -76,7 +87,7 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if kind != "SELECT":
         raise QueryError(f"a read-only connection does not run {kind} statements" + _HINT)
     for node in _nodes(_tree(connection, query)):
-        _check_node(node)
+        _check_node(connection, node)
 
 
 def _tree(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
@@ -101,7 +112,7 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             branches.extend(branch)
 
 
-def _check_node(node: dict[str, Any]) -> None:
+def _check_node(connection: duckdb.DuckDBPyConnection, node: dict[str, Any]) -> None:
     kind = node.get("type")
     if not isinstance(kind, str):
         return
@@ -111,4 +122,20 @@ def _check_node(node: dict[str, Any]) -> None:
     if kind == "TABLE_FUNCTION":
         name = node["function"].get("function_name", "")
         if name.lower() not in _TABLE_FUNCTIONS:
+            likely = get_close_matches(name.lower(), _TABLE_FUNCTIONS, n=1, cutoff=0.75)
+            if likely and name.lower() not in _known(connection):
+                raise QueryError(f"there is no {name}(…): did you mean {_quoted(likely[0])}(…)?")
             raise QueryError(f"a read-only connection does not offer {name}(…)" + _HINT)
+
+
+def _known(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The table functions that DuckDB and its extensions have."""
+    rows = connection.execute(
+        "SELECT lower(function_name) FROM duckdb_functions() WHERE function_type LIKE '%table%'"
+    ).fetchall()
+    return {name for (name,) in rows}
+
+
+def _quoted(name: str) -> str:
+    """As a query has to write it: one macro's name is a word of SQL."""
+    return f'"{name}"' if name == "between" else name

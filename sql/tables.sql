@@ -152,10 +152,20 @@ COMMENT ON COLUMN runs.marks IS
     'crawl: newest lastModified seen by each listing; the next crawl walks down to it';
 COMMENT ON COLUMN runs.versions IS 'versions of hubdelta and of the libraries used';
 
+-- Labels that differ in case only are one; each is spelt as it was last.
 CREATE OR REPLACE VIEW labels AS
-FROM hubdelta.stored('labels') AS l
-QUALIFY row_number() OVER (PARTITION BY l.adapter ORDER BY l.labelled_at DESC, l.label) = 1
-    AND l.label IS NOT NULL;
+WITH present AS (
+    FROM hubdelta.stored('labels') AS l
+    QUALIFY row_number() OVER (PARTITION BY l.adapter ORDER BY l.labelled_at DESC, l.label) = 1
+        AND l.label IS NOT NULL
+)
+SELECT
+    p.* REPLACE (
+        first_value(p.label) OVER (
+            PARTITION BY lower(p.label) ORDER BY p.labelled_at DESC, p.label
+        ) AS label
+    )
+FROM present AS p;
 
 COMMENT ON VIEW labels IS
     'What the user says adapters are for: the newest label of each, as `hubdelta label` set it';

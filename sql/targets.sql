@@ -1,9 +1,11 @@
 -- What a name stands for, and how two vectors are compared.
 
--- Cosine in float64 and to six decimals: what float32 vectors carry, the same on every machine, so
--- that ties are ties and fall to the alphabet.
+-- Cosines to six decimals: what float32 vectors carry, the same on every machine, so that ties are
+-- ties and fall to the alphabet. (Adding zero makes -0 one of them.)
+CREATE OR REPLACE MACRO hubdelta.rounded(cosine) AS round(cosine, 6) + 0;
+
 CREATE OR REPLACE MACRO hubdelta.cosine(x, y) AS
-    round(list_cosine_similarity(x::DOUBLE[], y::DOUBLE[]), 6);
+    hubdelta.rounded(list_cosine_similarity(x::DOUBLE[], y::DOUBLE[]));
 
 -- `adapter` is 'org/name[/subfolder]', which takes the vectors that stand for it, or the same with
 -- '@revision', which takes exactly those. A local folder's path may itself hold an '@'.
@@ -12,9 +14,11 @@ CREATE OR REPLACE MACRO hubdelta.vectors_of(adapter) AS TABLE
     WHERE (c.current AND c.adapter = adapter)
         OR (c.revision = split_part(adapter, '@', -1) AND c.adapter || '@' || c.revision = adapter);
 
+-- Adapters of several bases can have one name and be embedded at the same time: the order goes on to
+-- the whole key, so that whoever asks, of whatever files, has the same answer.
 CREATE OR REPLACE MACRO hubdelta.target(adapter) AS TABLE
     FROM hubdelta.vectors_of(adapter) AS v
-    ORDER BY v.embedded_at DESC, v.recipe_id
+    ORDER BY v.embedded_at DESC, v.base, v.recipe_id, v.repo_id, v.subfolder, v.revision
     LIMIT 1;
 
 -- The vectors of two adapters in their latest common recipe: a row, or none.

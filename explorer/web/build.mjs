@@ -22,7 +22,7 @@ async function bundle(entry, options) {
     bundle: true,
     minify: true,
     write: false,
-    // What a page in a <script> or <style> must not hold is escaped by esbuild.
+    // Any charset reads it right; `licenses` speaks for the libraries.
     charset: "ascii",
     legalComments: "none",
     ...options,

@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hubdelta.commands.options import AdapterType, index_option, json_option
+from hubdelta.commands.options import AdapterType, answer_options, index_option
 from hubdelta.schemas.keys import AdapterName
 
 if TYPE_CHECKING:
+    from hubdelta.screen import Screen
     from hubdelta.sql.answers import Comparison
+
+_NUMBERS = {"signal": float, "norm": float, "alpha": float, "downloads": int, "likes": int}
+"""Properties that are numbers, which the answer has as text."""
 
 
 @click.command(
@@ -20,15 +24,16 @@ Example:
 @click.argument("a", type=AdapterType())
 @click.argument("b", type=AdapterType())
 @index_option
-@json_option
+@answer_options
 def command(a: AdapterName, b: AdapterName, index_path: Path, as_json: bool) -> None:
     """Show two adapters side by side: how far apart, near to whom, and what is known of each.
 
-    A and B are org/name[/subfolder][@revision], or local folders that were embedded. On a terminal,
-    properties that differ are bold.
+    A and B are org/name[/subfolder][@revision], URLs, or local folders that were embedded. On a
+    terminal, properties that differ are bold.
     """
     from hubdelta.output import print_json
     from hubdelta.schemas.index import Index
+    from hubdelta.screen import Screen
     from hubdelta.sql.answers import compare
     from hubdelta.sql.connection import connect
 
@@ -36,40 +41,62 @@ def command(a: AdapterName, b: AdapterName, index_path: Path, as_json: bool) -> 
         answer = compare(queries, str(a), str(b))
     if as_json:
         print_json(answer)
+        return
+    with Screen() as screen:
+        _show(answer, screen)
+
+
+def _show(answer: "Comparison", screen: "Screen") -> None:
+    from hubdelta.cells import counted, for_people
+
+    if answer.distance is None:
+        screen.line(f"cannot be compared: {answer.obstacle}")
     else:
-        _print(answer)
+        distance = for_people(answer.distance, "distance")
+        similarity = for_people(answer.similarity, "similarity")
+        screen.line(
+            f"distance {distance}, cosine similarity {similarity}, angle {answer.angle:.1f}°"
+        )
+        screen.line(
+            f"{counted(len(answer.shared), 'adapter')} among the 10 nearest of both"
+            + (":" if len(answer.shared) else "")
+        )
+    if len(answer.shared):
+        screen.line()
+        screen.table(answer.shared, counts="")
+    screen.line()
+    _show_properties(answer, screen)
 
 
-def _print(answer: "Comparison") -> None:
-    from rich import box
-    from rich.table import Table
+def _show_properties(answer: "Comparison", screen: "Screen") -> None:
+    import pyarrow.compute as pc
     from rich.text import Text
 
-    from hubdelta.output import console, print_table
     from hubdelta.schemas.errors import without_controls
+    from hubdelta.screen import headed_table
 
-    out = console()
-    if answer.distance is None:
-        out.print(Text(without_controls(f"cannot be compared: {answer.obstacle}")))
-    else:
-        out.print(
-            Text(
-                f"distance {answer.distance:.4g}, cosine similarity {answer.similarity:.4g}, "
-                f"angle {answer.angle:.1f}°"
-            )
-        )
-    near = f"{len(answer.shared)} of the 10 nearest adapters in common"
-    if len(answer.shared):
-        print_table(answer.shared, caption=near)
-    elif answer.distance is not None:
-        out.print(Text(near, style="dim"))
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for title in ("property", answer.a, answer.b):
-        table.add_column(Text(without_controls(title)), overflow="fold")
-    for row in answer.properties.to_pylist():
-        cells = [row["a"], row["b"]]
-        if any(cells):
-            style = "bold" if cells[0] != cells[1] else ""
-            shown = (Text(without_controls(cell or ""), style=style) for cell in cells)
-            table.add_row(row["property"], *shown)
-    out.print(table)
+    names = ["property", answer.a, answer.b]
+    given = pc.or_(pc.is_valid(answer.properties["a"]), pc.is_valid(answer.properties["b"]))
+    known = answer.properties.filter(given)
+    if screen.is_plain:
+        screen.table(known.rename_columns(names))
+        return
+    table = headed_table()
+    for name in names:
+        table.add_column(Text(without_controls(name)), overflow="fold", ratio=1)
+    table.columns[0].ratio, table.columns[0].no_wrap = None, True
+    for row in known.to_pylist():
+        style = "bold" if row["a"] != row["b"] else ""
+        cells = (Text(_shown(row["property"], row[side]), style=style) for side in "ab")
+        table.add_row(row["property"], *cells)
+    screen.draw(table)
+
+
+def _shown(name: str, value: str | None) -> str:
+    from hubdelta.cells import for_people
+
+    if value is None:
+        return ""
+    if name in _NUMBERS:
+        return for_people(_NUMBERS[name](value), name)
+    return for_people(value[:12] if name == "revision" else value)

@@ -49,9 +49,10 @@ def command(
     """Find every model whose metadata points at a base, and what changed since the last crawl."""
     from hubdelta.crawler.crawl import crawl
     from hubdelta.derived import refresh_cache
-    from hubdelta.output import print_fields, print_json
+    from hubdelta.output import print_json
     from hubdelta.progress import show_progress
     from hubdelta.settings import open_hub, versions
+    from hubdelta.summaries import print_crawl_summary
 
     if base.is_local:
         raise UsageError("a base in a local folder has no listing to crawl")
@@ -76,4 +77,4 @@ def command(
     if as_json:
         print_json(summary)
     else:
-        print_fields(summary)
+        print_crawl_summary(summary)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hubdelta.commands.options import index_option, json_option
+from hubdelta.commands.options import OfIndexBase, answer_options, index_option, refuse_unused
 from hubdelta.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Examples:
   hubdelta domains --distance 0.3
   hubdelta domains --density --evidence"""
 )
-@click.option("--base", metavar="ORG/NAME", help="Only this base model.")
+@click.option("--base", type=OfIndexBase(), metavar="ORG/NAME", help="Only this base model.")
 @click.option(
     "--distance",
     type=click.FloatRange(0, 2),
@@ -49,8 +49,10 @@ Examples:
 )
 @click.option("--evidence", is_flag=True, help="Show what each name rests on.")
 @index_option
-@json_option
+@answer_options
+@click.pass_context
 def command(
+    context: click.Context,
     base: str | None,
     distance: float,
     density: bool,
@@ -71,14 +73,16 @@ def command(
     """
     import pyarrow.compute as pc
 
-    from hubdelta.output import print_table, write_table
+    from hubdelta.output import print_json, write_table
     from hubdelta.schemas.index import Index
-    from hubdelta.sql.answers import domain_terms, domains
+    from hubdelta.sql.answers import domain_terms, domains, outside_clusters
     from hubdelta.sql.centered import centered
     from hubdelta.sql.connection import connect
 
     if density and center:
         raise UsageError("density clusters are kept without centering: leave out one of the two")
+    if density:
+        refuse_unused(context, "with --density", "distance")
     up_to = None if density else distance
     with (
         connect(Index.open(index_path)) as queries,
@@ -90,17 +94,42 @@ def command(
             terms = domain_terms(queries, base, up_to)
             found = _with_evidence(found, terms, as_text=not as_json)
             columns[-1] = "evidence"
+        alone = outside_clusters(queries, base) if density else 0
     shown = found.filter(pc.greater_equal(found["size"], min_size))
     if as_json:
-        write_table(shown, "json")
+        print_json(shown)
         return
-    left_out = pc.sum(found["size"]).as_py() or 0
-    left_out -= pc.sum(shown["size"]).as_py() or 0
+    in_small = sum(found["size"].to_pylist()) - sum(shown["size"].to_pylist())
     if len(set(found["base"].to_pylist())) > 1:
         columns.append("base")
-    count = f"{len(shown)} domain{'' if len(shown) == 1 else 's'}"
-    small = f"; {left_out} adapters in domains of fewer than {min_size} are not shown"
-    print_table(shown.select(columns), caption=count + (small if left_out else ""))
+    noun = "cluster" if density else "domain"
+    write_table(
+        shown.select(columns),
+        "table",
+        counts=noun,
+        note=_left_out(in_small, alone, min_size),
+        optional=["base", "central"],
+        empty=_without_any(noun, in_small, alone, min_size),
+    )
+
+
+def _left_out(in_small: int, alone: int, min_size: int) -> str:
+    """As in: not shown: 2 adapters in domains of fewer than 2."""
+    from hubdelta.cells import counted
+
+    parts = []
+    if in_small:
+        parts.append(f"not shown: {counted(in_small, 'adapter')} in those of fewer than {min_size}")
+    if alone:
+        parts.append(f"in no cluster: {counted(alone, 'adapter')}")
+    return "; ".join(parts)
+
+
+def _without_any(noun: str, in_small: int, alone: int, min_size: int) -> str:
+    if not in_small and not alone:
+        return f"no {noun}: no adapter has a vector yet, `hubdelta status` says why"
+    left_out = _left_out(in_small, alone, min_size)
+    return f"no {noun} of {min_size} or more adapters; {left_out}"
 
 
 def _with_evidence(found: "pa.Table", terms: "pa.Table", *, as_text: bool) -> "pa.Table":

@@ -1,5 +1,6 @@
 """`hubdelta index`: the whole nightly job."""
 
+import logging
 from pathlib import Path
 from typing import TextIO
 
@@ -11,12 +12,15 @@ from hubdelta.commands.options import (
     RelationsType,
     index_option,
     json_option,
+    refuse_unused,
     wait_option,
     writable_index,
 )
 from hubdelta.indexer.settings import ENGINE_NAMES, GIGABYTE, PRECISIONS
 from hubdelta.schemas.errors import UsageError
-from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.keys import AdapterName, folder_meant
+
+logger = logging.getLogger(__name__)
 
 
 @click.command(
@@ -108,7 +112,9 @@ Examples:
 @index_option
 @wait_option
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     adapters: tuple[AdapterName, ...],
     base: AdapterName,
     from_file: TextIO | None,
@@ -138,14 +144,19 @@ def command(
     from hubdelta.settings import open_hub, require_extra
 
     require_extra("hubdelta index", "index")
+    _refuse_unused(context, named=bool(adapters or from_file), no_crawl=no_crawl)
 
     from hubdelta.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
     from hubdelta.index_run import IndexRequest, run_index
     from hubdelta.indexer.settings import IndexSettings
-    from hubdelta.output import print_index_summary, print_json
+    from hubdelta.output import print_json
     from hubdelta.progress import show_progress
+    from hubdelta.summaries import print_index_summary
 
     names = adapters + (_listed(from_file) if from_file else ())
+    for name in (base, *names):
+        if not name.is_local and (question := folder_meant(str(name))):
+            logger.warning("asking the Hub for %s; %s", name, question)
     if from_file and not names:
         raise UsageError(f"{from_file.name} names no adapter")
     request = IndexRequest(
@@ -181,6 +192,13 @@ def command(
     if summary.outcome == "interrupted":
         return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if strict and summary.failed else 0
+
+
+def _refuse_unused(context: click.Context, *, named: bool, no_crawl: bool) -> None:
+    if named:
+        refuse_unused(context, "where adapters are named, since nothing is crawled", "full")
+    if no_crawl:
+        refuse_unused(context, "with --no-crawl", "full")
 
 
 def _listed(lines: TextIO) -> tuple[AdapterName, ...]:

@@ -1,12 +1,24 @@
 """`hubdelta label`: what you say adapters are for, and what that suggests for the others."""
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from hubdelta.commands.options import index_option, json_option, wait_option, writable_index
+from hubdelta.commands.options import (
+    OfIndexBase,
+    answer_options,
+    index_option,
+    refuse_unused,
+    wait_option,
+    writable_index,
+)
 from hubdelta.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from hubdelta.labels import LabelSummary
 
 
 @click.command(
@@ -17,7 +29,9 @@ Examples:
 )
 @click.argument("file", required=False, type=click.File("rb"), metavar="[FILE.csv]")
 @click.option("--suggest", is_flag=True, help="Suggest labels for adapters that have none.")
-@click.option("--base", metavar="ORG/NAME", help="Suggest for this base model only.")
+@click.option(
+    "--base", type=OfIndexBase(), metavar="ORG/NAME", help="Suggest for this base model only."
+)
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
@@ -28,8 +42,10 @@ Examples:
 @click.option("--csv", "as_csv", is_flag=True, help="Suggest as CSV, to be edited and read again.")
 @index_option
 @wait_option
-@json_option
+@answer_options
+@click.pass_context
 def command(
+    context: click.Context,
     file: BinaryIO | None,
     suggest: bool,
     base: str | None,
@@ -43,7 +59,8 @@ def command(
 
     Labels name domains. An adapter is org/name[/subfolder], or a local folder; an empty label takes
     a label back. Nothing is stored unless every line is well formed; adapters that the index does
-    not have are reported and left out.
+    not have are reported and left out. Labels that differ in case only are one, in the spelling
+    that came last.
 
     --suggest lets the five nearest labelled neighbours of each other adapter vote, the nearer ones
     with more weight. Confidence is the winner's share of the votes times how near its nearest is.
@@ -51,13 +68,17 @@ def command(
     if (file is None) != suggest:
         raise UsageError("either name a FILE.csv of labels, or ask for --suggest")
     if file is None:
+        refuse_unused(context, "with --suggest", "wait")
+        if as_csv and as_json:
+            raise UsageError("--csv or --json: leave out one of the two")
         _suggest(
             index_path, base, min_confidence, "csv" if as_csv else "json" if as_json else "table"
         )
         return
+    refuse_unused(context, "without --suggest", "as_csv", "base", "min_confidence")
 
     from hubdelta.labels import read_labels, set_labels
-    from hubdelta.output import print_fields, print_json
+    from hubdelta.output import print_json
     from hubdelta.schemas.index import Index
 
     Index.open(index_path)  # labels make no index
@@ -67,20 +88,41 @@ def command(
     if as_json:
         print_json(summary)
     else:
-        print_fields(summary)
+        click.echo(_sentence(summary))
+
+
+def _sentence(summary: "LabelSummary") -> str:
+    """As in: 2 labelled, 1 changed, 3 as before; 1 not in the index."""
+    parts = [
+        (summary.set, "labelled"),
+        (summary.changed, "changed"),
+        (summary.removed, "taken back"),
+        (summary.unchanged, "as before"),
+    ]
+    said = ", ".join(f"{count:,} {what}" for count, what in parts if count) or "nothing labelled"
+    return said + (f"; {len(summary.unknown):,} not in the index" if summary.unknown else "")
 
 
 def _suggest(index_path: Path, base: str | None, min_confidence: float, output_format: str) -> None:
     from hubdelta.output import write_table
     from hubdelta.schemas.index import Index
+    from hubdelta.sql.answers import suggestions
     from hubdelta.sql.connection import connect
-    from hubdelta.sql.status import check_base
 
     with connect(Index.open(index_path)) as queries:
-        if base is not None:
-            check_base(queries, base)
-        found = queries.run(
-            "FROM suggestions(?) WHERE confidence >= ? ORDER BY confidence DESC, adapter, base",
-            [base, min_confidence],
-        )
-    write_table(found, output_format)
+        found = suggestions(queries, base, min_confidence=min_confidence)
+        labelled = len(queries.run("SELECT adapter FROM labels LIMIT 1"))
+    write_table(
+        found if output_format != "table" else _shown(found),
+        output_format,
+        counts="suggestion",
+        optional=["base", "votes", "nearest"],
+        empty="no suggestion: no unlabelled adapter is near enough to a labelled one"
+        if labelled
+        else "no suggestion: no adapter has a label yet, `hubdelta label FILE.csv` takes some",
+    )
+
+
+def _shown(found: "pa.Table") -> "pa.Table":
+    """Without the base, where there is but one."""
+    return found if len(set(found["base"].to_pylist())) > 1 else found.drop_columns("base")

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
+from hubdelta.completion import complete_adapter, complete_base
 from hubdelta.schemas.errors import UsageError
-from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.keys import AdapterName, is_path
 
 if TYPE_CHECKING:
     from hubdelta.schemas.index import Index
@@ -18,8 +21,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 if TYPE_CHECKING:  # generic since click 8.5, for type checkers to know
     _AdapterParam = click.ParamType[AdapterName]
     _RelationsParam = click.ParamType[tuple[str, ...]]
+    _TextParam = click.ParamType[str]
 else:
-    _AdapterParam = _RelationsParam = click.ParamType
+    _AdapterParam = _RelationsParam = _TextParam = click.ParamType
+
+NO_PAGER = "hubdelta.no_pager"
+"""Key of the context's `meta`: whether no pager is wanted."""
 
 RELATIONS = ("adapter", "finetune")
 
@@ -40,6 +47,12 @@ class AdapterType(_AdapterParam):
         except UsageError as error:
             self.fail(str(error), param, ctx)
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The adapters that the index has."""
+        return complete_adapter(ctx, incomplete)
+
 
 class BaseType(AdapterType):
     """`org/name[@revision]`, or a folder."""
@@ -51,19 +64,40 @@ class BaseType(AdapterType):
     ) -> AdapterName:
         """Parse the text, or fail with what was expected."""
         try:
-            base = AdapterName.parse(str(value))
+            return AdapterName.parse_base(str(value))
         except UsageError as error:
-            if "no such folder" in str(error):
-                self.fail(str(error), param, ctx)
-            base = None
-        if base is None or base.subfolder:
-            self.fail(
-                f"{value!r} is not a base model: write org/name[@revision], or the path of a "
-                "folder as ./folder",
-                param,
-                ctx,
-            )
-        return base
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The bases that the index has."""
+        return complete_base(ctx, incomplete)
+
+
+class OfIndexBase(_TextParam):
+    """A base that an index has, as text: `org/name`, or a folder's absolute path."""
+
+    name = "base"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Write a URL or a path as the index does; whether it has that base is told later."""
+        text = str(value).strip()
+        if is_path(text):  # perhaps of a folder that is gone
+            return Path(text).expanduser().resolve().as_posix()
+        try:
+            base = AdapterName.parse_base(text)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        if base.revision:
+            self.fail(f"{value}: leave out @{base.revision}", param, ctx)
+        return base.repo_id
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The bases that the index has."""
+        return complete_base(ctx, incomplete)
 
 
 class RelationsType(_RelationsParam):
@@ -113,11 +147,51 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")(command)
 
 
+def pager_option(command: Command) -> Command:
+    """Do not page long answers."""
+
+    def keep(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        context.meta[NO_PAGER] = value
+
+    return click.option(
+        "--no-pager",
+        is_flag=True,
+        expose_value=False,
+        callback=keep,
+        help="Do not send long answers through PAGER.",
+    )(command)
+
+
+def answer_options(command: Command) -> Command:
+    """What every command has whose answer may be long: JSON, and no pager."""
+    return json_option(pager_option(command))
+
+
 def wait_option(command: Command) -> Command:
     """Wait for another run."""
     return click.option(
         "--wait", is_flag=True, help="Wait for another run on this index; otherwise leave."
     )(command)
+
+
+def refuse_unused(context: click.Context, why: str, *names: str) -> None:
+    """Say so where options were given that mean nothing beside others.
+
+    Args:
+        context: the command's.
+        why: beside what.
+        names: the options, as parameters.
+
+    Raises:
+        UsageError: one was given.
+    """
+    for name in names:
+        if context.get_parameter_source(name) in {
+            ParameterSource.COMMANDLINE,
+            ParameterSource.ENVIRONMENT,
+        }:
+            option = next(one for one in context.command.params if one.name == name)
+            raise UsageError(f"{option.opts[0]} means nothing {why}: leave out one of the two")
 
 
 @contextmanager

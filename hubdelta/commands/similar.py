@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hubdelta.commands.options import AdapterType, index_option, json_option
+from hubdelta.commands.options import AdapterType, answer_options, index_option
 from hubdelta.schemas.keys import AdapterName
 
 _SHOWN = ["adapter", "distance", "signal", "downloads", "license", "datasets"]
@@ -20,13 +20,13 @@ Example:
     "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many."
 )
 @index_option
-@json_option
+@answer_options
 def command(adapter: AdapterName, k: int, index_path: Path, as_json: bool) -> None:
     """List the adapters whose vectors are nearest to an ADAPTER's, nearest first.
 
-    ADAPTER is org/name[/subfolder][@revision], or a local folder that was embedded.
+    ADAPTER is org/name[/subfolder][@revision], its URL, or a local folder that was embedded.
     """
-    from hubdelta.output import write_table
+    from hubdelta.output import print_json, write_table
     from hubdelta.schemas.index import Index
     from hubdelta.sql.answers import similar
     from hubdelta.sql.connection import connect
@@ -34,6 +34,12 @@ def command(adapter: AdapterName, k: int, index_path: Path, as_json: bool) -> No
     with connect(Index.open(index_path)) as queries:
         found = similar(queries, str(adapter), k)
     if as_json:
-        write_table(found, "json")
+        print_json(found)
     else:
-        write_table(found.select(_SHOWN), "table")
+        write_table(
+            found.select(_SHOWN),
+            "table",
+            counts="adapter",
+            optional=["datasets", "license", "downloads", "signal"],
+            empty=f"no other adapter of the base of {adapter} has a vector to compare",
+        )

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from hubdelta.commands.options import index_option
+from hubdelta.commands.options import index_option, pager_option
+from hubdelta.schemas.errors import UsageError
 
 _FORMATS = ("table", "json", "csv", "parquet")
 
@@ -22,9 +23,7 @@ Examples:
     "--format",
     "output_format",
     type=click.Choice(_FORMATS),
-    default="table",
-    show_default=True,
-    help="How to write the answer.",
+    help="How to write the answer.  [default: table]",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
@@ -33,10 +32,13 @@ Examples:
     help="Allow queries to write, to read other files, and to load extensions.",
 )
 @index_option
+@pager_option
 def command(
-    query: str | None, output_format: str, as_json: bool, unsafe: bool, index_path: Path
+    query: str | None, output_format: str | None, as_json: bool, unsafe: bool, index_path: Path
 ) -> None:
     """Run a QUERY, or open a prompt; from a pipe, the query is read from it.
+
+    On a terminal numbers are rounded; into a pipe, columns are separated by tabs and values whole.
 
     \b
     Views:  adapters, vectors, failures, bases, runs, clusters, labels, maps
@@ -51,6 +53,9 @@ def command(
     from hubdelta.schemas.index import Index
     from hubdelta.sql.connection import connect
 
+    if as_json and output_format not in {None, "json"}:
+        raise UsageError(f"--json or --format {output_format}: leave out one of the two")
+    output_format = "json" if as_json else output_format or "table"
     with connect(Index.open(index_path), unsafe=unsafe) as queries:
         if query is None and sys.stdin.isatty():
             from hubdelta.prompt import run_prompt
@@ -58,4 +63,5 @@ def command(
             run_prompt(queries)
             return
         text = sys.stdin.read() if query in (None, "-") else query
-        write_table(queries.run(text), "json" if as_json else output_format)
+        found = queries.run(text)
+    write_table(found, output_format)

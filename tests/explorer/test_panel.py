@@ -92,7 +92,7 @@ def test_a_repository_has_a_link_to_its_commit_and_folder(window):
 def test_what_is_no_repository_has_no_link(window, repo_id, subfolder, hub):
     row = {"adapter": "it", "repo_id": repo_id, "subfolder": subfolder, "x": 0, "y": 0}
     window.open(payload((row,), {}, (), hub=hub), adapter="it")
-    assert window.texts("#panel-link") == ["A local folder: not on the Hub"]
+    assert window.texts("#panel-link") == ["Not on the Hub"]
     assert window.run("return document.querySelectorAll('a').length") == 0
 
 

@@ -145,6 +145,30 @@ def test_an_awkward_pool_gives_the_same_answers(awkward: Index, over_parquet: Ov
             )
 
 
+@pytest.mark.parametrize("bases", [("org/a", "org/b"), ("org/b", "org/a")], ids=", then ".join)
+def test_of_equally_new_vectors_the_alphabet_decides_which_one_a_name_stands_for(
+    bases: tuple[str, str], index: Index, over_parquet: OverParquet
+) -> None:
+    for base in bases:
+        own = 10 if base == "org/a" else 20
+        for name, recipe, degrees in [
+            *(("a/me", recipe, 0) for recipe in ("y", "x")),
+            *(("a/other", recipe, own + (recipe == "y")) for recipe in ("y", "x")),
+        ]:
+            listed, vector = adapter(name, degrees, base=base, recipe_id=recipe)
+            index.write([listed], base=base)
+            index.write([vector], base=base)
+            with connect(index):
+                pass  # the cache takes the vectors in as they came
+    with connect(index) as cached:
+        for queries in (cached, over_parquet(index)):
+            for query in ("FROM neighbors('a/me')", "FROM within('a/me', distance := 0.4)"):
+                [row] = queries.run(query).to_pylist()
+                assert (row["base"], row["distance"]) == ("org/a", apart(10))
+            [row] = queries.run("SELECT similarity('a/me', 'a/other') AS cosine").to_pylist()
+            assert row["cosine"] == 1 - apart(10)
+
+
 def test_vectors_without_direction_are_in_no_answer(awkward: Index) -> None:
     silent = {"a/faint", "a/nan", "a/inf", "a/null", "a/huge", "a/tiny", "a/silenced"}
     with connect(awkward) as queries:

@@ -180,7 +180,7 @@ def test_where_nothing_can_be_written_news_are_read_from_the_parquet_files(
 @pytest.mark.parametrize(
     "attack",
     [
-        "INSERT INTO cache.facts VALUES ('x', true, true)",
+        "INSERT INTO cache.facts VALUES ('x', true, true, 'y')",
         "UPDATE cache.facts SET linked = false",
         "DELETE FROM cache.stored_vectors",
         "DROP TABLE cache.sketched",
@@ -214,7 +214,7 @@ def test_a_query_reaches_no_file_and_changes_nothing(cached: Index, attack: str)
 def test_even_without_the_check_the_cache_is_read_only(cached: Index) -> None:
     with connect(cached) as queries:
         for attack in (
-            "INSERT INTO cache.facts VALUES ('x', true, true)",
+            "INSERT INTO cache.facts VALUES ('x', true, true, 'y')",
             "CREATE TABLE cache.t (x INTEGER)",
             "DROP TABLE cache.facts",
         ):

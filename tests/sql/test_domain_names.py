@@ -234,6 +234,15 @@ def test_two_labels_are_joined_where_a_quarter_holds_each(
     assert names(index) == [name]
 
 
+def test_labels_that_differ_in_case_only_are_one_spelt_as_last(
+    fill: Callable[..., Index],
+) -> None:
+    index = fill(*(adapter(f"a/n{i}", i) for i in range(4)))
+    label(index, n0="law", n1="LAW")
+    label(index, n2="Law")
+    assert names(index) == ["Law"]
+
+
 def test_a_label_that_was_taken_back_names_nothing(fill: Callable[..., Index]) -> None:
     index = fill(adapter("a/x", 0, tags=["law"]))
     label(index, x="Statutes")

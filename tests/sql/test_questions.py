@@ -13,7 +13,7 @@ from rows import catalog_row, failure_row, vector_row
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.sql.answers import between, compare, new_since, outliers
-from hubdelta.sql.connection import connect
+from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.script import write_script
 
 Fill = Callable[..., Index]
@@ -294,6 +294,14 @@ class TestCompare:
         assert rows["shared_neighbors"] == ("5", "5")
         assert rows["shared_neighbor_names"] == (", ".join(names),) * 2
 
+    def test_of_an_unknown_adapter_there_is_no_row(
+        self, fan: Index, over_parquet: Callable[[Index], Queries]
+    ) -> None:
+        for a, b in [("a/zero", "a/nobody"), ("a/nobody", "a/zero"), ("a/nobody", "b/nobody")]:
+            with connect(fan) as queries:
+                assert len(queries.run("FROM compare(?, ?)", [a, b])) == 0
+        assert len(over_parquet(fan).run("FROM compare('a/zero', 'a/nobody')")) == 0
+
     def test_other_bases_and_recipes_are_told(self, fan: Index) -> None:
         fan.write([catalog_row(repo_id="b/else", base="org/other")], base="org/other")
         fan.write([vector_row(repo_id="b/else", base="org/other")], base="org/other")
@@ -321,7 +329,8 @@ class TestCompare:
         )
         found = side_by_side(fan, "a/zero", "a/ten")
         assert (found["rank"], found["recipe_id"]) == (("8", "8"), ("recipe", "recipe"))
-        assert side_by_side(fan, "a/zero", "no/such")["rank"] == ("64", None)
+        fan.write([catalog_row(repo_id="a/listed")], base="org/base")
+        assert side_by_side(fan, "a/zero", "a/listed")["rank"] == ("64", None)
 
     def test_of_two_bases_the_common_one_is_shown(self, fill: Fill) -> None:
         index = fill(
@@ -397,5 +406,5 @@ def test_plain_duckdb_gives_the_answers_of_our_connection(
 def test_a_name_is_a_value_and_never_sql(fan: Index) -> None:
     evil = "x' OR adapter <> '"
     assert column(fan, 'FROM "between"(?, ?)', evil, "a/zero") == []
-    assert side_by_side(fan, evil, evil)["base"] == (None, None)
+    assert side_by_side(fan, evil, evil) == {}
     assert column(fan, "FROM outliers(?)", evil) == []

@@ -213,6 +213,24 @@ def test_an_error_is_one_line_that_helps(attacked: Queries) -> None:
         attacked.run("SELECT statu FROM adapters")
 
 
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("FROM neigbors('a/one')", r"there is no neigbors\(…\): did you mean neighbors\(…\)\?"),
+        ("FROM Domain(NULL)", r"did you mean domains\(…\)\?"),
+        ("FROM betwen('a/one', 'a/two')", r'did you mean "between"\(…\)\?'),
+        ("FROM read_csv('x')", "does not offer read_csv"),
+        ("FROM between('a/one', 'a/two')", r'in quotes: "between"\(a, b\)'),
+        ("FROM adapters, Between ('a/one', 'a/two')", r'in quotes: "between"\(a, b\)'),
+    ],
+)
+def test_what_was_perhaps_meant_is_named(attacked: Queries, query: str, says: str) -> None:
+    with pytest.raises(QueryError, match=says) as caught:
+        attacked.run(query)
+    if "did you mean" in says:
+        assert "--unsafe" not in str(caught.value)
+
+
 def test_parameters_are_bound_by_place_and_by_name(attacked: Queries) -> None:
     assert attacked.run("SELECT ? AS x", ["'; DROP"]).to_pylist() == [{"x": "'; DROP"}]
     assert attacked.run("SELECT $x AS x", {"x": 2}).to_pylist() == [{"x": 2}]

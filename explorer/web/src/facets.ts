@@ -9,7 +9,7 @@ export const GOOD_SIGNAL = 60;
 /** One property that adapters are chosen by; a value that is hidden hides its adapters. */
 export class Facet {
   /** What each value is called, in the order in which they are listed. */
-  readonly names: string[] = [];
+  readonly names: string[];
   /** The value of each adapter, an index into `names`. */
   readonly codes: Int32Array;
   readonly hidden = new Set<number>();

@@ -1,7 +1,7 @@
 /** Names on the map, as many as have room. */
 
+/** Where a name goes, and how it looks. */
 export interface Label {
-  readonly text: string;
   /** Middle, in CSS pixels. */
   readonly x: number;
   readonly y: number;
@@ -61,7 +61,7 @@ export class LabelWriter {
   }
 
   /** Writes the lines around their middle; whether there was room within the width and height. */
-  write(label: Omit<Label, "text">, lines: string[], ground: string, width: number, height: number): boolean {
+  write(label: Label, lines: string[], ground: string, width: number, height: number): boolean {
     const context = this.#context;
     context.font = `${label.bold ? 650 : 450} ${label.size}px ${FONT}`;
     const widest = Math.max(...lines.map((line) => this.#width(line)));

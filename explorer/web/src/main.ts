@@ -45,6 +45,7 @@ function open(payload: Payload): void {
     if (explorer.selected.value === null) return;
     const near = explorer.near().map(({ index }) => index);
     if (near.length) camera.frame([explorer.selected.value, ...near]);
+    else camera.fit();
   };
   listenOnSearch(explorer, (index) => {
     explorer.selected.value = index;
@@ -55,7 +56,6 @@ function open(payload: Payload): void {
 
   const fill = (stay: boolean): void => view.resize(map.clientWidth, map.clientHeight, stay);
   explorer.selected.subscribe((index, previous) => {
-    document.body.classList.toggle("selecting", index !== null);
     // Opening or closing the panel has changed the map's size.
     fill(true);
     if (index !== null) {

@@ -170,7 +170,7 @@ export class MapView {
 
   #drawMarks(): void {
     const context = this.#marks;
-    const { selected, pointed, theme } = this.#explorer;
+    const { selected, pointed, theme, filters } = this.#explorer;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, context.canvas.width, context.canvas.height);
     context.setTransform(this.#ratio, 0, 0, this.#ratio, 0, 0);
@@ -182,12 +182,16 @@ export class MapView {
     if (selected.value !== null) {
       this.#drawLines(selected.value, ink.accent);
       this.#ring(selected.value, ink.accent, 2.5);
+      const [x, y] = this.#camera.screen(selected.value);
+      const radius = this.radius(selected.value) + 4;
+      this.#labels.reserve(x - radius, y - radius, x + radius, y + radius);
       this.#name(selected.value, true);
+      for (const { index } of this.#explorer.near()) if (filters.shown[index]) this.#name(index, false);
     }
     if (pointed.value !== null && pointed.value !== selected.value) this.#ring(pointed.value, ink.text, 2);
     this.#nameDomains();
-    if (this.#inSight.length <= NAMED) {
-      for (const index of this.#inSight) if (index !== selected.value) this.#name(index, false);
+    if (selected.value === null && this.#inSight.length <= NAMED) {
+      for (const index of this.#inSight) this.#name(index, false);
     }
   }
 
@@ -234,7 +238,7 @@ export class MapView {
     const size = selected ? 13 : 11;
     const label = {
       x,
-      y: y - this.radius(index) - size,
+      y: y - this.radius(index) - size - (selected ? 4 : 0),
       size,
       bold: selected,
       color: selected ? ink.text : ink.muted,

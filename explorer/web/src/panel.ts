@@ -48,7 +48,7 @@ export class Panel {
     const address = hubAddress(payload, index);
     this.#link.replaceChildren(
       address === null
-        ? "A local folder: not on the Hub"
+        ? "Not on the Hub"
         : element("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, "Open on the Hub ↗"),
     );
     this.#facts.replaceChildren(factsOf(payload, index));

@@ -1,0 +1,342 @@
+"""An index, asked from Python: the same questions as on the command line, with tables for answers.
+
+The examples run on the demo's index, which `make demo` leaves in `./hubdelta-index`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from hubdelta.schemas.errors import MissingPackageError, UsageError
+from hubdelta.schemas.index import Index
+from hubdelta.sql import answers
+from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.status import IndexStatus, bases, check_base, status
+from hubdelta.sql.vectors import vectors
+
+Frames = Literal["arrow", "pandas", "polars"]
+
+Frame = Any
+"""A pyarrow.Table, pandas.DataFrame or polars.DataFrame, as `open_index` was told."""
+
+
+def open_index(
+    path: str | os.PathLike[str] | None = None, *, frames: Frames = "arrow"
+) -> "OpenIndex":
+    """Open an index to ask it.
+
+    Its cache is brought up to date first. What runs write meanwhile is not seen.
+
+    Args:
+        path: the index's directory; HUBDELTA_INDEX by default, or else `./hubdelta-index`.
+        frames: what answers are: tables of Arrow, or data frames of pandas or polars, which must be
+            installed then.
+
+    Raises:
+        NoIndexError: there is no index at the path.
+        NewerIndexError: a newer hubdelta wrote it.
+        MissingPackageError: pandas or polars is not installed.
+        UsageError: there are no such frames.
+
+    >>> import hubdelta
+    >>> index = hubdelta.open_index()
+    >>> index.similar("mlnights/lora-test-3", k=2)["adapter"].to_pylist()
+    ['graphsmiths/smollm2-135m-networkx-coder', 'silent-sam/run-17']
+    >>> index.close()
+    """
+    _check_frames(frames)
+    place = Path(path or os.environ.get("HUBDELTA_INDEX") or "hubdelta-index").expanduser()
+    return OpenIndex(connect(Index.open(place)), frames)
+
+
+class OpenIndex:
+    """An open index; `open_index` makes it. It is for one thread at a time.
+
+    Adapters are named `org/name[/subfolder][@revision]`, by the URLs of their pages, or by the
+    paths of local folders that were embedded. Distance is cosine distance, 1 - cos, from 0 to 2.
+    Each answer is a table, or a data frame where `open_index` was asked for them.
+
+    >>> with hubdelta.open_index() as index:
+    ...     index.similarity("mlnights/lora-test-3", "silent-sam/run-17") > 0.9
+    True
+    """
+
+    def __init__(self, queries: Queries, frames: Frames) -> None:
+        self._queries = queries
+        self._frames = frames
+
+    def __enter__(self) -> "OpenIndex":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"hubdelta.open_index({str(self._queries.index.root)!r}, frames={self._frames!r})"
+
+    def close(self) -> None:
+        """Let go of the index."""
+        self._queries.close()
+
+    def similar(self, adapter: str, k: int = 10) -> Frame:
+        """The k adapters most similar to one, nearest first.
+
+        Returns:
+            adapter, similarity, distance, signal, downloads, license, datasets, base, repo_id,
+            subfolder, revision.
+
+        Raises:
+            QueryError: the adapter has no vector that can be compared; the text says why.
+            UsageError: k is less than 1.
+
+        >>> found = index.similar("mlnights/lora-test-3", k=3)
+        >>> found["adapter"].to_pylist()[0]
+        'graphsmiths/smollm2-135m-networkx-coder'
+        """
+        return self._framed(answers.similar(self._queries, adapter, k))
+
+    def within(self, adapter: str, distance: float = 0.25) -> Frame:
+        """The adapters no further from one than a distance, nearest first.
+
+        Returns:
+            The columns of `similar`.
+
+        Raises:
+            QueryError: as `similar`.
+            UsageError: the distance is out of range.
+
+        >>> len(index.within("mlnights/lora-test-3", 0.15))
+        4
+        """
+        return self._framed(answers.within(self._queries, adapter, distance))
+
+    def similarity(self, a: str, b: str) -> float | None:
+        """The cosine of two adapters in their latest common recipe; None if they have none.
+
+        Raises:
+            QueryError: the index does not know one of them.
+
+        >>> round(index.similarity("mlnights/lora-test-3", "mlnights/lora-test-5"), 1)
+        0.4
+        """
+        return answers.similarity(self._queries, a, b)
+
+    def between(self, a: str, b: str, k: int = 10) -> Frame:
+        """The k adapters most similar to the sum of two: trained, perhaps, on the data of both.
+
+        Returns:
+            The columns of `similar`, and to_a and to_b, the cosines to each.
+
+        Raises:
+            QueryError: they have no sum; the text says why.
+            UsageError: k is less than 1.
+
+        >>> code, json = "jh-petersen/docstring2code-lora", "openrecords/iso-codes-json-lora"
+        >>> index.between(code, json, k=1)["adapter"].to_pylist()
+        ['graphsmiths/smollm2-135m-code-and-json']
+        """
+        return self._framed(answers.between(self._queries, a, b, k))
+
+    def compare(self, a: str, b: str) -> answers.Comparison:
+        """Two adapters side by side: how far apart, near to whom, and what is known of each.
+
+        Its `shared` and `properties` are tables, or data frames.
+
+        Raises:
+            QueryError: the index does not know one of them.
+
+        >>> both = index.compare("mlnights/lora-test-3", "mlnights/lora-test-5")
+        >>> both.obstacle, len(both.shared)
+        (None, 0)
+        """
+        found = answers.compare(self._queries, a, b)
+        return replace(
+            found, shared=self._framed(found.shared), properties=self._framed(found.properties)
+        )
+
+    def domains(self, base: str | None = None, distance: float | None = 0.25) -> Frame:
+        """The domains: groups of adapters that steps of up to a distance join.
+
+        Args:
+            base: the base; None for every base.
+            distance: of a step; None for the density clusters, whose numbers last.
+
+        Returns:
+            domain, name, size, central, members, base; the largest first, or clusters by number.
+
+        Raises:
+            QueryError: the index has no such base.
+            UsageError: the distance is out of range.
+
+        >>> sum(size >= 4 for size in index.domains()["size"].to_pylist())
+        5
+        """
+        return self._framed(answers.domains(self._queries, base, distance))
+
+    def duplicates(self, base: str | None = None, distance: float = 0.01) -> Frame:
+        """Pairs of adapters that do almost the same, nearest first.
+
+        Returns:
+            a, b, similarity, distance, base.
+
+        Raises:
+            QueryError: the index has no such base.
+            UsageError: the distance is out of range.
+
+        >>> index.duplicates().slice(0, 1).select(["a", "b"]).to_pylist()
+        [{'a': 'annika-w/german-final', 'b': 'annika-w/smollm2-135m-de'}]
+        """
+        return self._framed(answers.duplicates(self._queries, base, distance))
+
+    def outliers(self, base: str | None = None, k: int = 10) -> Frame:
+        """The k adapters whose nearest other one is farthest away, those first.
+
+        Returns:
+            adapter, nearest, distance, signal, norm, adapter_type, downloads, license, datasets,
+            base, repo_id, subfolder, revision.
+
+        Raises:
+            QueryError: the index has no such base.
+            UsageError: k is less than 1.
+
+        >>> len(index.outliers(k=3))
+        3
+        """
+        return self._framed(answers.outliers(self._queries, base, k))
+
+    def new_since(self, since: str | date | datetime) -> Frame:
+        """The adapters that are new, updated or first embedded since a day or time.
+
+        Args:
+            since: in UTC where it does not say; text as DuckDB reads timestamps.
+
+        Returns:
+            adapter, base, change, status, reason, seen_at, embedded_at, cluster, signal, downloads,
+            license, datasets, author; the newest first.
+
+        Raises:
+            QueryError: the text is no time.
+
+        >>> len(index.new_since("2999-01-01"))
+        0
+        """
+        return self._framed(answers.new_since(self._queries, since))
+
+    def suggestions(self, base: str | None = None, k: int = 5, distance: float = 0.25) -> Frame:
+        """Labels for adapters that have none, from those of their nearest labelled neighbours.
+
+        Returns:
+            adapter, label, confidence, votes, nearest, distance, base; the most confident first.
+
+        Raises:
+            QueryError: the index has no such base.
+            UsageError: k is less than 1, or the distance out of range.
+
+        >>> len(index.suggestions())  # nobody has labelled the demo's adapters
+        0
+        """
+        return self._framed(answers.suggestions(self._queries, base, k, distance))
+
+    def status(self, base: str | None = None) -> IndexStatus:
+        """What the index knows of each base, lacks, and takes on disk; its runs are a frame.
+
+        Raises:
+            QueryError: the index has no such base.
+
+        >>> (only,) = index.status().bases
+        >>> only.base, only.failed["gated"]
+        ('HuggingFaceTB/SmolLM2-135M-Instruct', 1)
+        """
+        found = status(self._queries, base)
+        return replace(found, runs=self._framed(found.runs))
+
+    def adapters(self) -> Frame:
+        """The newest revision of each adapter of each base, with everything known about it.
+
+        Returns:
+            The columns of the view `adapters`.
+
+        >>> sorted(set(index.adapters()["kind"].to_pylist()))
+        ['adapter', 'full']
+        """
+        return self._framed(self._queries.run("FROM adapters ORDER BY base, adapter"))
+
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Frame:
+        """The answer of a query to the views and macros; it can only read.
+
+        Args:
+            query: one statement.
+            parameters: values of `?` or `$name` in it.
+
+        Raises:
+            QueryError: it is wrong, or does what a read-only connection may not do.
+
+        >>> query = "SELECT max(downloads) AS most FROM adapters WHERE license = ?"
+        >>> index.sql(query, ["apache-2.0"]).to_pylist()
+        [{'most': 2210}]
+        """
+        return self._framed(self._queries.run(query, parameters))
+
+    def vectors(self, base: str | None = None) -> tuple[list[str], npt.NDArray[np.float32]]:
+        """All vectors of a base that can be compared with each other, as one matrix.
+
+        They are those of the recipe that was used last; none is zero or mere noise.
+
+        Args:
+            base: the base; None where the index has but one.
+
+        Returns:
+            The adapters, sorted, and [adapters, hidden], as they were computed: not of length one
+            [hidden-state units].
+
+        Raises:
+            QueryError: the index has no such base.
+            UsageError: no base is named, and the index has several.
+
+        >>> names, matrix = index.vectors()
+        >>> len(names) == len(matrix), matrix.shape[1], matrix.dtype
+        (True, 576, dtype('float32'))
+        """
+        if base is None:
+            known = bases(self._queries)
+            if len(known) != 1:
+                raise UsageError(
+                    f"name one of the bases {', '.join(known)}" if known else "the index is empty"
+                )
+            (base,) = known
+        check_base(self._queries, base)
+        return vectors(self._queries, base)
+
+    def _framed(self, table: pa.Table) -> Frame:
+        if self._frames == "pandas":
+            return table.to_pandas(maps_as_pydicts="lossy")
+        if self._frames == "polars":
+            import polars
+
+            return polars.from_arrow(table)
+        return table
+
+
+def _check_frames(frames: str) -> None:
+    if frames not in {"arrow", "pandas", "polars"}:
+        raise UsageError(f"no frames {frames!r}: one of arrow, pandas, polars")
+    if frames == "arrow":
+        return
+    try:
+        import_module(frames)
+    except ImportError as error:
+        raise MissingPackageError(f"frames={frames!r}", frames) from error

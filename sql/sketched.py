@@ -1,0 +1,308 @@
+"""The comparable vectors of a cache in memory: sketches choose candidates, cosines rank them."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hubdelta.sql.flat_deltas import Deltas, check_norms
+from hubdelta.sql.sketch import BITS, WORDS
+
+_CANDIDATES, _CANDIDATES_PER_NEIGHBOR = 200, 20
+"""bench/query.py measures how many of the true nearest are among so many."""
+
+_ROUNDED = 2e-6
+"""Answers give cosines to six decimals: what lies this close to a bound may be a tie with it."""
+
+_COMPARED = 8192
+"""Sketches compared at once: they, and what they become, stay in a core's own cache."""
+
+_MULTIPLIED = 2**17
+"""Numbers of vectors that are multiplied at once: in float64 a megabyte, as above."""
+
+ANSWERED = (
+    *("adapter", "signal", "downloads", "license", "datasets", "base", "repo_id", "subfolder"),
+    "revision",
+)
+"""Columns of the table `sketched` that answers have."""
+
+_WITHIN_BASE = ("repo_id", "subfolder", "revision")
+
+_F = TypeVar("_F", np.float32, np.float64)
+
+Rows = npt.NDArray[np.int64]
+Cosines = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Which neighbors are asked for: one of the two is None.
+
+    Attributes:
+        k: as many, and those that tie with the last of them.
+        distance: those that are no further away.
+    """
+
+    k: int | None
+    distance: float | None
+
+    def candidates(self, differing: npt.NDArray[np.uint16]) -> Rows:
+        """Which sketches are near enough, those that differ equally together."""
+        if self.distance is None:
+            wanted = max(_CANDIDATES, _CANDIDATES_PER_NEIGHBOR * (self.k or 0))
+            reached = np.cumsum(np.bincount(differing, minlength=BITS + 1)) >= wanted
+            bound = int(np.argmax(reached)) if reached.any() else BITS
+        else:
+            bound = _differing_within(self.distance)
+        return np.flatnonzero(differing <= min(bound, BITS))
+
+    def reached(self, cosines: npt.NDArray[np.floating], slack: float) -> Rows:
+        """Which cosines are large enough, or fall short of it by no more than the slack."""
+        if self.distance is not None:
+            least = 1 - self.distance
+        elif not self.k:
+            return np.empty(0, np.int64)
+        elif self.k < len(cosines):
+            least = float(np.partition(cosines, -self.k)[-self.k])
+        else:
+            least = -math.inf
+        return np.flatnonzero((cosines >= least - slack) & (cosines > -math.inf))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The vectors that stand for their adapters now, of one base, recipe and length.
+
+    Attributes:
+        rows: int64 [vectors], their rows in the table.
+        words: uint64 [WORDS, vectors], their sketches.
+        deltas: float32 [stored vectors, hidden].
+        slots: int64 [vectors], which row of `deltas` each is; ascending.
+        norms: float64 [vectors].
+    """
+
+    rows: Rows
+    words: npt.NDArray[np.uint64]
+    deltas: npt.NDArray[np.float32]
+    slots: Rows
+    norms: Cosines
+
+    def nearest(self, target: "Target", bound: Bound, *, exact: bool) -> tuple[Rows, Cosines]:
+        """The vectors nearest to one, in no order, but for those of its own adapter.
+
+        Args:
+            target: the one.
+            bound: how many, or how far.
+            exact: compare with every vector instead of those with the nearest sketches.
+
+        Returns:
+            Their rows in the table, and their cosines in float64.
+
+        Raises:
+            FlatDeltasError: a delta is not the one that the cache speaks of.
+        """
+        origin = self.deltas[[target.slot]]
+        check_norms(origin, np.array([target.norm]))
+        direction = origin[0].astype(np.float64) / target.norm
+        own = np.flatnonzero(np.isin(self.rows, target.own))
+        if exact:
+            chosen = np.arange(len(self.rows))
+        else:
+            differing = self._differing(target.words)
+            differing[own] = BITS + 1
+            chosen = bound.candidates(differing)
+        chosen = np.setdiff1d(chosen, own, assume_unique=True)
+        near = self._near_cosines(chosen, direction)
+        chosen = chosen[bound.reached(near, self._error + _ROUNDED)]
+        cosines = self._cosines(chosen, direction)
+        kept = bound.reached(cosines, _ROUNDED)
+        return self.rows[chosen[kept]], cosines[kept]
+
+    def _differing(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
+        """In how many of their bits the sketches differ from one, [WORDS]."""
+        differing = np.zeros(len(self.rows), np.uint16)
+        unlike, count = np.empty(_COMPARED, np.uint64), np.empty(_COMPARED, np.uint8)
+        for start in range(0, len(differing), _COMPARED):
+            total = differing[start : start + _COMPARED]
+            end = start + len(total)
+            for mine, word in zip(self.words, words, strict=True):
+                np.bitwise_xor(mine[start:end], word, out=unlike[: len(total)])
+                np.bitwise_count(unlike[: len(total)], out=count[: len(total)])
+                np.add(total, count[: len(total)], out=total)
+        return differing
+
+    def _near_cosines(self, chosen: Rows, direction: Cosines) -> npt.NDArray[np.float32]:
+        """The cosine of each chosen vector in float32, wrong by `_error` at most."""
+        found = np.empty(len(chosen), np.float32)
+        for part in _parts(len(chosen), 64 * self._rows_at_once):
+            mine = chosen[part]
+            dots = _dots(self._deltas_at(mine), direction.astype(np.float32))
+            found[part] = dots / self.norms[mine]
+        return found
+
+    def _cosines(self, chosen: Rows, direction: Cosines) -> Cosines:
+        """The same in float64.
+
+        Raises:
+            FlatDeltasError: a delta is not the one that the cache speaks of.
+        """
+        found = np.empty(len(chosen))
+        for part in _parts(len(chosen), self._rows_at_once):
+            mine = chosen[part]
+            deltas = self._deltas_at(mine).astype(np.float64)
+            check_norms(deltas, self.norms[mine])
+            found[part] = _dots(deltas, direction) / self.norms[mine]
+        return found
+
+    @property
+    def _rows_at_once(self) -> int:
+        return max(1, _MULTIPLIED // self.deltas.shape[1])
+
+    @property
+    def _error(self) -> float:
+        """Twice the bound of a product of d terms, each rounded to 24 bits.
+
+        Higham, "Accuracy and Stability of Numerical Algorithms", 2nd edition, section 3.1.
+        """
+        return 2 * self.deltas.shape[1] * 2.0**-24
+
+    def _deltas_at(self, chosen: Rows) -> npt.NDArray[np.float32]:
+        """The deltas of chosen vectors; a view where they lie side by side."""
+        slots = self.slots[chosen]
+        first, last = int(slots[0]), int(slots[-1])
+        if last - first == len(slots) - 1:
+            return self.deltas[first : last + 1]
+        return self.deltas[slots]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A vector that is asked about.
+
+    Attributes:
+        family: the number of its family.
+        hidden: the length of its delta.
+        slot: its row of the deltas of that length.
+        norm: its length.
+        words: uint64 [WORDS], its sketch.
+        own: the rows of all vectors of its adapter.
+    """
+
+    family: int
+    hidden: int
+    slot: int
+    norm: float
+    words: npt.NDArray[np.uint64]
+    own: Rows
+
+
+class Sketched:
+    """The table `sketched` of a cache that is attached as `cache`."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection, deltas: Deltas) -> None:
+        """Read the table.
+
+        Args:
+            database: the cache is attached to it.
+            deltas: those of the cache.
+        """
+        columns = ", ".join(f"c.{name}" for name in ANSWERED)
+        rows = database.sql(
+            f"SELECT {columns}, c.recipe_id, c.embedded_at::TIMESTAMP AS embedded_at, c.current,"  # noqa: S608 (constants)
+            " c.family, c.hidden, c.slot, c.norm, length(c.repo_id) AS repo_length, c.sketch"
+            " FROM cache.sketched AS c"
+        ).to_arrow_table()
+        sketches = rows["sketch"].combine_chunks()
+        self._words = np.array([sketches.field(word) for word in range(WORDS)]).view(np.uint64)
+        self._answered = rows.select(ANSWERED).combine_chunks()
+        adapters = rows["adapter"].combine_chunks().dictionary_encode()
+        self._names, self._codes = adapters.dictionary, adapters.indices.to_numpy()
+        self._recipes = rows["recipe_id"]
+        self._numbers = {
+            name: rows[name].to_numpy()
+            for name in ("embedded_at", "current", "family", "hidden", "slot", "repo_length")
+        }
+        self._norms = rows["norm"].to_numpy()
+        self._deltas = deltas
+        self._pools: dict[int, Pool] = {}
+
+    def answer(self, rows: Rows) -> pa.StructArray:
+        """What is answered of some rows of the table: the columns of ANSWERED."""
+        found = self._answered.take(rows).combine_chunks()
+        return found.to_struct_array().combine_chunks()
+
+    def target(self, name: str) -> Target | None:
+        """The vector that a name stands for, as the macro hubdelta.target has it; None: none."""
+        rows = self._rows_of(name)
+        rows = rows[self._numbers["current"][rows]]
+        adapter, at, revision = name.rpartition("@")
+        if at:
+            of_adapter = self._rows_of(adapter)
+            revisions = self._answered["revision"].take(of_adapter).to_pylist()
+            at_revision = [mine == revision for mine in revisions]
+            rows = np.concatenate([rows, of_adapter[np.array(at_revision, bool)]])
+        if not len(rows):
+            return None
+        row = min(rows.tolist(), key=self._standing)
+        own = np.flatnonzero(self._codes == self._codes[row])
+        lengths = self._numbers["repo_length"]
+        return Target(
+            family=int(self._numbers["family"][row]),
+            hidden=int(self._numbers["hidden"][row]),
+            slot=int(self._numbers["slot"][row]),
+            norm=float(self._norms[row]),
+            words=self._words[:, row],
+            own=own[lengths[own] == lengths[row]],
+        )
+
+    def _rows_of(self, adapter: str) -> Rows:
+        return np.flatnonzero(self._codes == pc.index(self._names, adapter).as_py())
+
+    def pool_of(self, target: Target) -> Pool:
+        """The vectors that a target is compared with."""
+        if target.family not in self._pools:
+            mine = (self._numbers["family"] == target.family) & self._numbers["current"]
+            rows = np.flatnonzero(mine)
+            rows = rows[np.argsort(self._numbers["slot"][rows])]
+            self._pools[target.family] = Pool(
+                rows=rows,
+                words=np.ascontiguousarray(self._words[:, rows]),
+                deltas=self._deltas[target.hidden],
+                slots=self._numbers["slot"][rows],
+                norms=self._norms[rows],
+            )
+        return self._pools[target.family]
+
+    def _standing(self, row: int) -> tuple[object, ...]:
+        """The order of hubdelta.target: of several vectors, the first one stands for their name."""
+        made = int(self._numbers["embedded_at"][row].astype(np.int64))
+        of = {name: self._answered[name][row].as_py() for name in ("base", *_WITHIN_BASE)}
+        recipe = self._recipes[row].as_py()
+        return (-made, of["base"], recipe, *(of[name] for name in _WITHIN_BASE))
+
+
+def _differing_within(distance: float) -> int:
+    """In how many bits vectors differ at most that are so close, as hubdelta.differing_within."""
+    half_turns = math.acos(min(max(1 - distance - 5e-7, -1), 1)) / math.pi
+    spread = math.sqrt(BITS * half_turns * (1 - half_turns))
+    return math.floor(3 + BITS * half_turns + 5 * spread)
+
+
+def _dots(deltas: npt.NDArray[_F], direction: npt.NDArray[_F]) -> npt.NDArray[_F]:
+    """The product of [vectors, hidden] and [hidden]."""
+    if deltas.size > 8 * _MULTIPLIED:
+        return deltas @ direction
+    # Waking the threads that share a product takes longer than so small a one.
+    dots: npt.NDArray[_F] = np.einsum("ij,j->i", deltas, direction)
+    return dots
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, start + size)

@@ -1,0 +1,92 @@
+"""What a name stands for, and why an adapter gives no answer: unknown, failed, pending, gone."""
+
+from pathlib import Path
+from typing import Any
+
+from hubdelta.schemas.keys import is_path, named_by_url
+from hubdelta.sql.connection import Queries
+
+
+def argument(text: str) -> str:
+    """The adapter's name as the views have it: a local folder by its absolute path."""
+    text = text.strip()
+    if is_path(text):
+        return Path(text).expanduser().resolve().as_posix()
+    return named_by_url(text).strip("/")
+
+
+def has_vector(queries: Queries, name: str) -> bool:
+    """Whether an adapter has a vector that can be compared."""
+    return len(queries.run("SELECT base FROM hubdelta.vectors_of(?)", [name])) > 0
+
+
+def obstacle(queries: Queries, pair: list[str]) -> str | None:
+    """Why two adapters cannot be compared; None if they can."""
+    lacking = [name for name in dict.fromkeys(pair) if not has_vector(queries, name)]
+    if lacking:
+        return "; ".join(why_without_vector(queries, name) for name in lacking)
+    (row,) = queries.run("SELECT hubdelta.obstacle(?, ?) AS obstacle", pair).to_pylist()
+    return None if row["obstacle"] is None else str(row["obstacle"])
+
+
+def is_known(queries: Queries, name: str) -> bool:
+    """Whether the index has heard of an adapter, at whatever revision."""
+    return len(_states(queries, name)) > 0
+
+
+def why_without_vector(queries: Queries, name: str) -> str:
+    """Why there is no vector of an adapter, and what to do, in a line."""
+    rows = _states(queries, name)
+    if not rows:
+        return _why_unknown(queries, name)
+    row = rows[0]
+    if name not in (row["adapter"], f"{row['adapter']}@{row['revision']}"):
+        return (
+            f"no vector of {row['adapter']} at {name.rpartition('@')[2]}: "
+            f"the index knows it at {row['revision']}"
+        )
+    if row["status"] == "failed":
+        return f"{row['adapter']} has no vector ({row['reason']}): {row['message']}"
+    if row["status"] == "embedded":
+        return (
+            f"{row['adapter']} has a vector without direction: it answers the probes as "
+            "its base does, so nothing is near to it"
+        )
+    if row["status"] == "vanished":
+        return f"{row['adapter']} has no vector: the Hub no longer has it"
+    return (
+        f"{row['adapter']} has no vector yet: run `hubdelta index --base {row['base']}` to embed it"
+    )
+
+
+def _states(queries: Queries, name: str) -> list[dict[str, Any]]:
+    """What is known of an adapter, at any revision: the one that was asked for first."""
+    rows: list[dict[str, Any]] = queries.run(
+        "SELECT adapter, base, status, reason, message, revision FROM adapters"
+        " WHERE adapter = $name OR adapter || '@' || revision = $name"
+        " OR adapter = regexp_replace($name, '@[^@]*$', '')"
+        " ORDER BY adapter <> $name, status = 'failed' DESC, base",
+        {"name": name},
+    ).to_pylist()
+    return rows
+
+
+def _why_unknown(queries: Queries, name: str) -> str:
+    """An adapter that was named by hand and not found has a failure, and no state."""
+    failures = queries.run(
+        "SELECT reason, message FROM failures WHERE adapter = ? ORDER BY failed_at DESC LIMIT 1",
+        [name],
+    ).to_pylist()
+    if failures:
+        return f"{name} has no vector ({failures[0]['reason']}): {failures[0]['message']}"
+    return f"no adapter {name} in the index{_nearest(queries, name)}"
+
+
+def _nearest(queries: Queries, name: str) -> str:
+    rows = queries.run(
+        "SELECT DISTINCT adapter, jaro_winkler_similarity(lower(adapter), lower($name)) AS likeness"
+        " FROM adapters WHERE likeness > 0.8 ORDER BY likeness DESC, adapter LIMIT 3",
+        {"name": name},
+    )
+    names = rows["adapter"].to_pylist()
+    return f"; did you mean {' or '.join(map(str, names))}?" if names else ""

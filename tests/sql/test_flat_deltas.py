@@ -1,0 +1,149 @@
+"""The flat files of deltas are the cache's own, or the cache is made anew."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_pool import COUNT, add, answers
+from rows import vector_row
+
+from hubdelta.schemas.index import Index
+from hubdelta.sql import cache
+from hubdelta.sql.connection import connect
+
+ROW = 64 * 4  # bytes of a delta
+
+
+@pytest.fixture
+def cached(index: Index) -> Index:
+    add(index, 0, 300)
+    cache.refresh(index)
+    return index
+
+
+def flat_file(index: Index) -> Path:
+    (path,) = (index.root / "hubdelta.deltas").iterdir()
+    return path
+
+
+def stored(index: Index) -> np.ndarray:
+    with connect(index) as queries:
+        rows = queries.run(
+            "SELECT d.delta FROM hubdelta.deltas AS d WHERE d.hidden = 64 ORDER BY d.slot"
+        )
+    return np.array(rows["delta"].to_pylist(), np.float32)
+
+
+def flat(index: Index) -> np.ndarray:
+    return np.fromfile(flat_file(index), "<f4").reshape(-1, 64)
+
+
+def test_they_are_the_deltas_of_the_cache_night_after_night(cached: Index) -> None:
+    for night in range(300, 330, 10):
+        add(cached, night, night + 10)
+        cache.refresh(cached)
+        np.testing.assert_array_equal(flat(cached), stored(cached))
+
+
+def test_each_length_has_its_file(cached: Index) -> None:
+    short = np.eye(10, 32, dtype=np.float32)
+    rows = [vector_row(repo_id=f"b/{i}", base="org/short", delta=short[i]) for i in range(10)]
+    cached.write(rows, base="org/short")
+    cache.refresh(cached)
+    files = sorted(
+        (cached.root / "hubdelta.deltas").iterdir(), key=lambda path: path.stat().st_size
+    )
+    assert [path.stat().st_size for path in files] == [10 * 32 * 4, 300 * ROW]
+    assert [path.name.split("-")[1] for path in files] == ["32.f32", "64.f32"]
+
+
+def swap_rows(path: Path) -> None:
+    rows = np.fromfile(path, "<f4").reshape(-1, 64)
+    rows[::-1].copy().tofile(path)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "removed": Path.unlink,
+    "its folder removed": lambda path: shutil.rmtree(path.parent),
+    "cut": lambda path: os.truncate(path, 200 * ROW),
+    "empty": lambda path: os.truncate(path, 0),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_missing_is_made_again(
+    cached: Index, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = answers(cached)
+    DAMAGE[damage](flat_file(cached))
+    assert answers(cached) == wanted
+    assert caplog.messages == []
+    np.testing.assert_array_equal(flat(cached), stored(cached))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "zeros": lambda path: path.write_bytes(bytes(300 * ROW)),
+    "garbage": lambda path: path.write_bytes(os.urandom(300 * ROW)),
+    "other rows": swap_rows,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_other_deltas_are_noticed_and_the_query_is_answered(
+    cached: Index, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = answers(cached)
+    with connect(cached) as queries:
+        CHANGES[change](flat_file(cached))
+        assert queries.run("FROM neighbors('a/0000', k := 5)").to_pylist() == wanted[1]
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "is damaged, and is not used" in warning.getMessage()
+    assert answers(cached) == wanted
+    np.testing.assert_array_equal(flat(cached), stored(cached))
+
+
+def test_rows_that_a_broken_off_refresh_left_are_overwritten(cached: Index) -> None:
+    with flat_file(cached).open("ab") as file:
+        file.write(os.urandom(5 * ROW + 7))
+    add(cached, 300, 310)
+    cache.refresh(cached)
+    np.testing.assert_array_equal(flat(cached), stored(cached))
+
+
+def test_who_has_an_earlier_state_open_keeps_what_they_see(cached: Index) -> None:
+    wanted = answers(cached)[1]
+    with connect(cached) as reader:
+        add(cached, 300, 310)
+        cache.refresh(cached)
+        assert reader.run(COUNT)["n"].to_pylist() == [300]
+        assert reader.run("FROM neighbors('a/0000', k := 5)").to_pylist() == wanted
+        cache.path_of(cached).unlink()
+        cache.refresh(cached)  # a new edition
+        assert reader.run("FROM neighbors('a/0001', k := 5)").num_rows == 5
+    assert len(list((cached.root / "hubdelta.deltas").iterdir())) == 1
+
+
+def test_an_earlier_cache_put_back_is_brought_up_to_date(cached: Index, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    shutil.copyfile(cache.path_of(cached), kept)
+    add(cached, 300, 310)
+    cache.refresh(cached)
+    wanted = answers(cached)
+    shutil.copyfile(kept, cache.path_of(cached))
+    assert answers(cached) == wanted
+    np.testing.assert_array_equal(flat(cached), stored(cached))
+
+
+def test_where_nothing_can_be_written_the_parquet_files_answer(
+    cached: Index, forbid_cache: Callable[[Index], None]
+) -> None:
+    wanted = answers(cached)
+    flat_file(cached).unlink()
+    forbid_cache(cached)
+    with connect(cached) as queries:
+        assert queries.parquet is not None
+    assert answers(cached) == wanted
