@@ -117,11 +117,11 @@ def _failures(status: "IndexStatus", now: datetime) -> "pa.Table":
 
     rows = [
         {
+            "base": one.base,
             "failed": reason,
             "adapters": count,
             "next try": _due(one.due[reason], now),
             "what to do": _REMEDIES[Reason(reason)],
-            "base": one.base,
         }
         for one in status.bases
         for reason, count in one.failed.items()
