@@ -17,6 +17,7 @@ import argparse
 import gc
 import json
 import logging
+import os
 import shlex
 import sys
 import tempfile
@@ -32,6 +33,8 @@ from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded, as by the CLI
+
 import numpy as np
 import peft
 import torch
@@ -45,7 +48,11 @@ from synthetic import SIZES, Kind, Pool, dense_flops, low_rank_flops, make_base,
 from hubdelta.indexer.adapter_config import CONFIG_FILE
 from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.engine import Engine, PeftAdapter
-from hubdelta.indexer.process import keep_freed_memory, use_threads
+from hubdelta.indexer.process import (
+    collect_around_what_is_loaded,
+    keep_freed_memory,
+    use_threads,
+)
 from hubdelta.indexer.reference import ReferenceEngine, hidden_states
 from hubdelta.indexer.stacked.engine import StackedEngine
 from hubdelta.indexer.stacked.precision import DTYPES, products_in
@@ -106,6 +113,7 @@ class Bench:
             "FLOPs in dense products": dense_flops(self._base),
             "FLOPs in low-rank products at r=16": low_rank_flops(self._base, 16),
         }
+        collect_around_what_is_loaded()  # as an index run does
 
     def _rates(self, precisions: Sequence[str]) -> None:
         shapes = [shape for name, shape in self._base.shapes.items() if name.endswith("_proj")]

@@ -13,6 +13,7 @@ from hubdelta.indexer.arrivals import Arrivals, Obtained
 from hubdelta.indexer.engine import Adapter, Answer, Baseline, Engine, FullFinetune
 from hubdelta.indexer.outcome import Embedding
 from hubdelta.indexer.plan import Pending
+from hubdelta.indexer.process import collect_around_what_is_loaded
 from hubdelta.indexer.progress import Progress
 from hubdelta.indexer.stages import Stages
 from hubdelta.indexer.writer import Writer
@@ -199,6 +200,7 @@ class _LaneThread(Thread):
         # In its turn: engines try the precisions of this process out when they are made.
         with self.lane.turn, self._stages.at("load"):
             engine = self.lane.make_engine()
+            collect_around_what_is_loaded()
         with closing(one_ahead(self._steps(engine))) as steps:
             try:
                 for window, step in steps:

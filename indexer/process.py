@@ -1,9 +1,12 @@
 """Settings of the whole process: threads of every library, and how memory is kept."""
 
 import ctypes
+import gc
 import logging
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pyarrow as pa
 import torch
@@ -35,6 +38,37 @@ def use_threads(threads: int | None) -> int:
     threadpool_limits(threads)
     pa.set_cpu_count(threads)
     return threads
+
+
+def threads_of_one_core(threads: int) -> ThreadPoolExecutor:
+    """Threads in each of which torch uses that thread alone, whatever it does elsewhere.
+
+    A few that each copy with as many threads as there are cores take twice as long together.
+    """
+    everywhere = torch.get_num_threads()
+    started = Barrier(threads + 1)
+
+    def start() -> None:
+        torch.set_num_threads(1)  # of this thread, and of all that torch sees for the first time
+        torch.get_num_threads()  # so that it has seen this one
+        started.wait()
+
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="hubdelta-copy", initializer=start)
+    for _ in range(threads):
+        executor.submit(int)
+    started.wait()
+    torch.set_num_threads(everywhere)
+    return executor
+
+
+def collect_around_what_is_loaded() -> None:
+    """Let the garbage collector look no more at the objects that are there by now.
+
+    Libraries and a model are a million objects, and stay; reading adapters makes so many new ones
+    that all of those would be looked through every few seconds, while no other thread runs.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def keep_freed_memory() -> None:

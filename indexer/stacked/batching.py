@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import psutil
 import torch
 
-from hubdelta.indexer.stacked.edits import DenseEdit, Edits, numbers, rank
+from hubdelta.indexer.stacked.edits import DenseEdit, Edits, numbers
 
-_ENOUGH_ROWS = {"cpu": 5120, "cuda": 8192}
-"""Tokens in a pass from which on more of them make the matrix products no faster."""
+_ENOUGH_ROWS = {"cpu": 5120, "cuda": 16384}
+"""Tokens in a pass from which on more of them make it no faster: of products, and on a GPU of its
+launches, which take the interpreter from the threads that make the next batch ready."""
 
 _PADDING = 0.1
 """Padding ranks may cost this share of the base's own dense products, then a new batch begins."""
@@ -53,14 +54,14 @@ class Room:
         """
         budget = _SHARE * free_bytes(self.device)
         most = _evenly(len(adapters), self.most)
+        sizes = [_Size.of(edits) for edits in adapters]
         order = sorted(
-            range(len(adapters)),
-            key=lambda place: (rank(adapters[place]), len(adapters[place])),
+            range(len(adapters)), key=lambda place: (sizes[place].rank, sizes[place].modules)
         )
         batches: list[list[int]] = []
         load = _Load()
         for place in order:
-            grown = load.with_one_more(adapters[place])
+            grown = load.with_one_more(sizes[place])
             too_much = (
                 grown.adapters > most
                 or grown.stacked * bytes_per_number + grown.adapters * self.bytes_per_adapter
@@ -69,7 +70,7 @@ class Room:
             )
             if not batches or too_much:
                 batches.append([])
-                grown = _Load().with_one_more(adapters[place])
+                grown = _Load().with_one_more(sizes[place])
             batches[-1].append(place)
             load = grown
         return batches
@@ -77,6 +78,39 @@ class Room:
     def halve(self, adapters: int) -> None:
         """Take no more than half as many adapters from now on: so many were too many."""
         self.most = max(1, min(self.most, adapters // 2))
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What one adapter's edits hold.
+
+    Attributes:
+        rank: the largest.
+        modules: how many are edited.
+        numbers: in all edits.
+        others: of those, beside the low-rank products.
+        widths: in_features + out_features of each layer that has a low-rank product.
+    """
+
+    rank: int
+    modules: int
+    numbers: int
+    others: int
+    widths: dict[str, int]
+
+    @classmethod
+    def of(cls, edits: Edits) -> "_Size":
+        """Measure an adapter's edits."""
+        widths: dict[str, int] = {}
+        most = products = 0
+        for name, edit in edits.items():
+            if isinstance(edit, DenseEdit) and edit.low_rank is not None:
+                rank, in_features = edit.low_rank.down.shape
+                widths[name] = width = in_features + edit.low_rank.up.shape[0]
+                products += rank * width
+                most = max(most, rank)
+        others = numbers(edits) - products
+        return cls(most, len(edits), products + others, others, widths)
 
 
 @dataclass(frozen=True)
@@ -102,25 +136,14 @@ class _Load:
         """Numbers in the stacks, with what pads ranks and fills in for absent products."""
         return self.adapters * self.rank * sum(self.widths.values()) + self.others
 
-    def with_one_more(self, edits: Edits) -> "_Load":
+    def with_one_more(self, size: "_Size") -> "_Load":
         """The load of the batch and another adapter."""
-        widths = {
-            name: edit.low_rank.down.shape[1] + edit.low_rank.up.shape[0]
-            for name, edit in edits.items()
-            if isinstance(edit, DenseEdit) and edit.low_rank is not None
-        }
-        own = numbers(edits)
-        products = sum(
-            edit.low_rank.down.numel() + edit.low_rank.up.numel()
-            for edit in edits.values()
-            if isinstance(edit, DenseEdit) and edit.low_rank is not None
-        )
         return _Load(
             self.adapters + 1,
-            self.needed + own,
-            max(self.rank, rank(edits)),
-            self.widths | widths,
-            self.others + own - products,
+            self.needed + size.numbers,
+            max(self.rank, size.rank),
+            self.widths | size.widths,
+            self.others + size.others,
         )
 
 

@@ -3,10 +3,12 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
+from hubdelta.indexer.ahead import one_ahead
 from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.engine import (
     Activations,
@@ -116,19 +118,14 @@ class StackedEngine(Engine):
         Each adapter must be one that it can embed; one that cannot be read is a step of its own.
         """
         dtype = DTYPES[self._precision]
-        for window in self._windows(len(adapters)):
-            readable: list[_Read] = []
-            for place in window:
-                try:
-                    readable.append(_Read(place, self._read(adapters[place])))
-                except AdapterError as error:
-                    yield place, error
-                except Exception as error:
-                    logger.debug("%s", adapters[place].key, exc_info=True)
-                    yield place, unexpected(error)
-            for places in self._room.batches([read.edits for read in readable], dtype.itemsize):
-                batch = tuple(readable[place] for place in places)
-                yield _Batch(batch, self._stacked_if_it_can_be(batch))
+        windows = self._windows(len(adapters))
+        # While batches of one window are stacked, the next one is read.
+        with closing(one_ahead(self._read_all(adapters, window) for window in windows)) as read:
+            for readable, failed in read:
+                yield from failed
+                for places in self._room.batches([one.edits for one in readable], dtype.itemsize):
+                    batch = tuple(readable[place] for place in places)
+                    yield _Batch(batch, self._stacked_if_it_can_be(batch))
 
     def run(self, step: Result | _Batch) -> Iterator[Result]:
         """Answer a batch.
@@ -161,6 +158,22 @@ class StackedEngine(Engine):
         while start < adapters:
             yield range(start, min(start + size, adapters))
             start, size = start + size, _WINDOW * self._room.most
+
+    def _read_all(
+        self, adapters: Sequence[Adapter], places: range
+    ) -> tuple[list[_Read], list[Result]]:
+        """Those that can be read, and the errors of the others."""
+        readable: list[_Read] = []
+        failed: list[Result] = []
+        for place in places:
+            try:
+                readable.append(_Read(place, self._read(adapters[place])))
+            except AdapterError as error:
+                failed.append((place, error))
+            except Exception as error:
+                logger.debug("%s", adapters[place].key, exc_info=True)
+                failed.append((place, unexpected(error)))
+        return readable, failed
 
     def _read(self, adapter: Adapter) -> Edits:
         if not isinstance(adapter, PeftAdapter):

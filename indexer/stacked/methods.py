@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +12,9 @@ from peft.utils.other import get_pattern_key
 from torch import nn
 
 from hubdelta.indexer.fit import PREFIX
-from hubdelta.indexer.stacked.edits import DenseEdit, Kronecker, LowRank
+from hubdelta.indexer.stacked.edits import DenseEdit, Edits, Kronecker, LowRank
 from hubdelta.indexer.stacked.norms import row_norms
-from hubdelta.indexer.stacked.structure import dense_shape, stored_shape
+from hubdelta.indexer.stacked.structure import dense_shape, is_dense, stored_shape
 from hubdelta.schemas.errors import AdapterError, Reason
 
 Tensors = dict[str, torch.Tensor]
@@ -57,7 +57,7 @@ class Site:
             AdapterError: it has not, or is not there.
         """
         tensor = self[part]
-        if tuple(tensor.shape) != tuple(shape):
+        if tensor.shape != tuple(shape):
             raise self.misfit(part, shape)
         return tensor
 
@@ -75,10 +75,12 @@ class Site:
     def rank_and_scale(self) -> tuple[int, float]:
         """R and scaling of the module, as rank_pattern, alpha_pattern and rsLoRA make them."""
         config = self.config
-        ranks, alphas = config.rank_pattern, config.alpha_pattern
-        rank = ranks.get(get_pattern_key(ranks.keys(), self.name), config.r)
-        general = config.lora_alpha if config.peft_type == peft.PeftType.LORA else config.alpha
-        alpha = alphas.get(get_pattern_key(alphas.keys(), self.name), general)
+        rank = config.r
+        alpha = config.lora_alpha if config.peft_type == peft.PeftType.LORA else config.alpha
+        if ranks := config.rank_pattern:
+            rank = ranks.get(get_pattern_key(ranks.keys(), self.name), rank)
+        if alphas := config.alpha_pattern:
+            alpha = alphas.get(get_pattern_key(alphas.keys(), self.name), alpha)
         if rank < 1:
             raise AdapterError(Reason.CORRUPT, f"the rank of {self.name} is {rank}")
         return rank, alpha / (math.sqrt(rank) if getattr(config, "use_rslora", False) else rank)
@@ -147,8 +149,9 @@ def dense_edit(site: Site) -> DenseEdit:
     out_features, in_features = dense_shape(site.module)
     edit = DenseEdit()
     for first, make in _DENSE.items():
-        if first in site:
-            edit = make(site, edit, out_features, in_features)
+        if first in site.names:
+            edit = make(site, out_features, in_features)
+            break
     if "weight" in site:
         weight = site.shaped("weight", stored_shape(site.module))
         edit = replace(edit, weight=weight if isinstance(site.module, nn.Linear) else weight.T)
@@ -157,19 +160,75 @@ def dense_edit(site: Site) -> DenseEdit:
     return edit
 
 
-def _lora(site: Site, edit: DenseEdit, out_features: int, in_features: int) -> DenseEdit:
+def _lora(site: Site, out_features: int, in_features: int) -> DenseEdit:
     rank, scale = site.rank_and_scale()
     down = site.shaped("lora_A.weight", (rank, in_features))
     up = site.shaped("lora_B.weight", (out_features, rank))
-    edit = replace(edit, low_rank=LowRank(down, up, scale))
+    bias = magnitude = None
     if "lora_B.bias" in site:
-        edit = replace(edit, more_bias=site.shaped("lora_B.bias", (out_features,)).float() * scale)
+        bias = site.shaped("lora_B.bias", (out_features,)).float() * scale
     if "lora_magnitude_vector" in site:
-        edit = replace(edit, magnitude=site.shaped("lora_magnitude_vector", (out_features,)))
-    return edit
+        magnitude = site.shaped("lora_magnitude_vector", (out_features,))
+    return DenseEdit(low_rank=LowRank(down, up, scale), magnitude=magnitude, more_bias=bias)
 
 
-def _ia3(site: Site, edit: DenseEdit, out_features: int, in_features: int) -> DenseEdit:
+@dataclass(frozen=True)
+class LoraNames:
+    """The tensors of LoRA or DoRA at a dense layer, for adapters that bring nothing else.
+
+    Attributes:
+        module: the layer's name.
+        down: the name of A, [rank, in_features].
+        up: the name of B, [out_features, rank].
+        magnitude: DoRA's, [out_features].
+        out_features: of the layer.
+        in_features: of the layer.
+    """
+
+    module: str
+    down: str
+    up: str
+    magnitude: str | None
+    out_features: int
+    in_features: int
+
+    @classmethod
+    def of(cls, name: str, module: nn.Module, names: Mapping[str, str]) -> "LoraNames | None":
+        """The names at one module; None if it is no dense layer, or there are others."""
+        parts = {"lora_A.weight", "lora_B.weight"}
+        if not is_dense(module) or names.keys() - {"lora_magnitude_vector"} != parts:
+            return None
+        down, up = names["lora_A.weight"], names["lora_B.weight"]
+        return cls(name, down, up, names.get("lora_magnitude_vector"), *dense_shape(module))
+
+
+def lora_edits(layers: Sequence[LoraNames], tensors: Tensors, config: Any) -> Edits | None:
+    """What `dense_edit` makes of each layer, in a quarter of its time.
+
+    Hundreds of layers of each adapter are read while a GPU waits for the next batch.
+
+    Returns:
+        None where something does not fit, or has a rank or alpha of its own: it must be read layer
+        by layer.
+    """
+    if config.rank_pattern or config.alpha_pattern or config.r < 1:
+        return None
+    rank, scale = Site("", nn.Identity(), {}, tensors, config).rank_and_scale()
+    edits = {}
+    for layer in layers:
+        down, up = tensors[layer.down], tensors[layer.up]
+        if down.shape != (rank, layer.in_features) or up.shape != (layer.out_features, rank):
+            return None
+        magnitude = None
+        if layer.magnitude is not None:
+            magnitude = tensors[layer.magnitude]
+            if magnitude.shape != (layer.out_features,):
+                return None
+        edits[layer.module] = DenseEdit(LowRank(down, up, scale), None, magnitude)
+    return edits
+
+
+def _ia3(site: Site, out_features: int, in_features: int) -> DenseEdit:
     """Liu et al., arXiv 2205.05638: factors of a feed-forward layer's inputs, else of outputs."""
     ahead = site.config.feedforward_modules or ()
     # PEFT, tuners/ia3/model.py: a pattern for the whole name, or ends of names.
@@ -178,11 +237,11 @@ def _ia3(site: Site, edit: DenseEdit, out_features: int, in_features: int) -> De
     else:
         of_inputs = site.name.endswith(tuple(ahead))
     if of_inputs:
-        return replace(edit, in_scale=site.shaped("ia3_l", (1, in_features)).flatten())
-    return replace(edit, out_scale=site.shaped("ia3_l", (out_features, 1)).flatten())
+        return DenseEdit(in_scale=site.shaped("ia3_l", (1, in_features)).flatten())
+    return DenseEdit(out_scale=site.shaped("ia3_l", (out_features, 1)).flatten())
 
 
-def _vera(site: Site, edit: DenseEdit, out_features: int, in_features: int) -> DenseEdit:
+def _vera(site: Site, out_features: int, in_features: int) -> DenseEdit:
     """Kopiczko et al., arXiv 2310.11454: ΔW = Λb B Λd A, with A and B cut from shared matrices."""
     rank = site.config.r
     inner = site.shaped("vera_lambda_d", (rank,)).float()
@@ -199,10 +258,10 @@ def _vera(site: Site, edit: DenseEdit, out_features: int, in_features: int) -> D
             )
     down = inner[:, None] * shared_down[:, :in_features].float()
     up = outer[:, None] * shared_up[:out_features].float()
-    return replace(edit, low_rank=LowRank(down, up, 1.0))
+    return DenseEdit(low_rank=LowRank(down, up, 1.0))
 
 
-def _loha(site: Site, edit: DenseEdit, out_features: int, in_features: int) -> DenseEdit:
+def _loha(site: Site, out_features: int, in_features: int) -> DenseEdit:
     """Hyeon-Woo et al., arXiv 2108.06098: ΔW = (B₁A₁) ∘ (B₂A₂), of rank r² at most.
 
     Its factors are the products of each row of A₁ with each of A₂, and of the columns of B.
@@ -212,13 +271,13 @@ def _loha(site: Site, edit: DenseEdit, out_features: int, in_features: int) -> D
     down_1, down_2 = (site.shaped(f"hada_w{i}_b", (rank, in_features)).float() for i in (1, 2))
     if rank**2 * (in_features + out_features) > in_features * out_features:
         whole = scale * (up_1 @ down_1) * (up_2 @ down_2)
-        return replace(edit, kronecker=Kronecker(torch.ones(1, 1), whole))
+        return DenseEdit(kronecker=Kronecker(torch.ones(1, 1), whole))
     down = (down_1[:, None, :] * down_2[None, :, :]).reshape(rank**2, in_features)
     up = (up_1[:, :, None] * up_2[:, None, :]).reshape(out_features, rank**2)
-    return replace(edit, low_rank=LowRank(down, up, scale))
+    return DenseEdit(low_rank=LowRank(down, up, scale))
 
 
-def _lokr(site: Site, edit: DenseEdit, out_features: int, in_features: int) -> DenseEdit:
+def _lokr(site: Site, out_features: int, in_features: int) -> DenseEdit:
     """Yeh et al., arXiv 2309.14859: ΔW = W₁ ⊗ W₂, each of them whole or a low-rank product."""
     rank, scale = site.rank_and_scale()
     factors = []
@@ -235,10 +294,10 @@ def _lokr(site: Site, edit: DenseEdit, out_features: int, in_features: int) -> D
     if (rows, columns) != (out_features, in_features):
         part = "lokr_w2" if "lokr_w2" in site else "lokr_w2_a"
         raise site.misfit(part, (out_features // left.shape[0], in_features // left.shape[1]))
-    return replace(edit, kronecker=Kronecker(left * scale, right))
+    return DenseEdit(kronecker=Kronecker(left * scale, right))
 
 
-_DENSE: Mapping[str, Callable[[Site, DenseEdit, int, int], DenseEdit]] = {
+_DENSE: Mapping[str, Callable[[Site, int, int], DenseEdit]] = {
     "lora_A.weight": _lora,
     "ia3_l": _ia3,
     "vera_lambda_b": _vera,

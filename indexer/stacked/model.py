@@ -5,7 +5,6 @@ norms are exchanged, in a copy that shares the base's weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -16,6 +15,7 @@ from torch import nn
 
 from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.engine import Activations
+from hubdelta.indexer.process import threads_of_one_core
 from hubdelta.indexer.stacked.edits import DenseEdit, Edits
 from hubdelta.indexer.stacked.layers import (
     Arithmetic,
@@ -36,11 +36,15 @@ from hubdelta.indexer.stacked.structure import (
     with_tied_parameters,
 )
 
-_GATHERERS = 4
-"""Threads that gather a batch for a GPU: one core copies memory at a fifth of what a GPU takes."""
+_GATHERERS = 8
+"""Threads that gather a batch for a GPU: one core copies memory at a tenth of what a GPU takes."""
 
-_ROWS_OF_A_PASS = 64
-"""What a pass costs beside its rows, in rows: above all, reading the weights once."""
+_ROWS_OF_A_PASS = {"cpu": 64, "cuda": 1024}
+"""What a pass costs beside its rows, in rows: on a CPU above all reading the weights once; on a GPU
+its thousands of launches, which take the interpreter from who makes the next batch ready."""
+
+_MANY = 48
+"""Adapters of a pass that is called full where its largest part is measured."""
 
 Standin = StackedDense | StackedTable | StackedParameters
 
@@ -69,7 +73,7 @@ class StackedModel:
     def __init__(self, base: BaseModel, *, device: str | None = None) -> None:
         self.device = torch.device(device) if device else base.model.device
         self._side = _stream_beside(self.device)
-        self._map = ThreadPoolExecutor(_GATHERERS).map if self._side else map
+        self._map = threads_of_one_core(_GATHERERS).map if self._side else map
         inner, prefix = headless(base)
         placed = {} if self.device == base.model.device else placed_on(self.device, inner)
         self._inner = structural_copy(inner, lambda tensor: placed.get(id(tensor), tensor))
@@ -94,7 +98,7 @@ class StackedModel:
         self._standins = {prefix + name: standin for name, standin in standins.items()}
         alone = (standins.keys() & inputs.whole_batch) - with_tied_parameters(self._inner)
         self.stackable = frozenset(prefix + name for name in alone)
-        self.rows_per_adapter = max(rows.ids.numel() for rows in self._by_length)
+        self.rows_per_adapter = max(rows.ids.numel() for rows in self._rows(_MANY))
         self.layer_bytes = inputs.bytes_per_token
         self.dense_numbers = sum(dense.layer.weight.numel() for dense in self._dense())
         tokens = sum(probe.numel() for probe in probes)
@@ -159,7 +163,8 @@ class StackedModel:
         if self._side_by_side is None:
             return self._by_length
         padding = self._side_by_side.ids.numel() - sum(rows.ids.numel() for rows in self._by_length)
-        saved = _ROWS_OF_A_PASS * (len(self._by_length) - 1)
+        of_a_pass = _ROWS_OF_A_PASS.get(self.device.type, _ROWS_OF_A_PASS["cpu"])
+        saved = of_a_pass * (len(self._by_length) - 1)
         return (self._side_by_side,) if adapters * padding < saved else self._by_length
 
     def _checked(self, probes: Sequence[torch.Tensor]) -> Rows | None:

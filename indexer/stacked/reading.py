@@ -2,7 +2,8 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,18 +17,38 @@ from hubdelta.indexer.stacked.manifest import Manifest
 from hubdelta.indexer.stacked.methods import (
     VERA_A,
     VERA_B,
+    LoraNames,
     Site,
-    Tensors,
     dense_edit,
+    lora_edits,
     table_rows,
 )
 from hubdelta.indexer.stacked.structure import is_dense
 from hubdelta.schemas.errors import AdapterError, Reason
 
-_Layout = Mapping[str, Mapping[str, str]]
-"""Module → part of its edit → tensor's name."""
-
 _MOST_LAYOUTS = 100
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where an adapter's tensors belong.
+
+    Attributes:
+        parts: module → part of its edit → tensor's name.
+        lora: the same where all of it is LoRA of dense layers, else None.
+    """
+
+    parts: Mapping[str, Mapping[str, str]]
+    lora: Sequence[LoraNames] | None
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """The tensors of an adapter that count, by name, and the modules to which they belong."""
+
+    names: frozenset[str]
+    modules: frozenset[str]
+
 
 _NAME = re.compile(
     r"(?P<module>.+?)"
@@ -50,12 +71,12 @@ class EditReader:
         self._tokens = tokens
         self._modules = dict(base.model.named_modules())
         self._manifest = Manifest(base.model)
+        self._counting: dict[tuple[frozenset[str], str], _Counting] = {}
         self._layouts: dict[tuple[frozenset[str], frozenset[str]], _Layout] = {}
 
-    def modules(self, adapter: PeftAdapter) -> set[str]:
+    def modules(self, adapter: PeftAdapter) -> frozenset[str]:
         """Names of the modules to which an adapter's tensors say that they belong."""
-        names = tensors_that_count(adapter, self._base).keys() - {VERA_A, VERA_B}
-        return {self._place(name)[0] for name in names}
+        return self._that_count(adapter).modules
 
     def read(self, adapter: PeftAdapter) -> Edits:
         """What an adapter does to the base's modules, by their names.
@@ -65,29 +86,47 @@ class EditReader:
                 or has another shape; unsupported_adapter, as `peft_config`.
         """
         config = peft_config(adapter.config, self._base)
-        tensors = tensors_that_count(adapter, self._base)
-        layout = self._layout(tensors, self._manifest.names(adapter.config, config))
-        return {
+        counting = self._that_count(adapter).names
+        layout = self._layout(counting, self._manifest.names(adapter.config, config))
+        tensors = adapter.tensors
+        edits = None if layout.lora is None else lora_edits(layout.lora, tensors, config)
+        return edits or {
             module: self._edit(Site(module, self._modules[module], parts, tensors, config))
-            for module, parts in layout.items()
+            for module, parts in layout.parts.items()
         }
 
-    def _layout(self, tensors: Tensors, expected: frozenset[str]) -> _Layout:
-        """Where an adapter's tensors belong; kept, since thousands of adapters have the same."""
-        key = frozenset(tensors), expected
+    def _that_count(self, adapter: PeftAdapter) -> _Counting:
+        """Which tensors count; kept, since thousands of adapters have the same names."""
+        key = frozenset(adapter.tensors), repr(adapter.config.values.get("modules_to_save"))
+        if key not in self._counting:
+            names = frozenset(tensors_that_count(adapter, self._base))
+            modules = frozenset(self._place(name)[0] for name in names - {VERA_A, VERA_B})
+            if len(self._counting) >= _MOST_LAYOUTS:
+                self._counting.clear()
+            self._counting[key] = _Counting(names, modules)
+        return self._counting[key]
+
+    def _layout(self, tensors: frozenset[str], expected: frozenset[str]) -> _Layout:
+        """Where an adapter's tensors belong; kept, like their names."""
+        key = tensors, expected
         if key not in self._layouts:
             self._check_names(tensors, expected)
             names: dict[str, dict[str, str]] = defaultdict(dict)
-            for name in tensors:
+            for name in sorted(tensors):
                 module, part = self._place(name)
                 if module in self._modules:
                     names[module][part] = name
             if len(self._layouts) >= _MOST_LAYOUTS:
                 self._layouts.clear()
-            self._layouts[key] = names
+            lora = [
+                LoraNames.of(module, self._modules[module], parts)
+                for module, parts in names.items()
+            ]
+            plain = [layer for layer in lora if layer is not None]
+            self._layouts[key] = _Layout(names, plain if len(plain) == len(lora) else None)
         return self._layouts[key]
 
-    def _check_names(self, tensors: Tensors, expected: Iterable[str]) -> None:
+    def _check_names(self, tensors: frozenset[str], expected: Iterable[str]) -> None:
         wanted = {
             name
             for name in expected
@@ -96,7 +135,7 @@ class EditReader:
         }
         wrapped = {self._place(name)[0] for name in wanted}
         extra = sorted(
-            name for name in tensors.keys() - wanted if not self._is_own_parameter(name, wrapped)
+            name for name in tensors - wanted if not self._is_own_parameter(name, wrapped)
         )
         if extra:
             raise AdapterError(
@@ -104,7 +143,7 @@ class EditReader:
                 f"tensor {extra[0]} has no place in the base and its adapter "
                 f"({len(extra)} such tensors)",
             )
-        missing = sorted(wanted - tensors.keys())
+        missing = sorted(wanted - tensors)
         if missing:
             raise AdapterError(
                 Reason.CORRUPT,

@@ -112,12 +112,13 @@ def gathered(
         shape: of each at most; what is None becomes zeros.
         device: where to.
     """
-    types = {tensor.dtype for tensor in tensors if tensor is not None}
+    given = [tensor for tensor in tensors if tensor is not None]
+    types = {tensor.dtype for tensor in given}
     dtype = types.pop() if len(types) == 1 else torch.float32
     on_gpu = device.type == "cuda"
     host = torch.empty(len(tensors), *shape, dtype=dtype, pin_memory=on_gpu)
-    if all(tensor is not None and tensor.shape == host.shape[1:] for tensor in tensors):
-        torch.stack([tensor for tensor in tensors if tensor is not None], out=host)
+    if len(given) == len(tensors) and {tensor.shape for tensor in given} == {host.shape[1:]}:
+        torch.stack(given, out=host)
     else:
         host.zero_()
         for place, tensor in zip(host, tensors, strict=True):

@@ -114,6 +114,28 @@ def test_the_tensor_that_is_not_finite_is_named(value, dtype, tmp_path):
     assert "broken" in message
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("place", [0, 700, 1199])
+def test_what_is_not_finite_is_found_wherever_it_is(place, transposed, tmp_path, monkeypatch):
+    monkeypatch.setattr("hubdelta.indexer.weights._PIECE", 100)
+    broken = torch.ones(30, 40)
+    broken.view(-1)[place] = torch.nan
+    torch.save({"broken": broken.T if transposed else broken}, tmp_path / "adapter_model.bin")
+
+    assert reason_of(read_tensors, [tmp_path / "adapter_model.bin"])[0] is Reason.NOT_FINITE
+
+
+def test_the_largest_numbers_are_finite(tmp_path):
+    file = tmp_path / "adapter_model.safetensors"
+    most = {
+        str(dtype): torch.tensor([torch.finfo(dtype).max, torch.finfo(dtype).min]).to(dtype)
+        for dtype in (torch.float32, torch.float16, torch.bfloat16)
+    }
+    save_file(most, file)
+
+    assert read_tensors([file]).keys() == most.keys()
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

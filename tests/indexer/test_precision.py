@@ -270,6 +270,21 @@ def test_what_underflows_beside_large_weights_is_below_fp32s_rounding():
     assert torch.linalg.vector_norm(there.double() @ x.double() - exact) <= 1e-7 * exact.norm()
 
 
+def test_matrices_of_small_weights_are_held_in_fp16_too():
+    """Those that end in the residual stream; fp32 products of so many terms round more coarsely."""
+    random = torch.Generator().manual_seed(0)
+    weight = (0.0025 * torch.randn(256, 4096, generator=random)).to(torch.bfloat16)
+    x = torch.randn(4096, generator=random)
+
+    there = held(weight, torch.device("cpu"))
+
+    assert there.dtype == HALF
+    assert not torch.equal(there.double(), weight.double())
+    exact = weight.double() @ x.double()
+    lost = torch.linalg.vector_norm(there.double() @ x.double() - exact)
+    assert lost <= 4096**0.5 * 2**-24 * exact.norm()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, HALF])
 def test_what_fp16_holds_is_held_so_whatever_the_file_says(dtype):
     weight = torch.tensor([[0.5, -0.0, LARGEST_HALF, 2.0**-24]], dtype=dtype)

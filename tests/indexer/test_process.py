@@ -42,6 +42,17 @@ def faults(megabytes):
 print(json.dumps({megabytes: faults(megabytes) for megabytes in (1, 8, 64)}))
 """
 
+ONE_CORE = """
+import json, sys
+import torch
+from hubdelta.indexer.process import threads_of_one_core
+
+torch.set_num_threads(3)
+with threads_of_one_core(int(sys.argv[1])) as executor:
+    there = list(executor.map(lambda _: torch.get_num_threads(), range(20)))
+print(json.dumps([sorted(set(there)), torch.get_num_threads()]))
+"""
+
 
 def told(script, argument, **environment):
     """What a script prints in a process of its own, without this one's settings for threads."""
@@ -87,3 +98,7 @@ def test_freed_memory_is_kept():
     # And what it would have kept by itself is kept still.
     for megabytes in ("1", "8"):
         assert kept[megabytes] <= usual[megabytes] + 100
+
+
+def test_threads_of_one_core_leave_the_others_their_number():
+    assert told(ONE_CORE, "4") == [[1], 3]

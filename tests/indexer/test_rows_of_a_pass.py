@@ -24,7 +24,7 @@ def test_both_layouts_answer_the_same(family, tmp_path, read_adapter, monkeypatc
     ]
     answers = []
     for rows_of_a_pass in (10**6, 0):
-        monkeypatch.setattr(stacked_model, "_ROWS_OF_A_PASS", rows_of_a_pass)
+        monkeypatch.setattr(stacked_model, "_ROWS_OF_A_PASS", {"cpu": rows_of_a_pass})
         engine = StackedEngine(base)
         passes = engine.model._rows(adapters=2)
         together = rows_of_a_pass > 0 and not base.is_encoder_decoder
