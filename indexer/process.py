@@ -1,5 +1,6 @@
 """Settings of the whole process: threads of every library, and how memory is kept."""
 
+import atexit
 import ctypes
 import gc
 import logging
@@ -69,6 +70,7 @@ def collect_around_what_is_loaded() -> None:
     """
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # else extensions report what is never freed, as DuckDB's does
 
 
 def keep_freed_memory() -> None:

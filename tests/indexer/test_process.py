@@ -53,6 +53,17 @@ with threads_of_one_core(int(sys.argv[1])) as executor:
 print(json.dumps([sorted(set(there)), torch.get_num_threads()]))
 """
 
+SPARED = """
+import gc, json
+import duckdb
+from hubdelta.indexer.process import collect_around_what_is_loaded
+
+duckdb.connect().execute("select 1").fetchall()
+before = len(gc.get_objects())
+collect_around_what_is_loaded()
+print(json.dumps(len(gc.get_objects()) < before / 10))
+"""
+
 
 def told(script, argument, **environment):
     """What a script prints in a process of its own, without this one's settings for threads."""
@@ -65,6 +76,7 @@ def told(script, argument, **environment):
         timeout=60,
         check=True,
     )
+    assert "leaked" not in done.stderr
     return json.loads(done.stdout)
 
 
@@ -102,3 +114,7 @@ def test_freed_memory_is_kept():
 
 def test_threads_of_one_core_leave_the_others_their_number():
     assert told(ONE_CORE, "4") == [[1], 3]
+
+
+def test_what_is_loaded_is_not_collected_but_freed_in_the_end():
+    assert told(SPARED, "")
