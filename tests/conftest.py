@@ -1,12 +1,23 @@
-"""Fixtures that several rooms' tests share: tiny model families, and the demo's base and Hub."""
+"""What several rooms' tests share: who runs with whom, tiny models, and the demo's base and Hub."""
 
 from pathlib import Path
 
 import pytest
 from demo_hub import make_hub
 from families import make_base
+from filelock import FileLock
 
 from hubdelta.demo.base import build_base
+
+BUILD = Path(__file__).parents[1] / ".build"
+
+
+@pytest.hookimpl(optionalhook=True)  # there are environments without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give out tests as `workers` groups them."""
+    from workers import SharedFixtures
+
+    return SharedFixtures(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +29,9 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_base() -> Path:
     """The demo's base model; kept between runs, since building it takes 20 seconds."""
-    return build_base(Path(__file__).parents[1] / ".build" / "demo-base")
+    BUILD.mkdir(exist_ok=True)
+    with FileLock(BUILD / "demo-base.lock"):
+        return build_base(BUILD / "demo-base")
 
 
 @pytest.fixture(scope="session")
