@@ -1,13 +1,24 @@
-"""Fixtures that several rooms' tests share: an index, a tiny family, the demo's base and Hub."""
+"""What several rooms' tests share: who runs with whom, an index, a tiny family, the demo's Hub."""
 
 from pathlib import Path
 
 import pytest
 from demo_hub import make_hub
 from families import make_base
+from filelock import FileLock
 
 from hubdelta.demo.base import build_base
 from hubdelta.schemas.index import Index
+
+BUILD = Path(__file__).parents[1] / ".build"
+
+
+@pytest.hookimpl(optionalhook=True)  # there are environments without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give out tests as `workers` groups them."""
+    from workers import SharedFixtures
+
+    return SharedFixtures(config, log)
 
 
 @pytest.fixture
@@ -25,7 +36,9 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_base() -> Path:
     """The demo's base model; kept between runs, since building it takes 20 seconds."""
-    return build_base(Path(__file__).parents[1] / ".build" / "demo-base")
+    BUILD.mkdir(exist_ok=True)
+    with FileLock(BUILD / "demo-base.lock"):
+        return build_base(BUILD / "demo-base")
 
 
 @pytest.fixture(scope="session")

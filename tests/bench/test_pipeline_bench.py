@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 _SCRIPT = Path(__file__).parents[2] / "bench" / "pipeline.py"
 _ATTEMPTS = 5  # other programs on the machine disturb one timing and not the other
 

@@ -17,6 +17,8 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import VectorRow
 from hubdelta.sql.connection import connect
 
+pytestmark = pytest.mark.alone
+
 ADAPTERS = 12
 KILLS = 20
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, VectorRow
@@ -85,20 +86,26 @@ def over_parquet(forbid_cache: Callable[[Index], None]) -> Iterator[Callable[[In
 def oldest_duckdb() -> Path:
     """A folder with the oldest DuckDB that the script has to work on."""
     folder = _BUILD / f"duckdb-{OLDEST_DUCKDB}"
-    if not folder.is_dir():
-        unfinished = folder.with_name(folder.name + ".tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        pip = subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(unfinished),
-             f"duckdb=={OLDEST_DUCKDB}"],
-            capture_output=True,
-            text=True,
-        )  # fmt: skip
-        if pip.returncode:
-            reason = (pip.stderr.strip().splitlines() or ["no reason given"])[-1]
-            pytest.skip(f"DuckDB {OLDEST_DUCKDB} could not be installed: {reason}")
-        unfinished.rename(folder)
+    _BUILD.mkdir(exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if not folder.is_dir():
+            _install_oldest_duckdb(folder)
     return folder
+
+
+def _install_oldest_duckdb(folder: Path) -> None:
+    unfinished = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    pip = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(unfinished),
+         f"duckdb=={OLDEST_DUCKDB}"],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    if pip.returncode:
+        reason = (pip.stderr.strip().splitlines() or ["no reason given"])[-1]
+        pytest.skip(f"DuckDB {OLDEST_DUCKDB} could not be installed: {reason}")
+    unfinished.rename(folder)
 
 
 @pytest.fixture(params=["installed", "oldest"])
