@@ -1,6 +1,7 @@
 """`hubdelta explore`: the adapters of a base on a map, as a page and in the terminal."""
 
 import logging
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hubdelta.commands.options import index_option, json_option
+from hubdelta.commands.options import OfIndexBase, index_option, json_option
 from hubdelta.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OUT = Path("hubdelta-map.html")
-_PIPED_WIDTH, _PIPED_HEIGHT = 80, 24
 _BELOW = 3  # lines of the terminal for what stands below the map
 
 
@@ -48,7 +48,12 @@ Examples:
   hubdelta explore --base meta-llama/Llama-3.1-8B --out llama.html
   hubdelta explore --text"""
 )
-@click.option("--base", metavar="ORG/NAME", help="The base model; needed where there are several.")
+@click.option(
+    "--base",
+    type=OfIndexBase(),
+    metavar="ORG/NAME",
+    help="The base model; needed where there are several.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -87,6 +92,7 @@ def command(
     if as_text and (out or open_page or as_json):
         raise UsageError("--text writes no page: leave out --out, --open and --json")
 
+    from hubdelta.cells import counted
     from hubdelta.kept_map import opened_map
     from hubdelta.output import print_json
     from hubdelta.schemas.files import check_output
@@ -112,8 +118,7 @@ def command(
         print_json(summary)
     elif not as_text:
         click.echo(
-            f"{path}: {summary.points:,} adapter{'' if summary.points == 1 else 's'} in "
-            f"{summary.domains:,} domain{'' if summary.domains == 1 else 's'}"
+            f"{path}: {counted(summary.points, 'adapter')} in {counted(summary.domains, 'domain')}"
             + (f"; {summary.moved:,} moved" if summary.moved else "")
         )
     if open_page:
@@ -145,14 +150,17 @@ def _write_page(found: "KeptMap", path: Path, distance: float) -> None:
 
 
 def _draw(found: "KeptMap") -> None:
-    from rich.console import Console
-
     from hubdelta.explorer.text_map import draw
+    from hubdelta.screen import Screen
 
-    out = Console(highlight=False)
-    width, height = out.size if sys.stdout.isatty() else (_PIPED_WIDTH, _PIPED_HEIGHT)
+    width, height = shutil.get_terminal_size()
     drawn = draw(found.placement.xy, found.domains, width=width, height=height - _BELOW)
-    out.print(drawn, no_wrap=True, overflow="ignore", crop=False)
+    with Screen() as screen:
+        if screen.is_plain:
+            for line in drawn.plain.split("\n"):
+                screen.line(line.rstrip())
+        else:
+            screen.draw(drawn)
 
 
 def _open(path: Path) -> None:

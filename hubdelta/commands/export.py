@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hubdelta.commands.options import index_option, json_option
+from hubdelta.commands.options import OfIndexBase, index_option, json_option
 from hubdelta.schemas.errors import UsageError
 
 _FORMATS = ("parquet", "npz", "embedding-atlas")
@@ -22,7 +22,12 @@ Examples:
     "--format", "output_format", type=click.Choice(_FORMATS), required=True, help="What to write."
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write.")
-@click.option("--base", metavar="ORG/NAME", help="The base model; needed where there are several.")
+@click.option(
+    "--base",
+    type=OfIndexBase(),
+    metavar="ORG/NAME",
+    help="The base model; needed where there are several.",
+)
 @index_option
 @json_option
 def command(
@@ -43,6 +48,7 @@ def command(
 
     x and y are those of `hubdelta explore`, domains those of `hubdelta domains`.
     """  # noqa: D301 (click reads \b as "leave these lines alone")
+    from hubdelta.cells import counted
     from hubdelta.explorer.exports import WRITERS, Export
     from hubdelta.kept_map import opened_map
     from hubdelta.output import print_json
@@ -60,4 +66,4 @@ def command(
     if as_json:
         print_json({"path": out.absolute(), "format": output_format, "rows": rows})
     else:
-        click.echo(f"{out}: {rows:,} adapter{'' if rows == 1 else 's'}")
+        click.echo(f"{out}: {counted(rows, 'adapter')}")
