@@ -3,7 +3,8 @@
 from xdist.scheduler import LoadScopeScheduling
 
 _OF_THE_DEMO_INDEX = tuple(
-    f"tests/hubdelta/test_{name}.py" for name in ("demo_index", "derived", "label", "readme")
+    f"tests/hubdelta/test_{name}.py"
+    for name in ("api", "demo_index", "derived", "examples", "explore", "label", "readme")
 )
 
 
