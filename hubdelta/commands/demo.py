@@ -83,6 +83,8 @@ def command(folder: Path, index_path: Path) -> int:
                 return code
             click.echo(err=True)
     click.echo(
-        f"The index stays at {index_path}: try `hubdelta sql --index {index_path}`", err=True
+        f"The index stays at {index_path}: try `hubdelta explore --open --index {index_path}`, "
+        f"or `hubdelta sql --index {index_path}`",
+        err=True,
     )
     return 0
