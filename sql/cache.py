@@ -21,7 +21,8 @@ import duckdb
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import SCHEMA_VERSION, TABLES, schema_of
 from hubdelta.sql import flat_deltas, sketch
-from hubdelta.sql.flat_deltas import Deltas, FlatDeltasError
+from hubdelta.sql.attached import Attached
+from hubdelta.sql.flat_deltas import FlatDeltasError
 from hubdelta.sql.locks import CACHE_NAME, Reading, refreshing, without_readers
 
 logger = logging.getLogger(__name__)
@@ -60,22 +61,6 @@ def refresh(index: Index) -> None:
     """
     with refreshing(index):
         _refresh(index, linked=True)
-
-
-@dataclass(frozen=True)
-class Attached:
-    """A cache that is attached to a connection, to be closed when it is no longer read.
-
-    Attributes:
-        deltas: its deltas, mapped into memory.
-    """
-
-    deltas: Deltas
-    _reading: Reading
-
-    def close(self) -> None:
-        """It is no longer read."""
-        self._reading.close()
 
 
 def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -> Attached | None:
@@ -126,27 +111,6 @@ def remove(index: Index) -> bool:
     return True
 
 
-def damages(database: duckdb.DuckDBPyConnection) -> list[str]:
-    """Why each Parquet file that the attached cache is without could not be read."""
-    rows = database.execute(
-        "SELECT f.damage FROM cache.files AS f WHERE f.damage IS NOT NULL ORDER BY f.name"
-    ).fetchall()
-    return [damage for (damage,) in rows]
-
-
-def is_linked(database: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the linkage of the attached cache is up to date."""
-    return database.execute("SELECT f.linked FROM cache.facts AS f").fetchall() == [(True,)]
-
-
-def hidden_sizes(database: duckdb.DuckDBPyConnection) -> list[int]:
-    """The lengths of vectors that the attached cache has a table of deltas for."""
-    rows = database.execute(
-        "SELECT DISTINCT v.hidden FROM cache.stored_vectors AS v WHERE v.hidden > 0"
-    ).fetchall()
-    return [hidden for (hidden,) in rows]
-
-
 def _attach_refreshed(
     database: duckdb.DuckDBPyConnection, index: Index, linked: bool
 ) -> Attached | None:
@@ -161,7 +125,7 @@ def _attach_refreshed(
             " ".join(str(error).split()),
         )
         return None
-    return Attached(deltas, Reading(index.root))
+    return Attached(database, deltas, Reading(index.root))
 
 
 def _attach_unlocked(
@@ -176,7 +140,7 @@ def _attach_unlocked(
         _attach(database, path_of(index))
         stored = _stored(database, index)
         if stored and stored.linked >= linked and stored.lacks(_files(index)) == set():
-            return Attached(flat_deltas.mapped(database, index), reading)
+            return Attached(database, flat_deltas.mapped(database, index), reading)
         database.execute("DETACH cache")
     except (duckdb.Error, FlatDeltasError) as error:
         logger.debug("no cache: %s", error)

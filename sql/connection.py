@@ -262,10 +262,10 @@ def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _
             stack.callback(attached.close)
             search = Search(database, attached.deltas)
             stack.callback(search.close)
-            for damage in cache.damages(database):
+            for damage in attached.damages():
                 logger.warning("%s; left out", damage)
-            database.execute(cache_definitions(cache.hidden_sizes(database)))
-            linked = cache.is_linked(database)
+            database.execute(cache_definitions(attached.deltas))
+            linked = attached.is_linked()
         else:
             parquet = ParquetFiles.of(index)
             stack.callback(parquet.close)

@@ -4,6 +4,7 @@ The search is products of arrays, which numpy makes in less time than DuckDB nee
 that says the same.
 """
 
+import math
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from duckdb.func import ARROW, SPECIAL
 
+from hubdelta.sql.bound import Bound, Cosines, Rows
 from hubdelta.sql.flat_deltas import Deltas, FlatDeltasError
-from hubdelta.sql.sketched import ANSWERED, Bound, Cosines, Rows, Sketched
+from hubdelta.sql.sketched import ANSWERED, Sketched
 
 _NAME = "hubdelta_search"
 _FOUND = (
@@ -85,7 +87,7 @@ class Search:
         exact: bool | None,
     ) -> tuple[Rows, Cosines]:
         target = None if adapter is None else sketched.target(adapter)
-        if target is None or (k is None and distance is None):
+        if target is None or (k is None and (distance is None or math.isnan(distance))):
             return np.empty(0, np.int64), np.empty(0)
         try:
             return sketched.pool_of(target).nearest(target, Bound(k, distance), exact=bool(exact))

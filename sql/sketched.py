@@ -1,6 +1,5 @@
 """The comparable vectors of a cache in memory: sketches choose candidates, cosines rank them."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,11 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hubdelta.sql.bound import Bound, Cosines, Rows
 from hubdelta.sql.flat_deltas import Deltas, check_norms
 from hubdelta.sql.sketch import BITS, WORDS
-
-_CANDIDATES, _CANDIDATES_PER_NEIGHBOR = 200, 20
-"""bench/query.py measures how many of the true nearest are among so many."""
 
 _ROUNDED = 2e-6
 """Answers give cosines to six decimals: what lies this close to a bound may be a tie with it."""
@@ -35,44 +32,6 @@ ANSWERED = (
 _WITHIN_BASE = ("repo_id", "subfolder", "revision")
 
 _F = TypeVar("_F", np.float32, np.float64)
-
-Rows = npt.NDArray[np.int64]
-Cosines = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Bound:
-    """Which neighbors are asked for: one of the two is None.
-
-    Attributes:
-        k: as many, and those that tie with the last of them.
-        distance: those that are no further away.
-    """
-
-    k: int | None
-    distance: float | None
-
-    def candidates(self, differing: npt.NDArray[np.uint16]) -> Rows:
-        """Which sketches are near enough, those that differ equally together."""
-        if self.distance is None:
-            wanted = max(_CANDIDATES, _CANDIDATES_PER_NEIGHBOR * (self.k or 0))
-            reached = np.cumsum(np.bincount(differing, minlength=BITS + 1)) >= wanted
-            bound = int(np.argmax(reached)) if reached.any() else BITS
-        else:
-            bound = _differing_within(self.distance)
-        return np.flatnonzero(differing <= min(bound, BITS))
-
-    def reached(self, cosines: npt.NDArray[np.floating], slack: float) -> Rows:
-        """Which cosines are large enough, or fall short of it by no more than the slack."""
-        if self.distance is not None:
-            least = 1 - self.distance
-        elif not self.k:
-            return np.empty(0, np.int64)
-        elif self.k < len(cosines):
-            least = float(np.partition(cosines, -self.k)[-self.k])
-        else:
-            least = -math.inf
-        return np.flatnonzero((cosines >= least - slack) & (cosines > -math.inf))
 
 
 @dataclass(frozen=True)
@@ -289,13 +248,6 @@ class Sketched:
         of = {name: self._answered[name][row].as_py() for name in ("base", *_WITHIN_BASE)}
         recipe = self._recipes[row].as_py()
         return (-made, of["base"], recipe, *(of[name] for name in _WITHIN_BASE))
-
-
-def _differing_within(distance: float) -> int:
-    """In how many bits vectors differ at most that are so close, as hubdelta.differing_within."""
-    half_turns = math.acos(min(max(1 - distance - 5e-7, -1), 1)) / math.pi
-    spread = math.sqrt(BITS * half_turns * (1 - half_turns))
-    return math.floor(3 + BITS * half_turns + 5 * spread)
 
 
 def _dots(deltas: npt.NDArray[_F], direction: npt.NDArray[_F]) -> npt.NDArray[_F]:

@@ -1,0 +1,57 @@
+"""How many neighbors are asked for, or how far away: what sketches and cosines have to reach."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hubdelta.sql.sketch import BITS
+
+_CANDIDATES, _CANDIDATES_PER_NEIGHBOR = 200, 20
+"""bench/query.py measures how many of the true nearest are among so many."""
+
+Rows = npt.NDArray[np.int64]
+Cosines = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Which neighbors are asked for: one of the two is None.
+
+    Attributes:
+        k: as many, and those that tie with the last of them.
+        distance: those that are no further away.
+    """
+
+    k: int | None
+    distance: float | None
+
+    def candidates(self, differing: npt.NDArray[np.uint16]) -> Rows:
+        """Which sketches are near enough, those that differ equally together."""
+        if self.distance is None:
+            wanted = max(_CANDIDATES, _CANDIDATES_PER_NEIGHBOR * (self.k or 0))
+            reached = np.cumsum(np.bincount(differing, minlength=BITS + 1)) >= wanted
+            bound = int(np.argmax(reached)) if reached.any() else BITS
+        else:
+            bound = _differing_within(self.distance)
+        return np.flatnonzero(differing <= min(bound, BITS))
+
+    def reached(self, cosines: npt.NDArray[np.floating], slack: float) -> Rows:
+        """Which cosines are large enough, or fall short of it by no more than the slack."""
+        if self.distance is not None:
+            least = 1 - self.distance
+        elif self.k is None or self.k < 1:
+            return np.empty(0, np.int64)
+        elif self.k < len(cosines):
+            least = float(np.partition(cosines, -self.k)[-self.k])
+        else:
+            least = -math.inf
+        return np.flatnonzero((cosines >= least - slack) & (cosines > -math.inf))
+
+
+def _differing_within(distance: float) -> int:
+    """In how many bits vectors differ at most that are so close, as hubdelta.differing_within."""
+    half_turns = math.acos(min(max(1 - distance - 5e-7, -1), 1)) / math.pi
+    spread = math.sqrt(BITS * half_turns * (1 - half_turns))
+    return math.floor(3 + BITS * half_turns + 5 * spread)
