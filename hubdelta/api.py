@@ -101,7 +101,7 @@ class OpenIndex:
 
         Raises:
             QueryError: the adapter has no vector that can be compared; the text says why.
-            UsageError: k is less than 1.
+            UsageError: k is no whole number from 1 on.
 
         >>> found = index.similar("mlnights/lora-test-3", k=3)
         >>> found["adapter"].to_pylist()[0]
@@ -143,7 +143,7 @@ class OpenIndex:
 
         Raises:
             QueryError: they have no sum; the text says why.
-            UsageError: k is less than 1.
+            UsageError: k is no whole number from 1 on.
 
         >>> code, json = "jh-petersen/docstring2code-lora", "openrecords/iso-codes-json-lora"
         >>> index.between(code, json, k=1)["adapter"].to_pylist()
@@ -187,6 +187,25 @@ class OpenIndex:
         """
         return self._framed(answers.domains(self._queries, base, distance))
 
+    def domain_terms(self, base: str | None = None, distance: float | None = 0.25) -> Frame:
+        """What the names of the domains rest on.
+
+        Args:
+            base: as for `domains`.
+            distance: as for `domains`.
+
+        Returns:
+            base, domain, term, source (label, dataset, tag, name or card), inside and outside (how
+            many adapters have it), weight, place.
+
+        Raises:
+            QueryError: the index has no such base.
+
+        >>> index.domain_terms()["place"].to_pylist()[0]
+        1
+        """
+        return self._framed(answers.domain_terms(self._queries, base, distance))
+
     def duplicates(self, base: str | None = None, distance: float = 0.01) -> Frame:
         """Pairs of adapters that do almost the same, nearest first.
 
@@ -211,7 +230,7 @@ class OpenIndex:
 
         Raises:
             QueryError: the index has no such base.
-            UsageError: k is less than 1.
+            UsageError: k is no whole number from 1 on.
 
         >>> len(index.outliers(k=3))
         3

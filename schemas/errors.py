@@ -50,7 +50,8 @@ class Reason(StrEnum):
 
 
 _LONGEST_MESSAGE = 500  # characters
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, and those that turn the direction of what follows."""
 
 _FIRST_PAUSE = {
     Reason.NETWORK: timedelta(hours=1),

@@ -11,6 +11,9 @@ from hubdelta.sql.connection import Queries
 from hubdelta.sql.status import check_base
 from hubdelta.sql.unanswered import argument, has_vector, is_known, obstacle, why_without_vector
 
+_MOST = 1_000_000_000
+"""How many neighbors may be asked for: more than anybody has."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -52,7 +55,7 @@ def similar(queries: Queries, adapter: str, k: int = 10) -> pa.Table:
 
     Raises:
         QueryError: the adapter has no vector that can be compared; the text says why.
-        UsageError: k is less than 1.
+        UsageError: k is no whole number from 1 on.
     """
     _check_k(k)
     name = argument(adapter)
@@ -143,7 +146,7 @@ def between(queries: Queries, a: str, b: str, k: int = 10) -> pa.Table:
     Raises:
         QueryError: one has no vector that can be compared, they have no recipe in common, or they
             cancel each other out; the text says which.
-        UsageError: k is less than 1.
+        UsageError: k is no whole number from 1 on.
     """
     _check_k(k)
     pair = [argument(a), argument(b)]
@@ -171,7 +174,7 @@ def outliers(queries: Queries, base: str | None = None, k: int = 10) -> pa.Table
 
     Raises:
         QueryError: the index has no such base.
-        UsageError: k is less than 1.
+        UsageError: k is no whole number from 1 on.
     """
     _check_k(k)
     if base is not None:
@@ -327,8 +330,8 @@ def suggestions(
 
 
 def _check_k(k: int) -> None:
-    if k < 1:
-        raise UsageError(f"k must be at least 1, not {k}")
+    if not isinstance(k, int) or not 1 <= k <= _MOST:
+        raise UsageError(f"k must be a whole number from 1 to {_MOST:,}, not {k}")
 
 
 def _check_distance(distance: float) -> None:

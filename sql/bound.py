@@ -17,10 +17,10 @@ Cosines = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bound:
-    """Which neighbors are asked for: one of the two is None.
+    """Which neighbors are asked for.
 
     Attributes:
-        k: as many, and those that tie with the last of them.
+        k: as many, and those that tie with the last of them; not read where there is a distance.
         distance: those that are no further away.
     """
 
@@ -40,7 +40,7 @@ class Bound:
     def reached(self, cosines: npt.NDArray[np.floating], slack: float) -> Rows:
         """Which cosines are large enough, or fall short of it by no more than the slack."""
         if self.distance is not None:
-            least = 1 - self.distance
+            least = 1 - min(max(self.distance, -1), 3)
         elif self.k is None or self.k < 1:
             return np.empty(0, np.int64)
         elif self.k < len(cosines):

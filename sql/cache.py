@@ -120,6 +120,7 @@ def _attach_refreshed(
         _attach(database, path_of(index))
         deltas = flat_deltas.mapped(database, index)
     except (OSError, duckdb.Error, FlatDeltasError) as error:
+        database.execute("DETACH DATABASE IF EXISTS cache")
         logger.warning(
             "answering without the cache, which cannot be brought up to date: %s",
             " ".join(str(error).split()),
@@ -141,9 +142,9 @@ def _attach_unlocked(
         stored = _stored(database, index)
         if stored and stored.linked >= linked and stored.lacks(_files(index)) == set():
             return Attached(database, flat_deltas.mapped(database, index), reading)
-        database.execute("DETACH cache")
     except (duckdb.Error, FlatDeltasError) as error:
         logger.debug("no cache: %s", error)
+    database.execute("DETACH DATABASE IF EXISTS cache")
     reading.close()
     return None
 
@@ -193,45 +194,51 @@ def _refresh(index: Index, *, linked: bool) -> None:
     lacking = None if stored is None else stored.lacks(present)
     if stored is not None and lacking == set() and stored.linked >= linked:
         return
-    copy = path.with_name(f"{CACHE_NAME}.{secrets.token_hex(4)}.tmp")
-    if stored is not None and lacking is not None:
-        try:
-            with without_readers(index) as unread:
-                if unread:
-                    _update(path, index, lacking, linked=linked)
-                    return
-            with _put_in_place(copy, path):
-                shutil.copyfile(path, copy)
-                if _log_of(path).exists():
-                    shutil.copyfile(_log_of(path), _log_of(copy))
-                _update(copy, index, lacking, linked=linked)
-        except duckdb.Error as error:  # half of it may be done, so that only a new one is right
-            logger.debug("%s cannot be brought up to date: %s", path, error)
-        else:
-            return
-    logger.debug("making %s", path)
-    with _put_in_place(copy, path):
-        edition = _update(copy, index, present.keys(), linked=linked)
-    flat_deltas.keep_only(index, edition)
+    try:
+        if stored is None or lacking is None or not _extend(index, lacking, linked=linked):
+            logger.debug("making %s", path)
+            with _put_in_place(_new_copy(path), path) as copy:
+                _update(copy, index, present.keys(), linked=linked)
+    finally:
+        flat_deltas.keep_only(index, _edition_at(path))
+
+
+def _extend(index: Index, lacking: Iterable[str], *, linked: bool) -> bool:
+    """Add the rows of some files to the cache; False if only a new one would be right."""
+    path = path_of(index)
+    try:
+        with without_readers(index) as unread:
+            if unread:
+                _update(path, index, lacking, linked=linked)
+                return True
+        with _put_in_place(_new_copy(path), path) as copy:
+            shutil.copyfile(path, copy)
+            if _log_of(path).exists():
+                shutil.copyfile(_log_of(path), _log_of(copy))
+            _update(copy, index, lacking, linked=linked)
+    except (duckdb.Error, FlatDeltasError) as error:  # half of it may be done
+        logger.debug("%s cannot be brought up to date: %s", path, error)
+        return False
+    return True
+
+
+def _new_copy(path: Path) -> Path:
+    return path.with_name(f"{CACHE_NAME}.{secrets.token_hex(4)}.tmp")
 
 
 @contextmanager
-def _put_in_place(copy: Path, path: Path) -> Iterator[None]:
+def _put_in_place(copy: Path, path: Path) -> Iterator[Path]:
     """A copy that takes the place of a cache, or vanishes if an error stops its making."""
     try:
-        yield
+        yield copy
         _log_of(path).unlink(missing_ok=True)
         copy.replace(path)
     finally:
         _remove(copy)
 
 
-def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> str:
-    """Add the rows of some files to a cache; a new one gets its tables first.
-
-    Returns:
-        The edition of its flat files.
-    """
+def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> None:
+    """Add the rows of some files to a cache; a new one gets its tables first."""
     # With it comes scipy, which takes longer to load than a query to answer.
     from hubdelta.sql.ingest import create_tables, ingest, link_families
 
@@ -248,7 +255,6 @@ def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> 
         if linked:
             link_families(database)
         database.execute("CHECKPOINT cache")
-        return flat_deltas.edition_of(database)
 
 
 def _files(index: Index) -> dict[str, _File]:
@@ -272,6 +278,18 @@ def _stored_at(path: Path, index: Index) -> _Stored | None:
             return _stored(database, index)
     except (duckdb.Error, FlatDeltasError) as error:
         logger.debug("%s is of no use: %s", path, error)
+        return None
+
+
+def _edition_at(path: Path) -> str | None:
+    """That of a cache; None if it is missing or damaged."""
+    if not path.exists():
+        return None
+    try:
+        with duckdb.connect() as database:
+            _attach(database, path)
+            return flat_deltas.edition_of(database)
+    except duckdb.Error:
         return None
 
 

@@ -15,13 +15,14 @@ CREATE TABLE cache.families (
 );
 
 -- Every vector that has a direction and is more than noise. `place` is its row of stored_vectors,
--- `slot` its row of the table deltas_<hidden>, `norm` its length in float64.
+-- `slot` its row of the table deltas_<hidden>, `norm` its length, and
+-- `fold` what flat_deltas.py knows it by.
 CREATE TABLE cache.sketched (
     adapter VARCHAR, base VARCHAR, repo_id VARCHAR, subfolder VARCHAR, revision VARCHAR,
     recipe_id VARCHAR, family INTEGER, current BOOLEAN, newest BOOLEAN, signal DOUBLE,
     downloads BIGINT, license VARCHAR, datasets VARCHAR[],
     embedded_at TIMESTAMP WITH TIME ZONE, place BIGINT, hidden INTEGER, slot BIGINT,
-    norm DOUBLE,
+    norm DOUBLE, fold UINTEGER,
     sketch STRUCT(
         b0 BIGINT, b1 BIGINT, b2 BIGINT, b3 BIGINT, b4 BIGINT, b5 BIGINT, b6 BIGINT,
         b7 BIGINT, b8 BIGINT, b9 BIGINT, b10 BIGINT, b11 BIGINT, b12 BIGINT, b13 BIGINT,

@@ -21,11 +21,14 @@ CREATE OR REPLACE MACRO hubdelta.differing_within(distance) AS
     + 5 * sqrt(1024 * hubdelta.half_turns(distance) * (1 - hubdelta.half_turns(distance)));
 
 -- hubdelta_search is a function of search.py: the nearest vectors with their cosines, those that tie
--- with the last one or lie on the edge too. One of `k` and `distance` is null.
+-- with the last one or lie on the edge too. Where there is a `distance`, `k` is not read.
 CREATE OR REPLACE MACRO hubdelta.found(adapter, k, distance, exact) AS TABLE
     SELECT f.* EXCLUDE (cosine), hubdelta.rounded(f.cosine) AS similarity
     FROM (
-        SELECT unnest(hubdelta_search(adapter, k, distance, exact), max_depth := 2)
+        SELECT unnest(
+            hubdelta_search(adapter::VARCHAR, k::BIGINT, distance::DOUBLE, exact::BOOLEAN),
+            max_depth := 2
+        )
     ) AS f;
 
 CREATE OR REPLACE MACRO hubdelta.nearest(adapter, k, exact) AS TABLE

@@ -25,7 +25,7 @@ CREATE OR REPLACE VIEW hubdelta.terms AS FROM cache.terms;
 CREATE OR REPLACE VIEW comparable AS
 SELECT
     c.* EXCLUDE (
-        family, downloads, license, datasets, embedded_at, place, hidden, slot, norm, sketch
+        family, downloads, license, datasets, embedded_at, place, hidden, slot, norm, fold, sketch
     ),
     d.delta, c.embedded_at
 FROM cache.sketched AS c

@@ -120,8 +120,10 @@ class Queries:
 
     def close(self) -> None:
         """Close the DuckDB connection."""
-        self._opened.close()
-        self._thread.shutdown()
+        try:
+            self._opened.close()
+        finally:
+            self._thread.shutdown()
 
     def names(self) -> list[str]:
         """The names of all views, their columns and the macros, sorted: for completion."""
@@ -180,14 +182,19 @@ class Queries:
 
         # DuckDB looks for Ctrl-C only now and then, and in some queries never; so the query runs
         # in another thread, and this one stops it.
+        search = self._opened.search
         with self._transaction():
             running = self._thread.submit(answer)
             try:
                 return running.result()
             except KeyboardInterrupt:
+                if search is not None:
+                    search.stopped.set()
                 while not running.done():
                     self.database.interrupt()
                     wait([running], timeout=0.05)
+                if search is not None:
+                    search.stopped.clear()
                 raise
 
     @contextmanager
@@ -203,13 +210,15 @@ class Queries:
 
     def _leave_out_damage(self, error: duckdb.Error) -> bool:
         """Get rid of what is damaged, if damage is behind an error; whether anything was."""
-        if self.unsafe:  # a query that writes must not run twice
+        searched = self._opened.search is not None and self._opened.search.is_damaged
+        if self.unsafe:  # a query that writes must not run twice, but the next connection heals
+            if searched and cache.is_damaged(self.index):
+                cache.remove(self.index)
             return False
         if self.parquet is not None:
             return not isinstance(error, _OWN_FAULTS) and self.parquet.leave_out_damaged(
                 self.database
             )
-        searched = self._opened.search is not None and self._opened.search.is_damaged
         if not searched and not isinstance(error, _DAMAGE) and type(error) is not duckdb.Error:
             return False
         linked = self._opened.linked
@@ -219,7 +228,7 @@ class Queries:
             logger.warning("%s is damaged, and is not used", cache.path_of(self.index))
         usable = not damaged or cache.remove(self.index)
         self._opened = _open(self.index, self.unsafe, linked=linked, cached=usable)
-        return damaged
+        return damaged or searched
 
     def link(self) -> None:
         """Bring the linkage up to date, which domains and pairs rest on, if it is not."""

@@ -1,8 +1,9 @@
 """The cache's deltas once more as flat files, which numpy maps into memory: rows without a query.
 
 `<index>/hubdelta.deltas/<edition>-<hidden>.f32` holds the rows of the table deltas_<hidden>, as
-little-endian float32 and nothing else. Rows are only ever appended, so that whoever has an earlier
-state of the cache open keeps what they see; a cache that is made anew has another edition.
+little-endian float32 and nothing else. A file is only ever appended to, or replaced by another one,
+so that whoever has an earlier state of the cache open keeps what they see; a cache that is made
+anew has another edition. Each row's fold stands in the cache: it tells damage when a row is read.
 """
 
 import os
@@ -24,7 +25,9 @@ _STORED = np.dtype("<f4")
 Deltas = Mapping[int, npt.NDArray[np.float32]]
 """float32 [stored vectors, hidden], by `hidden`."""
 
-_CHECKED = 2048
+_COPIED = 2**24  # bytes
+
+_CHECKED = 2048  # rows: 32 MB of a model with 4,096 dimensions
 
 
 class FlatDeltasError(Exception):
@@ -43,7 +46,7 @@ def edition_of(database: duckdb.DuckDBPyConnection) -> str:
 
 
 def append(index: Index, edition: str, slot: int, deltas: npt.NDArray[np.float32]) -> None:
-    """Add rows behind the first `slot` ones; what a broken-off run left there is overwritten.
+    """Add rows behind the first `slot` ones, which the cache holds.
 
     Args:
         index: the index.
@@ -52,13 +55,20 @@ def append(index: Index, edition: str, slot: int, deltas: npt.NDArray[np.float32
         deltas: [rows, hidden].
 
     Raises:
+        FlatDeltasError: the rows that the cache holds are not there.
         OSError: no space, no permission.
     """
     path = _path(index, edition, deltas.shape[1])
+    held = slot * deltas.shape[1] * _STORED.itemsize
+    if path.parent.is_file():
+        path.parent.unlink()
     path.parent.mkdir(exist_ok=True)
-    with path.open("r+b" if path.exists() else "x+b") as file:
-        file.truncate(slot * deltas.shape[1] * _STORED.itemsize)
-        file.seek(0, os.SEEK_END)
+    there = path.stat().st_size if path.exists() else 0
+    if there < held:
+        raise FlatDeltasError(f"{path} ends too early")
+    if there > held:  # others may have mapped what a broken-off run left there
+        _copy_start(path, held)
+    with path.open("ab") as file:
         np.ascontiguousarray(deltas, _STORED).tofile(file)
         file.flush()
         os.fsync(file.fileno())
@@ -78,50 +88,63 @@ def mapped(database: duckdb.DuckDBPyConnection, index: Index) -> Deltas:
     return {hidden: _mapped(_path(index, edition, hidden), count, hidden) for hidden, count in rows}
 
 
+def folds(deltas: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
+    """The exclusive or of the words of each row, [vectors, hidden]: another one is another row."""
+    words = np.ascontiguousarray(deltas, _STORED).view(np.uint32)
+    found: npt.NDArray[np.uint32] = np.bitwise_xor.reduce(words, axis=1)
+    return found
+
+
 def check(database: duckdb.DuckDBPyConnection, deltas: Deltas) -> None:
-    """Read all of them.
+    """Read all that are comparable.
 
     Args:
         database: the cache is attached as `cache`.
         deltas: its deltas.
 
     Raises:
-        FlatDeltasError: a comparable one has not the length that the cache tells.
+        FlatDeltasError: one is not that of which the cache speaks.
     """
     for hidden, rows in deltas.items():
         found = database.execute(
-            "SELECT c.slot, c.norm FROM cache.sketched AS c WHERE c.hidden = ? ORDER BY c.slot",
+            "SELECT c.slot, c.fold FROM cache.sketched AS c WHERE c.hidden = ? ORDER BY c.slot",
             [hidden],
         ).fetchnumpy()
-        slots, norms = np.asarray(found["slot"]), np.asarray(found["norm"])
+        slots, expected = np.asarray(found["slot"]), np.asarray(found["fold"])
         for start in range(0, len(slots), _CHECKED):
             mine = slice(start, start + _CHECKED)
-            check_norms(rows[slots[mine]], norms[mine])
+            check_folds(rows[slots[mine]], expected[mine])
 
 
-def check_norms(deltas: npt.NDArray[np.floating], norms: npt.NDArray[np.float64]) -> None:
-    """Compare the lengths of some deltas, [vectors, hidden], with those that the cache tells.
+def check_folds(deltas: npt.NDArray[np.float32], expected: npt.NDArray[np.uint32]) -> None:
+    """Compare some deltas, [vectors, hidden], with what the cache tells of them.
 
     Raises:
         FlatDeltasError: one is another.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # garbage may be anything
-        deltas = deltas.astype(np.float64, copy=False)
-        found = np.sqrt(np.einsum("ij,ij->i", deltas, deltas))
-    if not np.all(np.abs(found / norms - 1) < 1e-6):
+    if not np.array_equal(folds(deltas), expected):
         raise FlatDeltasError("the flat deltas are not those of the cache")
 
 
 def files(index: Index) -> list[Path]:
     """All of them, of whatever edition."""
-    return sorted((index.root / _FOLDER).glob("*.f32"))
+    return sorted((index.root / _FOLDER).glob("*.f32*"))
 
 
 def keep_only(index: Index, edition: str | None) -> None:
-    """Remove the files of all other editions; None: of all."""
+    """Remove the files of all other editions, and halves of files; None: all."""
     for path in files(index):
-        if edition is None or not path.name.startswith(f"{edition}-"):
+        if edition is None or not path.match(f"{edition}-*.f32"):
             path.unlink(missing_ok=True)
+
+
+def _copy_start(path: Path, size: int) -> None:
+    """Put a file's first bytes in its place; who has it open keeps the whole."""
+    copy = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    with path.open("rb") as source, copy.open("xb") as target:
+        while block := source.read(min(_COPIED, size - target.tell())):
+            target.write(block)
+    copy.replace(path)
 
 
 def _mapped(path: Path, count: int, hidden: int) -> npt.NDArray[np.float32]:

@@ -173,10 +173,12 @@ def _add_comparable(
     chosen = np.isfinite(squares) & (squares > 0) & (facts["signal"].to_numpy() > 1)
     words = sketches(deltas[chosen])
     norms = np.linalg.norm(deltas[chosen].astype(np.float64), axis=1)
+    folds = flat_deltas.folds(deltas[chosen])
     names = [f"b{word}" for word in range(WORDS)]
     sketch = pa.StructArray.from_arrays([pa.array(words[:, i]) for i in range(WORDS)], names)
     comparable = facts.filter(pa.array(chosen)).drop_columns("norm")
-    comparable = comparable.append_column("sketch", sketch).append_column("norm", pa.array(norms))
+    for name, column in (("sketch", sketch), ("norm", pa.array(norms)), ("fold", pa.array(folds))):
+        comparable = comparable.append_column(name, column)
     _insert(
         database,
         comparable,
@@ -191,7 +193,7 @@ def _add_comparable(
         "INSERT INTO cache.sketched BY NAME"
         " SELECT concat_ws('/', a.repo_id, nullif(a.subfolder, '')) AS adapter,"
         " a.base, a.repo_id, a.subfolder, a.revision, a.recipe_id, f.family,"
-        " a.signal, a.embedded_at, a.place, a.hidden, a.slot, a.norm, a.sketch"
+        " a.signal, a.embedded_at, a.place, a.hidden, a.slot, a.norm, a.fold, a.sketch"
         " FROM added AS a JOIN cache.families AS f USING (base, recipe_id, hidden)",
     )
 

@@ -18,7 +18,7 @@ CREATE OR REPLACE MACRO within(adapter, distance := 0.25, exact := false) AS TAB
         o.adapter, o.similarity, round(1 - o.similarity, 6) AS distance, o.signal,
         o.downloads, o.license, o.datasets, o.base, o.repo_id, o.subfolder, o.revision
     FROM hubdelta.around(adapter, distance, exact) AS o
-    WHERE round(1 - o.similarity, 6) <= distance
+    WHERE round(1 - o.similarity, 6) <= distance AND NOT isnan(distance::DOUBLE)
     ORDER BY o.similarity DESC, o.adapter;
 COMMENT ON MACRO TABLE within IS
     'Adapters no further from an adapter than a cosine distance, nearest first; exact compares with every one';

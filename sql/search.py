@@ -30,7 +30,9 @@ class Search:
     """Answers hubdelta_search(adapter, k, distance, exact) in the queries of one connection.
 
     Attributes:
-        is_damaged: whether a delta was not the one that the cache speaks of.
+        is_damaged: whether the cache could not be read, or a delta was not the one that it speaks
+            of.
+        stopped: set by another thread to end an answer early.
     """
 
     def __init__(self, database: duckdb.DuckDBPyConnection, deltas: Deltas) -> None:
@@ -41,7 +43,7 @@ class Search:
             deltas: those of the cache.
         """
         self.is_damaged = False
-        self._database = database
+        self.stopped = threading.Event()
         # A query must not run another one on its own connection.
         self._cursor = database.cursor()
         self._load = partial(Sketched, self._cursor, deltas)
@@ -57,8 +59,7 @@ class Search:
         )
 
     def close(self) -> None:
-        """Take the function back."""
-        self._database.remove_function(_NAME)
+        """Close the connection that the table is read over."""
         self._cursor.close()
 
     def answers(
@@ -69,9 +70,13 @@ class Search:
             *(column.to_pylist() for column in (adapters, ks, distances, exact)), strict=True
         )
         with self._lock:  # DuckDB may ask in several threads at once
-            if self._sketched is None:
-                self._sketched = self._load()
-            found = [self._find(self._sketched, *row) for row in arguments]
+            try:
+                if self._sketched is None:
+                    self._sketched = self._load()
+                found = [self._find(self._sketched, *row) for row in arguments]
+            except (duckdb.Error, FlatDeltasError):
+                self.is_damaged = True
+                raise
             rows = self._sketched.answer(np.concatenate([rows for rows, _ in found]))
         cosines = pa.array(np.concatenate([cosines for _, cosines in found]))
         answered = pa.StructArray.from_arrays([*rows.flatten(), cosines], [*ANSWERED, "cosine"])
@@ -86,14 +91,12 @@ class Search:
         distance: float | None,
         exact: bool | None,
     ) -> tuple[Rows, Cosines]:
+        if self.stopped.is_set():
+            raise InterruptedError("stopped")
         target = None if adapter is None else sketched.target(adapter)
         if target is None or (k is None and (distance is None or math.isnan(distance))):
             return np.empty(0, np.int64), np.empty(0)
-        try:
-            return sketched.pool_of(target).nearest(target, Bound(k, distance), exact=bool(exact))
-        except FlatDeltasError:
-            self.is_damaged = True
-            raise
+        return sketched.pool_of(target).nearest(target, Bound(k, distance), exact=bool(exact))
 
 
 def _weakly(search: Search) -> Callable[[pa.Array, pa.Array, pa.Array, pa.Array], pa.Array]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hubdelta.sql.bound import Bound, Cosines, Rows
-from hubdelta.sql.flat_deltas import Deltas, check_norms
+from hubdelta.sql.flat_deltas import Deltas, check_folds
 from hubdelta.sql.sketch import BITS, WORDS
 
 _ROUNDED = 2e-6
@@ -44,13 +44,17 @@ class Pool:
         deltas: float32 [stored vectors, hidden].
         slots: int64 [vectors], which row of `deltas` each is; ascending.
         norms: float64 [vectors].
+        folds: uint32 [vectors], what their deltas are known by.
+        sound: bool [vectors], whose deltas were found to be those.
     """
 
     rows: Rows
     words: npt.NDArray[np.uint64]
     deltas: npt.NDArray[np.float32]
     slots: Rows
-    norms: Cosines
+    norms: npt.NDArray[np.float64]
+    folds: npt.NDArray[np.uint32]
+    sound: npt.NDArray[np.bool_]
 
     def nearest(self, target: "Target", bound: Bound, *, exact: bool) -> tuple[Rows, Cosines]:
         """The vectors nearest to one, in no order, but for those of its own adapter.
@@ -66,9 +70,8 @@ class Pool:
         Raises:
             FlatDeltasError: a delta is not the one that the cache speaks of.
         """
-        origin = self.deltas[[target.slot]]
-        check_norms(origin, np.array([target.norm]))
-        direction = origin[0].astype(np.float64) / target.norm
+        check_folds(self.deltas[[target.slot]], np.array([target.fold], np.uint32))
+        origin = self.deltas[target.slot].astype(np.float64)
         own = np.flatnonzero(np.isin(self.rows, target.own))
         if exact:
             chosen = np.arange(len(self.rows))
@@ -77,9 +80,9 @@ class Pool:
             differing[own] = BITS + 1
             chosen = bound.candidates(differing)
         chosen = np.setdiff1d(chosen, own, assume_unique=True)
-        near = self._near_cosines(chosen, direction)
+        near = self._near_cosines(chosen, (origin / target.norm).astype(np.float32))
         chosen = chosen[bound.reached(near, self._error + _ROUNDED)]
-        cosines = self._cosines(chosen, direction)
+        cosines = self._cosines(chosen, origin)
         kept = bound.reached(cosines, _ROUNDED)
         return self.rows[chosen[kept]], cosines[kept]
 
@@ -96,27 +99,32 @@ class Pool:
                 np.add(total, count[: len(total)], out=total)
         return differing
 
-    def _near_cosines(self, chosen: Rows, direction: Cosines) -> npt.NDArray[np.float32]:
-        """The cosine of each chosen vector in float32, wrong by `_error` at most."""
-        found = np.empty(len(chosen), np.float32)
-        for part in _parts(len(chosen), 64 * self._rows_at_once):
-            mine = chosen[part]
-            dots = _dots(self._deltas_at(mine), direction.astype(np.float32))
-            found[part] = dots / self.norms[mine]
-        return found
-
-    def _cosines(self, chosen: Rows, direction: Cosines) -> Cosines:
-        """The same in float64.
+    def _near_cosines(
+        self, chosen: Rows, direction: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """The cosine of each chosen vector and a direction, in float32, wrong by `_error` at most.
 
         Raises:
             FlatDeltasError: a delta is not the one that the cache speaks of.
         """
+        found = np.empty(len(chosen), np.float32)
+        for part in _parts(len(chosen), 64 * self._rows_at_once):
+            mine = chosen[part]
+            deltas = self._deltas_at(mine)
+            unread = ~self.sound[mine]
+            if unread.any():
+                check_folds(deltas if unread.all() else deltas[unread], self.folds[mine[unread]])
+                self.sound[mine] = True
+            found[part] = _dots(deltas, direction) / self.norms[mine]
+        return found
+
+    def _cosines(self, chosen: Rows, origin: npt.NDArray[np.float64]) -> Cosines:
+        """The cosine of each chosen vector and a vector, rounded as list_cosine_similarity does."""
         found = np.empty(len(chosen))
         for part in _parts(len(chosen), self._rows_at_once):
-            mine = chosen[part]
-            deltas = self._deltas_at(mine).astype(np.float64)
-            check_norms(deltas, self.norms[mine])
-            found[part] = _dots(deltas, direction) / self.norms[mine]
+            deltas = self._deltas_at(chosen[part]).astype(np.float64)
+            squares = np.einsum("ij,ij->i", deltas, deltas) * (origin @ origin)
+            found[part] = _dots(deltas, origin) / np.sqrt(squares)
         return found
 
     @property
@@ -153,6 +161,7 @@ class Target:
         hidden: the length of its delta.
         slot: its row of the deltas of that length.
         norm: its length.
+        fold: what its delta is known by.
         words: uint64 [WORDS], its sketch.
         own: the rows of all vectors of its adapter.
     """
@@ -161,6 +170,7 @@ class Target:
     hidden: int
     slot: int
     norm: float
+    fold: int
     words: npt.NDArray[np.uint64]
     own: Rows
 
@@ -178,7 +188,8 @@ class Sketched:
         columns = ", ".join(f"c.{name}" for name in ANSWERED)
         rows = database.sql(
             f"SELECT {columns}, c.recipe_id, c.embedded_at::TIMESTAMP AS embedded_at, c.current,"  # noqa: S608 (constants)
-            " c.family, c.hidden, c.slot, c.norm, length(c.repo_id) AS repo_length, c.sketch"
+            " c.family, c.hidden, c.slot, c.norm, c.fold, c.sketch,"
+            " length(c.repo_id) AS repo_length"
             " FROM cache.sketched AS c"
         ).to_arrow_table()
         sketches = rows["sketch"].combine_chunks()
@@ -189,9 +200,11 @@ class Sketched:
         self._recipes = rows["recipe_id"]
         self._numbers = {
             name: rows[name].to_numpy()
-            for name in ("embedded_at", "current", "family", "hidden", "slot", "repo_length")
+            for name in (
+                *("embedded_at", "current", "family", "hidden", "slot", "norm", "fold"),
+                "repo_length",
+            )
         }
-        self._norms = rows["norm"].to_numpy()
         self._deltas = deltas
         self._pools: dict[int, Pool] = {}
 
@@ -213,13 +226,15 @@ class Sketched:
         if not len(rows):
             return None
         row = min(rows.tolist(), key=self._standing)
+        # `a/b` with the subfolder `c` has the name of `a/b/c`, a folder here, but is another one.
         own = np.flatnonzero(self._codes == self._codes[row])
         lengths = self._numbers["repo_length"]
         return Target(
             family=int(self._numbers["family"][row]),
             hidden=int(self._numbers["hidden"][row]),
             slot=int(self._numbers["slot"][row]),
-            norm=float(self._norms[row]),
+            norm=float(self._numbers["norm"][row]),
+            fold=int(self._numbers["fold"][row]),
             words=self._words[:, row],
             own=own[lengths[own] == lengths[row]],
         )
@@ -238,7 +253,9 @@ class Sketched:
                 words=np.ascontiguousarray(self._words[:, rows]),
                 deltas=self._deltas[target.hidden],
                 slots=self._numbers["slot"][rows],
-                norms=self._norms[rows],
+                norms=self._numbers["norm"][rows],
+                folds=self._numbers["fold"][rows],
+                sound=np.zeros(len(rows), bool),
             )
         return self._pools[target.family]
 

@@ -54,15 +54,16 @@ def why_without_vector(queries: Queries, name: str) -> str:
         )
     if row["status"] == "vanished":
         return f"{row['adapter']} has no vector: the Hub no longer has it"
-    return (
-        f"{row['adapter']} has no vector yet: run `hubdelta index --base {row['base']}` to embed it"
-    )
+    command = f"hubdelta index --base {row['base']}"
+    if row["kind"] == "full":
+        command += " --relation finetune"
+    return f"{row['adapter']} has no vector yet: run `{command}` to embed it"
 
 
 def _states(queries: Queries, name: str) -> list[dict[str, Any]]:
     """What is known of an adapter, at any revision: the one that was asked for first."""
     rows: list[dict[str, Any]] = queries.run(
-        "SELECT adapter, base, status, reason, message, revision FROM adapters"
+        "SELECT adapter, base, kind, status, reason, message, revision FROM adapters"
         " WHERE adapter = $name OR adapter || '@' || revision = $name"
         " OR adapter = regexp_replace($name, '@[^@]*$', '')"
         " ORDER BY adapter <> $name, status = 'failed' DESC, base",

@@ -31,11 +31,13 @@ def test_the_slider_changes_list_lines_and_sql(window):
     assert window.neighbors() == [("poets/kings", "0.050")]
 
 
-def test_a_full_list_says_that_there_may_be_more(window):
+def test_a_full_list_says_that_there_may_be_more_and_its_sql_has_as_many(window):
     window.open(payload(), adapter="poets/psalms", threshold="0.9")
-    assert "3 nearest; there may be more" in window.text("#neighbors-capped")
+    assert window.text("#neighbors-summary") == "the nearest 3; there may be more"
+    assert window.text("#sql") == "FROM within('poets/psalms', distance := 0.90) LIMIT 3;"
     window.slide("#threshold", 0.89)
-    assert window.texts("#neighbors-capped") == []
+    assert window.text("#neighbors-summary") == "2 adapters"
+    assert window.text("#sql") == "FROM within('poets/psalms', distance := 0.89);"
 
 
 def test_a_neighbor_leads_to_its_own_panel(window):

@@ -34,11 +34,18 @@ def examples() -> list[str]:
     return list(dict.fromkeys(found))
 
 
+@pytest.fixture
+def here(workplace, demo) -> Path:
+    """The working directory, with the demo's index as it was."""
+    shutil.rmtree(workplace / "hubdelta-index", ignore_errors=True)
+    shutil.copytree(demo.path, workplace / "hubdelta-index")
+    return workplace
+
+
 @pytest.fixture(scope="module")
-def here(demo, tmp_path_factory) -> Path:
-    """A working directory with a copy of the demo's index and the files that examples name."""
+def workplace(tmp_path_factory) -> Path:
+    """A folder with the files that examples name."""
     folder = tmp_path_factory.mktemp("examples")
-    shutil.copytree(demo.path, folder / "hubdelta-index")
     (folder / "labels.csv").write_text("adapter,label\nmlnights/lora-test-3,code\n")
     (folder / "report.sql").write_text("SELECT count(*) FROM adapters")
     base = make_base(folder / "my-base")

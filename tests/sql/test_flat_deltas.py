@@ -1,16 +1,19 @@
 """The flat files of deltas are the cache's own, or the cache is made anew."""
 
+import errno
 import logging
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from random_pool import COUNT, add, answers
 from rows import vector_row
 
+from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
 from hubdelta.sql import cache
 from hubdelta.sql.connection import connect
@@ -85,10 +88,25 @@ def test_what_is_missing_is_made_again(
     np.testing.assert_array_equal(flat(cached), stored(cached))
 
 
+def of_nearest(change: Callable[[np.ndarray], object]) -> Callable[[Path], None]:
+    """A change of no other row than that of the nearest neighbor of a/0000."""
+
+    def apply(path: Path) -> None:
+        rows = np.fromfile(path, "<f4").reshape(-1, 64)
+        units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        change(rows[np.argsort(units @ units[0])[-2]])
+        rows.tofile(path)
+
+    return apply
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "zeros": lambda path: path.write_bytes(bytes(300 * ROW)),
     "garbage": lambda path: path.write_bytes(os.urandom(300 * ROW)),
     "other rows": swap_rows,
+    "the nearest is zero": of_nearest(lambda row: row.fill(0)),
+    "the nearest is NaN": of_nearest(lambda row: row.fill(np.nan)),
+    "a sign of the nearest": of_nearest(lambda row: np.negative(row[:1], out=row[:1])),
 }
 
 
@@ -103,6 +121,48 @@ def test_other_deltas_are_noticed_and_the_query_is_answered(
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "is damaged, and is not used" in warning.getMessage()
     assert answers(cached) == wanted
+    np.testing.assert_array_equal(flat(cached), stored(cached))
+
+
+def test_damage_is_noticed_where_only_numpy_meets_it(
+    cached: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = answers(cached)
+    path = cache.path_of(cached)
+    with duckdb.connect(str(path), read_only=True) as database:
+        ((block,),) = database.execute(
+            "SELECT max(block_id) FROM pragma_storage_info('sketched') WHERE persistent"
+            " AND column_name = 'sketch'"
+        ).fetchall()
+    with path.open("r+b") as file:
+        file.seek(3 * 4096 + block * 2**18 + 2**14)
+        file.write(os.urandom(2**15))
+    with connect(cached) as queries:
+        assert queries.run("FROM neighbors('a/0000', k := 5)").to_pylist() == wanted[1]
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+def test_an_unsafe_connection_fails_once_and_the_next_one_heals(cached: Index) -> None:
+    wanted = answers(cached)[1]
+    CHANGES["garbage"](flat_file(cached))
+    with connect(cached, unsafe=True) as queries, pytest.raises(QueryError, match="not those of"):
+        queries.run("FROM neighbors('a/0000', k := 5)")
+    with connect(cached, unsafe=True) as queries:
+        assert queries.run("FROM neighbors('a/0000', k := 5)").to_pylist() == wanted
+
+
+def test_a_failed_refresh_leaves_no_file(cached: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    add(cached, 300, 310)
+    monkeypatch.setattr("hubdelta.sql.flat_deltas.os.fsync", full)
+    for _ in range(3):
+        with connect(cached) as queries:
+            assert queries.parquet is not None
+    assert len(list((cached.root / "hubdelta.deltas").iterdir())) <= 1
+    monkeypatch.undo()
+    cache.refresh(cached)
     np.testing.assert_array_equal(flat(cached), stored(cached))
 
 
@@ -127,13 +187,19 @@ def test_who_has_an_earlier_state_open_keeps_what_they_see(cached: Index) -> Non
     assert len(list((cached.root / "hubdelta.deltas").iterdir())) == 1
 
 
-def test_an_earlier_cache_put_back_is_brought_up_to_date(cached: Index, tmp_path: Path) -> None:
+def test_an_earlier_cache_put_back_is_brought_up_to_date_under_nobody(
+    cached: Index, tmp_path: Path
+) -> None:
     kept = tmp_path / "kept"
     shutil.copyfile(cache.path_of(cached), kept)
-    add(cached, 300, 310)
+    add(cached, 300, 3000)
     cache.refresh(cached)
     wanted = answers(cached)
-    shutil.copyfile(kept, cache.path_of(cached))
+    with connect(cached) as reader:
+        kept.replace(cache.path_of(cached))
+        cache.refresh(cached)
+        for name in ("a/0000", "a/2999"):  # whose rows the file ended before, for a moment
+            reader.run("FROM neighbors(?, exact := true)", [name])
     assert answers(cached) == wanted
     np.testing.assert_array_equal(flat(cached), stored(cached))
 

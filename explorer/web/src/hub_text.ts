@@ -17,9 +17,11 @@ export function hubAddress({ hub, columns }: Payload, index: number): string | n
   return [`${page}/tree/${revision}`, ...folders.map(encodeURIComponent)].join("/");
 }
 
-/** The statement that lists the adapters within a cosine distance of one. */
-export function withinSql(adapter: string, distance: number): string {
-  return `FROM within('${adapter.replaceAll("'", "''")}', distance := ${decimal(distance)});`;
+/** The statement that lists the adapters within a cosine distance of one; so many at most. */
+export function withinSql(adapter: string, distance: number, limit: number | null): string {
+  const quoted = adapter.replaceAll("'", "''");
+  const most = limit === null ? "" : ` LIMIT ${limit}`;
+  return `FROM within('${quoted}', distance := ${decimal(distance)})${most};`;
 }
 
 /** A distance to at most three places, and at least two: 0.25, 0.125. */

@@ -18,7 +18,6 @@ export class Panel {
   readonly #distance = byId("threshold-value", HTMLElement);
   readonly #summary = byId("neighbors-summary", HTMLElement);
   readonly #list = byId("neighbors", HTMLElement);
-  readonly #capped = byId("neighbors-capped", HTMLElement);
   readonly #sql = byId("sql", HTMLElement);
   readonly #copied = byId("copied", HTMLElement);
   readonly #card = byId("panel-card", HTMLElement);
@@ -67,7 +66,9 @@ export class Panel {
     const near = this.#explorer.near();
     this.#slider.value = String(threshold.value);
     this.#distance.textContent = decimal(threshold.value);
-    this.#summary.textContent = near.length === 1 ? "1 adapter" : `${near.length} adapters`;
+    const capped = near.length > 0 && near.length >= payload.k;
+    const counted = near.length === 1 ? "1 adapter" : `${near.length} adapters`;
+    this.#summary.textContent = capped ? `the nearest ${near.length}; there may be more` : counted;
     const nearest = stored[0];
     this.#list.replaceChildren(...near.map((neighbor) => this.#row(neighbor.index, neighbor.distance)));
     if (!near.length && nearest) {
@@ -76,9 +77,8 @@ export class Panel {
     } else if (!near.length) {
       this.#list.append(element("li", { class: "note" }, "No other adapter to compare with."));
     }
-    this.#capped.hidden = near.length === 0 || near.length < payload.k;
-    this.#capped.textContent = `This page holds each adapter’s ${payload.k} nearest; there may be more. The SQL lists all.`;
-    this.#sql.textContent = withinSql(payload.columns.adapter[index]!, threshold.value);
+    const limit = capped ? payload.k : null;
+    this.#sql.textContent = withinSql(payload.columns.adapter[index]!, threshold.value, limit);
     this.#copied.textContent = "";
   }
 
