@@ -1,5 +1,6 @@
 """What several rooms' tests share: who runs with whom, an index, a tiny family, the demo's Hub."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ from hubdelta.demo.base import build_base
 from hubdelta.schemas.index import Index
 
 BUILD = Path(__file__).parents[1] / ".build"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be heard where a shell started the tests in the background, deaf to it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)  # there are environments without pytest-xdist
