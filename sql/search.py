@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from duckdb.func import ARROW, SPECIAL
 
+from hubdelta.sql.arrow_buffers import column
 from hubdelta.sql.bound import Bound, Cosines, Rows
 from hubdelta.sql.flat_deltas import Deltas, FlatDeltasError
 from hubdelta.sql.sketched import ANSWERED, Sketched
@@ -78,10 +79,10 @@ class Search:
                 self.is_damaged = True
                 raise
             rows = self._sketched.answer(np.concatenate([rows for rows, _ in found]))
-        cosines = pa.array(np.concatenate([cosines for _, cosines in found]))
+        cosines = column(np.concatenate([cosines for _, cosines in found]), pa.float64())
         answered = pa.StructArray.from_arrays([*rows.flatten(), cosines], [*ANSWERED, "cosine"])
-        ends = np.cumsum([0, *(len(mine) for mine, _ in found)])
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), answered)
+        ends = np.cumsum([0, *(len(mine) for mine, _ in found)], dtype=np.int32)
+        return pa.ListArray.from_arrays(column(ends, pa.int32()), answered)
 
     def _find(
         self,

@@ -8,8 +8,8 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from hubdelta.sql.arrow_buffers import column, numbers
 from hubdelta.sql.bound import Bound, Cosines, Rows
 from hubdelta.sql.flat_deltas import Deltas, check_folds
 from hubdelta.sql.sketch import BITS, WORDS
@@ -28,6 +28,14 @@ ANSWERED = (
     "revision",
 )
 """Columns of the table `sketched` that answers have."""
+
+_NUMBERS: dict[str, type[np.generic]] = {
+    **dict.fromkeys(("embedded_at", "slot", "repo_length"), np.int64),
+    **dict.fromkeys(("family", "hidden"), np.int32),
+    "current": np.uint8,
+    "norm": np.float64,
+    "fold": np.uint32,
+}
 
 _WITHIN_BASE = ("repo_id", "subfolder", "revision")
 
@@ -187,40 +195,36 @@ class Sketched:
         """
         columns = ", ".join(f"c.{name}" for name in ANSWERED)
         rows = database.sql(
-            f"SELECT {columns}, c.recipe_id, c.embedded_at::TIMESTAMP AS embedded_at, c.current,"  # noqa: S608 (constants)
-            " c.family, c.hidden, c.slot, c.norm, c.fold, c.sketch,"
+            f"SELECT {columns}, c.recipe_id, epoch_us(c.embedded_at) AS embedded_at,"  # noqa: S608 (constants)
+            " c.current::UTINYINT AS current, c.family, c.hidden, c.slot, c.norm, c.fold, c.sketch,"
             " length(c.repo_id) AS repo_length"
             " FROM cache.sketched AS c"
         ).to_arrow_table()
         sketches = rows["sketch"].combine_chunks()
-        self._words = np.array([sketches.field(word) for word in range(WORDS)]).view(np.uint64)
+        self._words = np.array([numbers(sketches.field(word), np.uint64) for word in range(WORDS)])
         self._answered = rows.select(ANSWERED).combine_chunks()
         adapters = rows["adapter"].combine_chunks().dictionary_encode()
-        self._names, self._codes = adapters.dictionary, adapters.indices.to_numpy()
+        names = adapters.dictionary.to_pylist()
+        self._code_of: dict[str, int] = dict(zip(names, range(len(names)), strict=True))
+        self._codes = numbers(adapters.indices, np.int32)
         self._recipes = rows["recipe_id"]
-        self._numbers = {
-            name: rows[name].to_numpy()
-            for name in (
-                *("embedded_at", "current", "family", "hidden", "slot", "norm", "fold"),
-                "repo_length",
-            )
-        }
+        self._numbers = {name: numbers(rows[name], dtype) for name, dtype in _NUMBERS.items()}
         self._deltas = deltas
         self._pools: dict[int, Pool] = {}
 
     def answer(self, rows: Rows) -> pa.StructArray:
         """What is answered of some rows of the table: the columns of ANSWERED."""
-        found = self._answered.take(rows).combine_chunks()
+        found = self._answered.take(column(rows, pa.int64())).combine_chunks()
         return found.to_struct_array().combine_chunks()
 
     def target(self, name: str) -> Target | None:
         """The vector that a name stands for, as the macro hubdelta.target has it; None: none."""
         rows = self._rows_of(name)
-        rows = rows[self._numbers["current"][rows]]
+        rows = rows[self._numbers["current"][rows] == 1]
         adapter, at, revision = name.rpartition("@")
         if at:
             of_adapter = self._rows_of(adapter)
-            revisions = self._answered["revision"].take(of_adapter).to_pylist()
+            revisions = self.answer(of_adapter).field("revision").to_pylist()
             at_revision = [mine == revision for mine in revisions]
             rows = np.concatenate([rows, of_adapter[np.array(at_revision, bool)]])
         if not len(rows):
@@ -240,13 +244,13 @@ class Sketched:
         )
 
     def _rows_of(self, adapter: str) -> Rows:
-        return np.flatnonzero(self._codes == pc.index(self._names, adapter).as_py())
+        return np.flatnonzero(self._codes == self._code_of.get(adapter, -1))
 
     def pool_of(self, target: Target) -> Pool:
         """The vectors that a target is compared with."""
         if target.family not in self._pools:
-            mine = (self._numbers["family"] == target.family) & self._numbers["current"]
-            rows = np.flatnonzero(mine)
+            mine = self._numbers["family"] == target.family
+            rows = np.flatnonzero(mine & (self._numbers["current"] == 1))
             rows = rows[np.argsort(self._numbers["slot"][rows])]
             self._pools[target.family] = Pool(
                 rows=rows,
@@ -261,7 +265,7 @@ class Sketched:
 
     def _standing(self, row: int) -> tuple[object, ...]:
         """The order of hubdelta.target: of several vectors, the first one stands for their name."""
-        made = int(self._numbers["embedded_at"][row].astype(np.int64))
+        made = int(self._numbers["embedded_at"][row])
         of = {name: self._answered[name][row].as_py() for name in ("base", *_WITHIN_BASE)}
         recipe = self._recipes[row].as_py()
         return (-made, of["base"], recipe, *(of[name] for name in _WITHIN_BASE))
