@@ -4,12 +4,16 @@ pyarrow's own conversions first load pandas where it is installed, and look for 
 it is not: the one takes longer than a query, the other a tenth of a lookup.
 """
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+_N = TypeVar("_N", bound=np.generic)
 
-def numbers(column: pa.ChunkedArray | pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+
+def numbers(column: pa.ChunkedArray | pa.Array, dtype: type[_N]) -> npt.NDArray[_N]:
     """A column without nulls as [rows], a view where it is one chunk.
 
     Args:
@@ -19,9 +23,7 @@ def numbers(column: pa.ChunkedArray | pa.Array, dtype: npt.DTypeLike) -> npt.NDA
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not len(array):
         return np.empty(0, dtype)
-    found: npt.NDArray[np.generic] = np.frombuffer(
-        array.buffers()[1], dtype, count=array.offset + len(array)
-    )
+    found = np.frombuffer(array.buffers()[1], dtype, count=array.offset + len(array))
     return found[array.offset :]
 
 

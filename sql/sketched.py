@@ -29,14 +29,6 @@ ANSWERED = (
 )
 """Columns of the table `sketched` that answers have."""
 
-_NUMBERS: dict[str, type[np.generic]] = {
-    **dict.fromkeys(("embedded_at", "slot", "repo_length"), np.int64),
-    **dict.fromkeys(("family", "hidden"), np.int32),
-    "current": np.uint8,
-    "norm": np.float64,
-    "fold": np.uint32,
-}
-
 _WITHIN_BASE = ("repo_id", "subfolder", "revision")
 
 _F = TypeVar("_F", np.float32, np.float64)
@@ -208,7 +200,14 @@ class Sketched:
         self._code_of: dict[str, int] = dict(zip(names, range(len(names)), strict=True))
         self._codes = numbers(adapters.indices, np.int32)
         self._recipes = rows["recipe_id"]
-        self._numbers = {name: numbers(rows[name], dtype) for name, dtype in _NUMBERS.items()}
+        self._embedded_at = numbers(rows["embedded_at"], np.int64)
+        self._repo_lengths = numbers(rows["repo_length"], np.int64)
+        self._is_current = numbers(rows["current"], np.uint8) == 1
+        self._family_of = numbers(rows["family"], np.int32)
+        self._hidden = numbers(rows["hidden"], np.int32)
+        self._slots = numbers(rows["slot"], np.int64)
+        self._norms = numbers(rows["norm"], np.float64)
+        self._folds = numbers(rows["fold"], np.uint32)
         self._deltas = deltas
         self._pools: dict[int, Pool] = {}
 
@@ -220,7 +219,7 @@ class Sketched:
     def target(self, name: str) -> Target | None:
         """The vector that a name stands for, as the macro hubdelta.target has it; None: none."""
         rows = self._rows_of(name)
-        rows = rows[self._numbers["current"][rows] == 1]
+        rows = rows[self._is_current[rows]]
         adapter, at, revision = name.rpartition("@")
         if at:
             of_adapter = self._rows_of(adapter)
@@ -232,13 +231,13 @@ class Sketched:
         row = min(rows.tolist(), key=self._standing)
         # `a/b` with the subfolder `c` has the name of `a/b/c`, a folder here, but is another one.
         own = np.flatnonzero(self._codes == self._codes[row])
-        lengths = self._numbers["repo_length"]
+        lengths = self._repo_lengths
         return Target(
-            family=int(self._numbers["family"][row]),
-            hidden=int(self._numbers["hidden"][row]),
-            slot=int(self._numbers["slot"][row]),
-            norm=float(self._numbers["norm"][row]),
-            fold=int(self._numbers["fold"][row]),
+            family=int(self._family_of[row]),
+            hidden=int(self._hidden[row]),
+            slot=int(self._slots[row]),
+            norm=float(self._norms[row]),
+            fold=int(self._folds[row]),
             words=self._words[:, row],
             own=own[lengths[own] == lengths[row]],
         )
@@ -249,23 +248,23 @@ class Sketched:
     def pool_of(self, target: Target) -> Pool:
         """The vectors that a target is compared with."""
         if target.family not in self._pools:
-            mine = self._numbers["family"] == target.family
-            rows = np.flatnonzero(mine & (self._numbers["current"] == 1))
-            rows = rows[np.argsort(self._numbers["slot"][rows])]
+            mine = self._family_of == target.family
+            rows = np.flatnonzero(mine & self._is_current)
+            rows = rows[np.argsort(self._slots[rows])]
             self._pools[target.family] = Pool(
                 rows=rows,
                 words=np.ascontiguousarray(self._words[:, rows]),
                 deltas=self._deltas[target.hidden],
-                slots=self._numbers["slot"][rows],
-                norms=self._numbers["norm"][rows],
-                folds=self._numbers["fold"][rows],
+                slots=self._slots[rows],
+                norms=self._norms[rows],
+                folds=self._folds[rows],
                 sound=np.zeros(len(rows), bool),
             )
         return self._pools[target.family]
 
     def _standing(self, row: int) -> tuple[object, ...]:
         """The order of hubdelta.target: of several vectors, the first one stands for their name."""
-        made = int(self._numbers["embedded_at"][row])
+        made = int(self._embedded_at[row])
         of = {name: self._answered[name][row].as_py() for name in ("base", *_WITHIN_BASE)}
         recipe = self._recipes[row].as_py()
         return (-made, of["base"], recipe, *(of[name] for name in _WITHIN_BASE))
