@@ -163,7 +163,8 @@ def test_errors_are_the_projects_own(index, tmp_path):
             (lambda: opened.within("a/onee"), QueryError, "no adapter a/onee"),
             (lambda: opened.similarity("a/one", "a/onee"), QueryError, "no adapter a/onee"),
             (lambda: opened.within("a/one", 3), UsageError, "between 0 and 2"),
-            (lambda: opened.similar("a/one", 0), UsageError, "at least 1"),
+            (lambda: opened.similar("a/one", 0), UsageError, "from 1 to"),
+            (lambda: opened.similar("a/one", 10**20), UsageError, "from 1 to"),
             (lambda: opened.duplicates("org/bas"), QueryError, "did you mean org/base"),
             (lambda: opened.sql("DROP VIEW adapters"), QueryError, "does not run"),
         ]:
