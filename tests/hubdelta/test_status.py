@@ -138,7 +138,8 @@ def test_parquet_and_cache_are_told_apart(index: Index) -> None:
     found = answer(index)
     parquet = [path.stat().st_size for path in index.root.rglob("*.parquet")]
     assert (found["files"], found["bytes"]) == (len(parquet), sum(parquet))
-    cache = [path.stat().st_size for path in index.root.glob("hubdelta.duckdb*")]
+    derived = [*index.root.glob("hubdelta.duckdb*"), *index.root.glob("hubdelta.deltas/*")]
+    cache = [path.stat().st_size for path in derived]
     assert found["cache_bytes"] == sum(cache) > 0
 
 

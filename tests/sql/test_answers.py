@@ -114,7 +114,7 @@ def test_an_adapter_without_neighbors_is_told_why(queries: Queries, name: str, l
 
 
 def test_k_and_distance_are_checked(queries: Queries) -> None:
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="from 1 to"):
         similar(queries, "org/legal-lora", 0)
     for distance in (-0.1, 2.5, float("nan")):
         with pytest.raises(UsageError, match="between 0 and 2"):
