@@ -130,7 +130,7 @@ class TestBetween:
             ]:
                 with pytest.raises(QueryError, match=why):
                     between(queries, "a/zero", other)
-            with pytest.raises(UsageError, match="at least 1"):
+            with pytest.raises(UsageError, match="from 1 to"):
                 between(queries, "a/zero", "a/ten", 0)
 
 
@@ -194,7 +194,7 @@ class TestOutliers:
             assert outliers(queries, k=1)["adapter"].to_pylist() == ["b/x"]
             with pytest.raises(QueryError, match="no base org/nope"):
                 outliers(queries, "org/nope")
-            with pytest.raises(UsageError, match="at least 1"):
+            with pytest.raises(UsageError, match="from 1 to"):
                 outliers(queries, k=0)
 
 
