@@ -243,6 +243,7 @@ def test_times_are_utc(attacked: Queries) -> None:
     assert table.schema.field(0).type == pa.timestamp("us", tz="UTC")
 
 
+@pytest.mark.alone  # after thousands of other tests a worker of pytest-xdist may not hear Ctrl-C
 def test_ctrl_c_stops_a_query_and_the_next_one_runs(attacked: Queries) -> None:
     timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
