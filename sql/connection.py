@@ -181,11 +181,14 @@ class Queries:
             return pa.table({}) if relation is None else relation.to_arrow_table()
 
         # DuckDB looks for Ctrl-C only now and then, and in some queries never; so the query runs
-        # in another thread, and this one stops it.
+        # in another thread, and this one stops it. It wakes by itself: where polars is imported,
+        # its handler of Ctrl-C (SA_RESTART) makes an endless wait go on.
         search = self._opened.search
         with self._transaction():
             running = self._thread.submit(answer)
             try:
+                while not running.done():
+                    wait([running], timeout=0.1)
                 return running.result()
             except KeyboardInterrupt:
                 if search is not None:
