@@ -4,15 +4,16 @@
 
 The adapters are synthetic, with the geometry of real ones (bench/delta_geometry.py); the tables are
 real ones, in as many files as nights would have left. For each size the same adapters are asked
-for in turns of two rivals: numpy, with all unit vectors in memory, one product and a partial sort,
-and `neighbors`, whose answer has names, downloads, licences and datasets too. Cold means a new
+for in turns of rivals: numpy, with all unit vectors in memory, one product and a partial sort;
+`neighbors` in SQL, whose answer has names, downloads, licences and datasets too; and the same from
+Python, as `hubdelta similar` and `open_index().similar` ask for it. Cold means a new
 process, from connecting to the first answer; files stay in the system's page cache. Then 1,000
 adapters are added. `--joins` times the questions about all pairs, next to numpy's product of all
 pairs.
 
 A neighbor is right if numpy has it among its ten, or none of those is nearer by more than 1e-6.
-The last line is one JSON object. `time_over_numpy` (warm) and `recall_at_10` carry over to other
-machines.
+The last line is one JSON object. `time_over_numpy` (of the SQL, warm), `python_over_numpy` and
+`recall_at_10` carry over to other machines.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 from delta_geometry import Floats, SyntheticDeltas
 from exact import close_pairs, nearest, recall
 from rates import machine
@@ -44,6 +46,7 @@ from synthetic_index import (
 )
 
 from hubdelta.schemas.index import Index
+from hubdelta.sql.answers import similar
 from hubdelta.sql.connection import connect
 
 K = 10
@@ -69,10 +72,12 @@ class Lookup:
     size: int
     numpy_seconds: float
     warm_seconds: float
+    python_seconds: float
     exact_seconds: float
     cold_seconds: float
     cold_process_seconds: float
     time_over_numpy: float
+    python_over_numpy: float
     cold_over_numpy: float
     exact_over_numpy: float
     recall_at_10: float
@@ -129,6 +134,7 @@ def look_up(size: int, options: argparse.Namespace, root: Path) -> Lookup:
         cold_seconds=cold_seconds,
         cold_process_seconds=statistics.median(one["process_seconds"] for one in cold),
         time_over_numpy=figures["warm_seconds"] / figures["numpy_seconds"],
+        python_over_numpy=figures["python_seconds"] / figures["numpy_seconds"],
         exact_over_numpy=figures["exact_seconds"] / figures["numpy_seconds"],
         cold_over_numpy=cold_seconds / figures["numpy_seconds"],
         build_seconds=built["seconds"],
@@ -152,11 +158,17 @@ def race(index: Index, units: Floats, asked: Sequence[int]) -> dict[str, float]:
         units: their unit vectors, [n, d].
         asked: numbers of the adapters to ask for.
     """
+
+    def numbers(found: pa.Table) -> list[int]:
+        return [number_of(adapter) for adapter in found["adapter"].to_pylist()]
+
     with connect(index) as queries:
 
         def ask(number: int, more: str = "") -> list[int]:
-            found = queries.run(f"FROM neighbors(?, k := {K}{more})", [name(number)])
-            return [number_of(adapter) for adapter in found["adapter"].to_pylist()]
+            return numbers(queries.run(f"FROM neighbors(?, k := {K}{more})", [name(number)]))
+
+        def ask_from_python(number: int) -> list[int]:
+            return numbers(similar(queries, name(number), K))
 
         def ask_exactly(number: int) -> list[int]:
             return ask(number, ", exact := true")
@@ -164,7 +176,12 @@ def race(index: Index, units: Floats, asked: Sequence[int]) -> dict[str, float]:
         def multiply(number: int) -> list[int]:
             return nearest(units, number, K)
 
-        rivals = {"numpy": multiply, "warm": ask, "exact": ask_exactly}
+        rivals = {
+            "numpy": multiply,
+            "warm": ask,
+            "python": ask_from_python,
+            "exact": ask_exactly,
+        }
         for answer in rivals.values():
             answer(asked[0])
         seconds: dict[str, list[float]] = {rival: [] for rival in rivals}
@@ -286,7 +303,8 @@ def main() -> None:
 def _line(one: Lookup) -> str:
     return (
         f"{one.size:7}: numpy {one.numpy_seconds * 1e3:.1f} ms, ours {one.warm_seconds * 1e3:.1f} "
-        f"({one.time_over_numpy:.2f}, recall {one.recall_at_10:.4f}), exact "
+        f"({one.time_over_numpy:.2f}, recall {one.recall_at_10:.4f}), from Python "
+        f"{one.python_seconds * 1e3:.1f} ({one.python_over_numpy:.2f}), exact "
         f"{one.exact_seconds * 1e3:.1f}, cold {one.cold_seconds * 1e3:.0f}; built in "
         f"{one.build_seconds:.1f} s, {one.added} added in {one.refresh_seconds:.2f}"
     )

@@ -8,8 +8,14 @@ import numpy.typing as npt
 
 from hubdelta.sql.sketch import BITS
 
-_CANDIDATES, _CANDIDATES_PER_NEIGHBOR = 200, 20
-"""bench/query.py measures how many of the true nearest are among so many."""
+_FEWEST = 100
+
+_CANDIDATES = 0.3
+"""Times the square root of the number of vectors, and k (from 10 on) to the power of 3/4.
+
+So many hold 99.8 % of the ten nearest among 10,000 to 300,000 vectors (bench/query.py), and more of
+more neighbors: the candidates that one needs for 99 % grow with about these powers or lower ones.
+"""
 
 Rows = npt.NDArray[np.int64]
 Cosines = npt.NDArray[np.float64]
@@ -30,8 +36,8 @@ class Bound:
     def candidates(self, differing: npt.NDArray[np.uint16]) -> Rows:
         """Which sketches are near enough, those that differ equally together."""
         if self.distance is None:
-            wanted = max(_CANDIDATES, _CANDIDATES_PER_NEIGHBOR * (self.k or 0))
-            reached = np.cumsum(np.bincount(differing, minlength=BITS + 1)) >= wanted
+            wanted = _CANDIDATES * max(self.k or 0, 10) ** 0.75 * len(differing) ** 0.5
+            reached = np.cumsum(np.bincount(differing, minlength=BITS + 1)) >= max(wanted, _FEWEST)
             bound = int(np.argmax(reached)) if reached.any() else BITS
         else:
             bound = _differing_within(self.distance)

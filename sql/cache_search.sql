@@ -20,22 +20,21 @@ CREATE OR REPLACE MACRO hubdelta.differing_within(distance) AS
     3 + 1024 * hubdelta.half_turns(distance)
     + 5 * sqrt(1024 * hubdelta.half_turns(distance) * (1 - hubdelta.half_turns(distance)));
 
--- hubdelta_search is a function of search.py: the nearest vectors with their cosines, those that tie
--- with the last one or lie on the edge too. Where there is a `distance`, `k` is not read.
-CREATE OR REPLACE MACRO hubdelta.found(adapter, k, distance, exact) AS TABLE
-    SELECT f.* EXCLUDE (cosine), hubdelta.rounded(f.cosine) AS similarity
-    FROM (
-        SELECT unnest(
-            hubdelta_search(adapter::VARCHAR, k::BIGINT, distance::DOUBLE, exact::BOOLEAN),
-            max_depth := 2
-        )
-    ) AS f;
+-- hubdelta_search is a function of search.py: the k nearest, or all up to a distance (then `k` is not
+-- read), nearest first. It is called as plainly as it can be: to plan a query of several levels takes
+-- as long as the search.
+CREATE OR REPLACE MACRO neighbors(adapter, k := 10, exact := false) AS TABLE
+    SELECT unnest(
+        hubdelta_search(
+            adapter::VARCHAR, coalesce(k::BIGINT, 1000000000), NULL, exact::BOOLEAN
+        ),
+        max_depth := 2
+    );
 
-CREATE OR REPLACE MACRO hubdelta.nearest(adapter, k, exact) AS TABLE
-    FROM hubdelta.found(adapter, coalesce(k, 1000000000), NULL, exact) AS f;
-
-CREATE OR REPLACE MACRO hubdelta.around(adapter, distance, exact) AS TABLE
-    FROM hubdelta.found(adapter, NULL, distance, exact) AS f;
+CREATE OR REPLACE MACRO within(adapter, distance := 0.25, exact := false) AS TABLE
+    SELECT unnest(
+        hubdelta_search(adapter::VARCHAR, NULL, distance::DOUBLE, exact::BOOLEAN), max_depth := 2
+    );
 
 CREATE OR REPLACE VIEW hubdelta.linkage AS FROM cache.linkage;
 

@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow as pa
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
 from hubdelta.sql import cache, read_only
+from hubdelta.sql.flat_deltas import FlatDeltasError
 from hubdelta.sql.parquet_files import ParquetFiles
 from hubdelta.sql.script import cache_definitions
 from hubdelta.sql.search import Search
@@ -170,6 +171,30 @@ class Queries:
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
             raise QueryError(_one_line(error)) from error
 
+    def nearest(
+        self, adapter: str, *, k: int | None = None, distance: float | None = None
+    ) -> pa.Table:
+        """The rows of `neighbors(adapter, k := k)` or, given a distance, of `within`.
+
+        Over the cache the search itself answers, which takes less time than to plan its query.
+
+        Args:
+            adapter: `org/name[/subfolder][@revision]`.
+            k: how many, at least 0.
+            distance: up to which cosine distance.
+
+        Raises:
+            QueryError: the name is none that text can hold.
+        """
+        search = self._opened.search
+        if search is not None:
+            # What is damaged the query finds too, and heals.
+            with suppress(duckdb.Error, FlatDeltasError):
+                return search.nearest(adapter, k, distance)
+        if distance is None:
+            return self.run("FROM neighbors(?, k := ?)", [adapter, k])
+        return self.run("FROM within(?, distance := ?)", [adapter, distance])
+
     def _run(self, sql: str, parameters: Parameters) -> pa.Table:
         def answer() -> pa.Table:
             if parameters:
@@ -313,6 +338,7 @@ def _lock(database: duckdb.DuckDBPyConnection, allowed: Sequence[str]) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    """DuckDB's message without the excerpt of the query that follows it."""
+    """DuckDB's message, or ours through it, without the excerpt of the query that follows it."""
     message = re.split(r"\n\s*\n|\nLINE \d+:", str(error).strip(), maxsplit=1)[0]
+    message = re.sub(r"Python exception occurred while executing the UDF: \w+: ", "", message)
     return " ".join(message.split())

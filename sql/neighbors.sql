@@ -1,25 +1,10 @@
 -- Who is like whom. Distance is cosine distance, 1 - cos, from 0 to 2; vectors of different
--- recipes, and so of different bases, are never compared. What is searched, and how, is in
--- parquet_search.sql and cache_search.sql.
+-- recipes, and so of different bases, are never compared. What is searched, and how, `neighbors` and
+-- `within` too, is in parquet_search.sql and cache_search.sql.
 -- In a macro a bare name that equals a parameter is the argument: columns are always qualified.
 
-CREATE OR REPLACE MACRO neighbors(adapter, k := 10, exact := false) AS TABLE
-    SELECT
-        n.adapter, n.similarity, round(1 - n.similarity, 6) AS distance, n.signal,
-        n.downloads, n.license, n.datasets, n.base, n.repo_id, n.subfolder, n.revision
-    FROM hubdelta.nearest(adapter, k, exact) AS n
-    ORDER BY n.similarity DESC, n.adapter
-    LIMIT k;
 COMMENT ON MACRO TABLE neighbors IS
     'The k adapters most similar to an adapter, nearest first; exact compares with every one';
-
-CREATE OR REPLACE MACRO within(adapter, distance := 0.25, exact := false) AS TABLE
-    SELECT
-        o.adapter, o.similarity, round(1 - o.similarity, 6) AS distance, o.signal,
-        o.downloads, o.license, o.datasets, o.base, o.repo_id, o.subfolder, o.revision
-    FROM hubdelta.around(adapter, distance, exact) AS o
-    WHERE round(1 - o.similarity, 6) <= distance AND NOT isnan(distance::DOUBLE)
-    ORDER BY o.similarity DESC, o.adapter;
 COMMENT ON MACRO TABLE within IS
     'Adapters no further from an adapter than a cosine distance, nearest first; exact compares with every one';
 

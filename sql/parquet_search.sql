@@ -14,11 +14,21 @@ CREATE OR REPLACE MACRO hubdelta.compared(adapter) AS TABLE
         ON (a.base, a.repo_id, a.subfolder) = (c.base, c.repo_id, c.subfolder)
     WHERE c.current;
 
-CREATE OR REPLACE MACRO hubdelta.nearest(adapter, k, exact) AS TABLE
-    FROM hubdelta.compared(adapter) AS c;
+CREATE OR REPLACE MACRO neighbors(adapter, k := 10, exact := false) AS TABLE
+    SELECT
+        n.adapter, n.similarity, round(1 - n.similarity, 6) AS distance, n.signal,
+        n.downloads, n.license, n.datasets, n.base, n.repo_id, n.subfolder, n.revision
+    FROM hubdelta.compared(adapter) AS n
+    ORDER BY n.similarity DESC, n.adapter
+    LIMIT k;
 
-CREATE OR REPLACE MACRO hubdelta.around(adapter, distance, exact) AS TABLE
-    FROM hubdelta.compared(adapter) AS c;
+CREATE OR REPLACE MACRO within(adapter, distance := 0.25, exact := false) AS TABLE
+    SELECT
+        o.adapter, o.similarity, round(1 - o.similarity, 6) AS distance, o.signal,
+        o.downloads, o.license, o.datasets, o.base, o.repo_id, o.subfolder, o.revision
+    FROM hubdelta.compared(adapter) AS o
+    WHERE round(1 - o.similarity, 6) <= distance AND NOT isnan(distance::DOUBLE)
+    ORDER BY o.similarity DESC, o.adapter;
 
 CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
     WITH members AS MATERIALIZED (

@@ -7,24 +7,30 @@ that says the same.
 import math
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from duckdb.func import ARROW, SPECIAL
 
-from hubdelta.sql.arrow_buffers import column
-from hubdelta.sql.bound import Bound, Cosines, Rows
+from hubdelta.sql.arrow_buffers import column, numbers
+from hubdelta.sql.bound import Bound, Rows
 from hubdelta.sql.flat_deltas import Deltas, FlatDeltasError
 from hubdelta.sql.sketched import ANSWERED, Sketched
 
 _NAME = "hubdelta_search"
 _FOUND = (
-    "STRUCT(adapter VARCHAR, signal DOUBLE, downloads BIGINT, license VARCHAR, datasets VARCHAR[],"
-    " base VARCHAR, repo_id VARCHAR, subfolder VARCHAR, revision VARCHAR, cosine DOUBLE)[]"
+    "STRUCT(adapter VARCHAR, similarity DOUBLE, distance DOUBLE, signal DOUBLE, downloads BIGINT,"
+    " license VARCHAR, datasets VARCHAR[], base VARCHAR, repo_id VARCHAR, subfolder VARCHAR,"
+    " revision VARCHAR)[]"
 )
+_COLUMNS = (ANSWERED[0], "similarity", "distance", *ANSWERED[1:])
+_NEAREST_FIRST = [("similarity", "descending"), ("adapter", "ascending")]
 
 
 class Search:
@@ -57,6 +63,7 @@ class Search:
             _FOUND,
             type=ARROW,
             null_handling=SPECIAL,
+            side_effects=True,  # there are none; but an answer must not become part of a plan
         )
 
     def close(self) -> None:
@@ -70,19 +77,32 @@ class Search:
         arguments = zip(
             *(column.to_pylist() for column in (adapters, ks, distances, exact)), strict=True
         )
+        with self._reading() as sketched:
+            found = [self._find(sketched, *row) for row in arguments]
+        ends = np.cumsum([0, *(len(rows) for rows in found)], dtype=np.int32)
+        return pa.ListArray.from_arrays(column(ends, pa.int32()), pa.concat_arrays(found))
+
+    def nearest(self, adapter: str, k: int | None, distance: float | None) -> pa.Table:
+        """The rows of `neighbors(adapter, k := k)` or, given a distance, of `within`.
+
+        Raises:
+            FlatDeltasError: a delta is not the one that the cache speaks of.
+            duckdb.Error: the cache cannot be read.
+        """
+        with self._reading() as sketched:
+            found = self._find(sketched, adapter, k, distance, exact=False)
+        return pa.Table.from_batches([pa.RecordBatch.from_struct_array(found)])
+
+    @contextmanager
+    def _reading(self) -> Iterator[Sketched]:
         with self._lock:  # DuckDB may ask in several threads at once
             try:
                 if self._sketched is None:
                     self._sketched = self._load()
-                found = [self._find(self._sketched, *row) for row in arguments]
+                yield self._sketched
             except (duckdb.Error, FlatDeltasError):
                 self.is_damaged = True
                 raise
-            rows = self._sketched.answer(np.concatenate([rows for rows, _ in found]))
-        cosines = column(np.concatenate([cosines for _, cosines in found]), pa.float64())
-        answered = pa.StructArray.from_arrays([*rows.flatten(), cosines], [*ANSWERED, "cosine"])
-        ends = np.cumsum([0, *(len(mine) for mine, _ in found)], dtype=np.int32)
-        return pa.ListArray.from_arrays(column(ends, pa.int32()), answered)
 
     def _find(
         self,
@@ -91,13 +111,49 @@ class Search:
         k: int | None,
         distance: float | None,
         exact: bool | None,
-    ) -> tuple[Rows, Cosines]:
+    ) -> pa.StructArray:
+        """The neighbors of one adapter, nearest first."""
         if self.stopped.is_set():
             raise InterruptedError("stopped")
+        if k is not None and k < 0:
+            raise ValueError("k cannot be negative")
         target = None if adapter is None else sketched.target(adapter)
         if target is None or (k is None and (distance is None or math.isnan(distance))):
-            return np.empty(0, np.int64), np.empty(0)
-        return sketched.pool_of(target).nearest(target, Bound(k, distance), exact=bool(exact))
+            rows, cosines = np.empty(0, np.int64), np.empty(0)
+        else:
+            pool = sketched.pool_of(target)
+            rows, cosines = pool.nearest(target, Bound(k, distance), exact=bool(exact))
+        return _nearest_first(sketched, rows, rounded(cosines), k=k, distance=distance)
+
+
+def rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """To six decimals, halves away from zero, and never -0: what `round(x, 6) + 0` is in DuckDB."""
+    scaled = values * 1e6
+    whole = np.trunc(scaled)
+    whole += np.copysign(np.abs(scaled - whole) >= 0.5, scaled)
+    return whole / 1e6 + 0.0
+
+
+def _nearest_first(
+    sketched: Sketched,
+    rows: Rows,
+    similarities: npt.NDArray[np.float64],
+    *,
+    k: int | None,
+    distance: float | None,
+) -> pa.StructArray:
+    """Those of some rows that are near enough, as the macros answer them."""
+    distances = rounded(1 - similarities)
+    if distance is not None:
+        near = np.flatnonzero(distances <= distance)
+        rows, similarities, distances = rows[near], similarities[near], distances[near]
+        k = None
+    keys = {"similarity": column(similarities, pa.float64()), "adapter": sketched.adapters(rows)}
+    order = pc.sort_indices(pa.RecordBatch.from_pydict(keys), _NEAREST_FIRST)
+    first = numbers(order, np.uint64)[:k].astype(np.int64)
+    adapter, *more = sketched.answer(rows[first]).columns
+    how_near = (column(values[first], pa.float64()) for values in (similarities, distances))
+    return pa.StructArray.from_arrays([adapter, *how_near, *more], _COLUMNS)
 
 
 def _weakly(search: Search) -> Callable[[pa.Array, pa.Array, pa.Array, pa.Array], pa.Array]:

@@ -17,11 +17,11 @@ from hubdelta.sql.sketch import BITS, WORDS
 _ROUNDED = 2e-6
 """Answers give cosines to six decimals: what lies this close to a bound may be a tie with it."""
 
-_COMPARED = 8192
-"""Sketches compared at once: they, and what they become, stay in a core's own cache."""
+_COMPARED = 10240
+"""Sketches compared at once: more leave a core's own cache, fewer are more calls of numpy."""
 
 _MULTIPLIED = 2**17
-"""Numbers of vectors that are multiplied at once: in float64 a megabyte, as above."""
+"""Numbers of vectors that are multiplied at once: in float64 a megabyte, a core's own cache."""
 
 ANSWERED = (
     *("adapter", "signal", "downloads", "license", "datasets", "base", "repo_id", "subfolder"),
@@ -72,14 +72,13 @@ class Pool:
         """
         check_folds(self.deltas[[target.slot]], np.array([target.fold], np.uint32))
         origin = self.deltas[target.slot].astype(np.float64)
-        own = np.flatnonzero(np.isin(self.rows, target.own))
+        own = np.searchsorted(self.slots, target.own)
         if exact:
-            chosen = np.arange(len(self.rows))
+            chosen = np.delete(np.arange(len(self.rows)), own)
         else:
             differing = self._differing(target.words)
             differing[own] = BITS + 1
             chosen = bound.candidates(differing)
-        chosen = np.setdiff1d(chosen, own, assume_unique=True)
         near = self._near_cosines(chosen, (origin / target.norm).astype(np.float32))
         chosen = chosen[bound.reached(near, self._error + _ROUNDED)]
         cosines = self._cosines(chosen, origin)
@@ -88,15 +87,15 @@ class Pool:
 
     def _differing(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
         """In how many of their bits the sketches differ from one, [WORDS]."""
-        differing = np.zeros(len(self.rows), np.uint16)
-        unlike, count = np.empty(_COMPARED, np.uint64), np.empty(_COMPARED, np.uint8)
+        differing = np.empty(len(self.rows), np.uint16)
+        size = min(_COMPARED, len(differing))
+        unlike, count = np.empty((WORDS, size), np.uint64), np.empty((WORDS, size), np.uint8)
         for start in range(0, len(differing), _COMPARED):
-            total = differing[start : start + _COMPARED]
-            end = start + len(total)
-            for mine, word in zip(self.words, words, strict=True):
-                np.bitwise_xor(mine[start:end], word, out=unlike[: len(total)])
-                np.bitwise_count(unlike[: len(total)], out=count[: len(total)])
-                np.add(total, count[: len(total)], out=total)
+            mine = self.words[:, start : start + _COMPARED]
+            unlike, count = unlike[:, : mine.shape[1]], count[:, : mine.shape[1]]
+            np.bitwise_xor(mine, words[:, np.newaxis], out=unlike)
+            np.bitwise_count(unlike, out=count)
+            np.add.reduce(count, axis=0, out=differing[start : start + _COMPARED])
         return differing
 
     def _near_cosines(
@@ -111,9 +110,8 @@ class Pool:
         for part in _parts(len(chosen), 64 * self._rows_at_once):
             mine = chosen[part]
             deltas = self._deltas_at(mine)
-            unread = ~self.sound[mine]
-            if unread.any():
-                check_folds(deltas if unread.all() else deltas[unread], self.folds[mine[unread]])
+            if not self.sound[mine].all():
+                check_folds(deltas, self.folds[mine])
                 self.sound[mine] = True
             found[part] = _dots(deltas, direction) / self.norms[mine]
         return found
@@ -163,7 +161,7 @@ class Target:
         norm: its length.
         fold: what its delta is known by.
         words: uint64 [WORDS], its sketch.
-        own: the rows of all vectors of its adapter.
+        own: int64 [vectors of its adapter that stand for it now], their rows of those deltas.
     """
 
     family: int
@@ -194,7 +192,7 @@ class Sketched:
         ).to_arrow_table()
         sketches = rows["sketch"].combine_chunks()
         self._words = np.array([numbers(sketches.field(word), np.uint64) for word in range(WORDS)])
-        self._answered = rows.select(ANSWERED).combine_chunks()
+        self._answered = _one_batch(rows.select(ANSWERED))
         adapters = rows["adapter"].combine_chunks().dictionary_encode()
         names = adapters.dictionary.to_pylist()
         self._code_of: dict[str, int] = dict(zip(names, range(len(names)), strict=True))
@@ -211,10 +209,13 @@ class Sketched:
         self._deltas = deltas
         self._pools: dict[int, Pool] = {}
 
-    def answer(self, rows: Rows) -> pa.StructArray:
+    def adapters(self, rows: Rows) -> pa.StringArray:
+        """The names of the adapters of some rows of the table."""
+        return self._answered["adapter"].take(column(rows, pa.int64()))
+
+    def answer(self, rows: Rows) -> pa.RecordBatch:
         """What is answered of some rows of the table: the columns of ANSWERED."""
-        found = self._answered.take(column(rows, pa.int64())).combine_chunks()
-        return found.to_struct_array().combine_chunks()
+        return self._answered.take(column(rows, pa.int64()))
 
     def target(self, name: str) -> Target | None:
         """The vector that a name stands for, as the macro hubdelta.target has it; None: none."""
@@ -223,15 +224,16 @@ class Sketched:
         adapter, at, revision = name.rpartition("@")
         if at:
             of_adapter = self._rows_of(adapter)
-            revisions = self.answer(of_adapter).field("revision").to_pylist()
+            revisions = self.answer(of_adapter)["revision"].to_pylist()
             at_revision = [mine == revision for mine in revisions]
             rows = np.concatenate([rows, of_adapter[np.array(at_revision, bool)]])
         if not len(rows):
             return None
-        row = min(rows.tolist(), key=self._standing)
+        row = int(rows[0]) if len(rows) == 1 else min(rows.tolist(), key=self._standing)
         # `a/b` with the subfolder `c` has the name of `a/b/c`, a folder here, but is another one.
         own = np.flatnonzero(self._codes == self._codes[row])
-        lengths = self._repo_lengths
+        comparable = self._is_current[own] & (self._family_of[own] == self._family_of[row])
+        own = own[comparable & (self._repo_lengths[own] == self._repo_lengths[row])]
         return Target(
             family=int(self._family_of[row]),
             hidden=int(self._hidden[row]),
@@ -239,7 +241,7 @@ class Sketched:
             norm=float(self._norms[row]),
             fold=int(self._folds[row]),
             words=self._words[:, row],
-            own=own[lengths[own] == lengths[row]],
+            own=self._slots[own],
         )
 
     def _rows_of(self, adapter: str) -> Rows:
@@ -270,12 +272,17 @@ class Sketched:
         return (-made, of["base"], recipe, *(of[name] for name in _WITHIN_BASE))
 
 
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    chunks = [column.combine_chunks() for column in table.columns]
+    return pa.RecordBatch.from_arrays(chunks, schema=table.schema)
+
+
 def _dots(deltas: npt.NDArray[_F], direction: npt.NDArray[_F]) -> npt.NDArray[_F]:
     """The product of [vectors, hidden] and [hidden]."""
     if deltas.size > 8 * _MULTIPLIED:
         return deltas @ direction
     # Waking the threads that share a product takes longer than so small a one.
-    dots: npt.NDArray[_F] = np.einsum("ij,j->i", deltas, direction)
+    dots: npt.NDArray[_F] = np.vecdot(deltas, direction)
     return dots
 
 

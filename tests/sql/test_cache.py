@@ -4,13 +4,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from geometry import adapter, apart, at
 from rows import catalog_row, failure_row, vector_row
 
+from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.search import rounded
 
 OverParquet = Callable[[Index], Queries]
 
@@ -222,6 +226,31 @@ def test_among_many_equal_candidates_the_alphabet_decides(fill: Callable[..., In
         for exact in (False, True):
             found = queries.run("FROM neighbors('a/me', k := 3, exact := ?)", [exact])
             assert found["adapter"].to_pylist() == ["a/0000", "a/0001", "a/0002"]
+
+
+def test_similarities_are_rounded_as_duckdb_rounds() -> None:
+    halves = (np.arange(-2000, 2001) + 0.5) / 1e6
+    drawn = np.random.default_rng(0).uniform(-1, 3, 20_000)
+    values = np.concatenate([
+        halves, np.nextafter(halves, 2), np.nextafter(halves, -2), drawn, [0, -0.0, -4e-7, 1, -1],
+    ])  # fmt: skip
+    table = pa.table({"x": values})
+    with duckdb.connect() as database:
+        database.register("drawn", table)
+        true = database.sql("SELECT round(x, 6) + 0 FROM drawn").fetchnumpy()
+    (theirs,) = true.values()
+    assert rounded(values).tobytes() == np.asarray(theirs).tobytes()
+
+
+def test_a_negative_number_of_neighbors_is_refused(
+    fill: Callable[..., Index], over_parquet: OverParquet
+) -> None:
+    index = fill(adapter("a/me", 0), adapter("a/near", 10))
+    parquet = over_parquet(index)
+    with connect(index) as cached:
+        for queries in (parquet, cached):
+            with pytest.raises(QueryError, match=r"Error: .{1,16} cannot be negative"):
+                queries.run("FROM neighbors('a/me', k := -1)")
 
 
 def test_pairs_and_components_agree_at_and_between_the_distances_of_pairs(
