@@ -16,6 +16,7 @@ from rows import vector_row
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
 from hubdelta.sql import cache
+from hubdelta.sql.answers import similar
 from hubdelta.sql.connection import connect
 
 ROW = 64 * 4  # bytes of a delta
@@ -111,13 +112,18 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("in_sql", [True, False])
 def test_other_deltas_are_noticed_and_the_query_is_answered(
-    cached: Index, change: str, caplog: pytest.LogCaptureFixture
+    cached: Index, change: str, in_sql: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     wanted = answers(cached)
     with connect(cached) as queries:
         CHANGES[change](flat_file(cached))
-        assert queries.run("FROM neighbors('a/0000', k := 5)").to_pylist() == wanted[1]
+        if in_sql:
+            found = queries.run("FROM neighbors('a/0000', k := 5)")
+        else:
+            found = similar(queries, "a/0000", 5)
+        assert found.to_pylist() == wanted[1]
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "is damaged, and is not used" in warning.getMessage()
     assert answers(cached) == wanted
