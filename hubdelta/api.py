@@ -5,6 +5,7 @@ The examples run on the demo's index, which `make demo` leaves in `./hubdelta-in
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date, datetime
 from importlib import import_module
@@ -19,6 +20,7 @@ import pyarrow as pa
 from hubdelta.schemas.errors import MissingPackageError, UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.sql import answers
+from hubdelta.sql.centered import centered
 from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.status import IndexStatus, bases, check_base, status
 from hubdelta.sql.vectors import vectors
@@ -168,24 +170,31 @@ class OpenIndex:
             found, shared=self._framed(found.shared), properties=self._framed(found.properties)
         )
 
-    def domains(self, base: str | None = None, distance: float | None = 0.25) -> Frame:
+    def domains(
+        self, base: str | None = None, distance: float | None = 0.25, *, center: bool = False
+    ) -> Frame:
         """The domains: groups of adapters that steps of up to a distance join.
 
         Args:
             base: the base; None for every base.
             distance: of a step; None for the density clusters, whose numbers last.
+            center: first subtract what all adapters of a base share; distances become larger.
 
         Returns:
             domain, name, size, central, members, base; the largest first, or clusters by number.
 
         Raises:
-            QueryError: the index has no such base.
-            UsageError: the distance is out of range.
+            QueryError: the index has no such base; or centering needs its cache, which cannot be
+                written.
+            UsageError: the distance is out of range, or density clusters are to be centered.
 
         >>> sum(size >= 4 for size in index.domains()["size"].to_pylist())
         5
         """
-        return self._framed(answers.domains(self._queries, base, distance))
+        if center and distance is None:
+            raise UsageError("density clusters are kept without centering: give a distance")
+        with centered(self._queries, base) if center else nullcontext():
+            return self._framed(answers.domains(self._queries, base, distance))
 
     def domain_terms(self, base: str | None = None, distance: float | None = 0.25) -> Frame:
         """What the names of the domains rest on.

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
+from io import TextIOWrapper
 from typing import TextIO
 
 import click
@@ -91,6 +92,8 @@ def hubdelta(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code; `--debug` shows the traceback of an error."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show all of Unicode
     code = run(list(sys.argv[1:] if arguments is None else arguments))
     if code in {EXIT_INTERRUPTED, EXIT_FAILED}:
         # An ordinary exit would first wait for every download in flight.

@@ -1,5 +1,6 @@
 """What a name stands for, and why an adapter gives no answer: unknown, failed, pending, gone."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hubdelta.sql.connection import Queries
 
 def argument(text: str) -> str:
     """The adapter's name as the views have it: a local folder by its absolute path."""
-    text = text.strip()
+    text = os.fspath(text).strip()
     if is_path(text):
         return Path(text).expanduser().resolve().as_posix()
     return named_by_url(text).strip("/")

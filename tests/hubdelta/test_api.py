@@ -85,6 +85,8 @@ def test_the_commands_give_the_same_answers(demo, answers):
         assert answers(opened.domains()) == demo.ask("domains", "--min-size", "1")
         clusters = demo.ask("domains", "--density", "--min-size", "1")
         assert answers(opened.domains(distance=None)) == clusters
+        centered = demo.ask("domains", "--center", "--distance", "0.7", "--min-size", "1")
+        assert answers(opened.domains(distance=0.7, center=True)) == centered
         assert answers(opened.suggestions()) == demo.ask("label", "--suggest")
         assert answers(opened.status()) == demo.ask("status")
         for method, query in [
@@ -122,6 +124,14 @@ def test_a_missing_package_is_named(index, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingPackageError, match=f"needs {package}: pip install {package}"):
         hubdelta.open_index(index.root, frames=package)
+
+
+def test_density_clusters_are_not_centered(index):
+    with (
+        hubdelta.open_index(index.root) as opened,
+        pytest.raises(UsageError, match="without centering"),
+    ):
+        opened.domains(distance=None, center=True)
 
 
 def test_vectors_are_those_that_can_be_compared(index):
