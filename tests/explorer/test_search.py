@@ -44,3 +44,13 @@ def test_long_lists_end_with_a_count(window):
     window.open(payload(adapters, {}, ()))
     assert len(search(window, "many")) == 40
     assert window.text("#results .note") == "… and 60 more"
+
+
+def test_an_address_with_an_unknown_adapter_is_searched_for(window):
+    window.open(payload(), adapter="poets/kin")
+    assert window.texts("#results [role=option] .name") == ["poets/kings"]
+    window.open(payload(), adapter="poets/nobody")
+    assert window.text("#results") == "Nothing has that in its name, author or datasets."
+    window.open(payload(), adapter="poets/kings")
+    assert window.text("#panel-title") == "poets/kings"
+    assert window.texts("#results") == []

@@ -2,8 +2,11 @@
 
 import type { Explorer } from "./explorer";
 
-/** Opens what the address names, and keeps the address up to date from then on. */
-export function followLocation(explorer: Explorer): void {
+/**
+ * Opens what the address names, and keeps the address up to date from then on; `unknown` is told of
+ * a name that no adapter has.
+ */
+export function followLocation(explorer: Explorer, unknown: (name: string) => void): void {
   const { selected, threshold, payload } = explorer;
   let following = false;
 
@@ -12,8 +15,10 @@ export function followLocation(explorer: Explorer): void {
     const distance = Number.parseFloat(named.get("threshold") ?? "");
     following = true;
     threshold.value = distance >= 0 && distance <= 1 ? distance : payload.threshold;
-    selected.value = explorer.find(named.get("adapter") ?? "");
+    const name = named.get("adapter") ?? "";
+    selected.value = explorer.find(name);
     following = false;
+    if (name && selected.value === null) unknown(name);
   };
   const address = (): string => {
     const named = new URLSearchParams();

@@ -70,7 +70,11 @@ function open(payload: Payload): void {
     }
   });
   fill(false);
-  followLocation(explorer);
+  followLocation(explorer, (name) => {
+    const search = byId("search", HTMLInputElement);
+    search.value = name;
+    search.focus(); // which lists what is like it, or says that nothing is
+  });
   frame();
   new ResizeObserver(() => fill(false)).observe(map);
   window.pointOf = (adapter) => {

@@ -12,13 +12,16 @@ const DISTINCT: Record<Theme, readonly string[]> = {
   dark: ["#5e8aff", "#fd7837", "#53fed6", "#8749a4", "#59c5f5", "#b67594", "#f9d60c", "#ac430e"],
 };
 
-/** What the other domains take turns with: neighbours on the map differ, labels tell them apart. */
+/**
+ * What the other domains take turns with: neighbours on the map differ, labels tell them apart. These
+ * and that of no domain have 3:1 against the map, too.
+ */
 const SHARED: Record<Theme, readonly string[]> = {
-  light: ["#7d8fa3", "#a3927a", "#87997f", "#a2879a"],
+  light: ["#7d8fa3", "#a08f77", "#84967c", "#a2879a"],
   dark: ["#7f90a6", "#a0907a", "#7f947c", "#9d8398"],
 };
 
-const NONE: Record<Theme, string> = { light: "#a9adb3", dark: "#6b7078" };
+const NONE: Record<Theme, string> = { light: "#909090", dark: "#6b7078" };
 
 export interface Ink {
   readonly ground: string;
