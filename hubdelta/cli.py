@@ -92,7 +92,7 @@ def hubdelta(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code; `--debug` shows the traceback of an error."""
-    if isinstance(sys.stdout, TextIOWrapper):
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.isatty():
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show all of Unicode
     code = run(list(sys.argv[1:] if arguments is None else arguments))
     if code in {EXIT_INTERRUPTED, EXIT_FAILED}:

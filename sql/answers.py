@@ -59,7 +59,7 @@ def similar(queries: Queries, adapter: str, k: int = 10) -> pa.Table:
     """
     _check_k(k)
     name = argument(adapter)
-    found = queries.nearest(name, k=k)
+    found = queries.neighbors(name, k)
     if not len(found) and not has_vector(queries, name):
         raise QueryError(why_without_vector(queries, name))
     return found
@@ -82,7 +82,7 @@ def within(queries: Queries, adapter: str, distance: float = 0.25) -> pa.Table:
     """
     _check_distance(distance)
     name = argument(adapter)
-    found = queries.nearest(name, distance=distance)
+    found = queries.within(name, distance)
     if not len(found) and not has_vector(queries, name):
         raise QueryError(why_without_vector(queries, name))
     return found

@@ -8,14 +8,15 @@ import numpy.typing as npt
 
 from hubdelta.sql.sketch import BITS
 
-_FEWEST = 100
-
 _CANDIDATES = 0.3
 """Times the square root of the number of vectors, and k (from 10 on) to the power of 3/4.
 
-So many hold 99.8 % of the ten nearest among 10,000 to 300,000 vectors (bench/query.py), and more of
-more neighbors: the candidates that one needs for 99 % grow with about these powers or lower ones.
+The candidates that hold 99 % of the true neighbors grow with about these powers or lower ones, from
+10,000 to 300,000 vectors and up to 1,000 neighbors.
 """
+
+_FEWEST, _FEWEST_PER_NEIGHBOR = 200, 10
+"""In pools so small that these are most of it."""
 
 Rows = npt.NDArray[np.int64]
 Cosines = npt.NDArray[np.float64]
@@ -36,8 +37,13 @@ class Bound:
     def candidates(self, differing: npt.NDArray[np.uint16]) -> Rows:
         """Which sketches are near enough, those that differ equally together."""
         if self.distance is None:
-            wanted = _CANDIDATES * max(self.k or 0, 10) ** 0.75 * len(differing) ** 0.5
-            reached = np.cumsum(np.bincount(differing, minlength=BITS + 1)) >= max(wanted, _FEWEST)
+            k = self.k or 0
+            wanted = max(
+                _CANDIDATES * max(k, 10) ** 0.75 * len(differing) ** 0.5,
+                _FEWEST,
+                _FEWEST_PER_NEIGHBOR * k,
+            )
+            reached = np.cumsum(np.bincount(differing, minlength=BITS + 1)) >= wanted
             bound = int(np.argmax(reached)) if reached.any() else BITS
         else:
             bound = _differing_within(self.distance)

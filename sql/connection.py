@@ -5,14 +5,14 @@ import re
 import secrets
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -27,7 +27,13 @@ from hubdelta.sql.search import Search
 
 logger = logging.getLogger(__name__)
 
+# A relation is planned when it is made and once more when it runs. A result is not, but copies its
+# rows, of which questions with parameters have few; and says so each time.
+warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
+
 Parameters = Sequence[Any] | Mapping[str, Any]
+
+_R = TypeVar("_R")
 
 # What no damaged file can cause: the query itself is wrong or not allowed.
 _OWN_FAULTS = (
@@ -97,6 +103,8 @@ class Queries:
     _thread: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, 1, "hubdelta-query"), repr=False
     )
+    _running: Future[Any] | None = field(default=None, repr=False)
+    _closed: bool = field(default=False, repr=False)
 
     @property
     def database(self) -> duckdb.DuckDBPyConnection:
@@ -121,6 +129,7 @@ class Queries:
 
     def close(self) -> None:
         """Close the DuckDB connection."""
+        self._closed = True
         try:
             self._opened.close()
         finally:
@@ -153,10 +162,11 @@ class Queries:
             QueryError: it is wrong, or does what a read-only connection may not do.
             KeyboardInterrupt: Ctrl-C stopped it.
         """
+        self._stop(self._running)
         try:
             sql.encode()  # lone surrogates, which DuckDB's client cannot take
             if not self.unsafe and sql not in self._checked:
-                read_only.check(self.database, sql)
+                self._in_thread(partial(read_only.check, self.database, sql))
                 self._checked.add(sql)
             if _NEEDS_LINKAGE.search(sql):
                 self.link()
@@ -171,70 +181,104 @@ class Queries:
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
             raise QueryError(_one_line(error)) from error
 
-    def nearest(
-        self, adapter: str, *, k: int | None = None, distance: float | None = None
-    ) -> pa.Table:
-        """The rows of `neighbors(adapter, k := k)` or, given a distance, of `within`.
+    def neighbors(self, adapter: str, k: int) -> pa.Table:
+        """The rows of `neighbors(adapter, k := k)`.
 
         Over the cache the search itself answers, which takes less time than to plan its query.
 
         Args:
             adapter: `org/name[/subfolder][@revision]`.
-            k: how many, at least 0.
+            k: how many.
+
+        Raises:
+            QueryError: k is negative.
+            KeyboardInterrupt: Ctrl-C stopped it.
+        """
+        found = self._searched(adapter, k, None)
+        return self.run("FROM neighbors(?, k := ?)", [adapter, k]) if found is None else found
+
+    def within(self, adapter: str, distance: float) -> pa.Table:
+        """The rows of `within(adapter, distance := distance)`, answered as by `neighbors`.
+
+        Args:
+            adapter: `org/name[/subfolder][@revision]`.
             distance: up to which cosine distance.
 
         Raises:
-            QueryError: the name is none that text can hold.
+            KeyboardInterrupt: Ctrl-C stopped it.
         """
+        found = self._searched(adapter, None, float(distance))
+        query = "FROM within(?, distance := ?)"
+        return self.run(query, [adapter, distance]) if found is None else found
+
+    def _searched(self, adapter: str, k: int | None, distance: float | None) -> pa.Table | None:
+        """None where the query has to answer: it has a cause to name, or damage to heal."""
         search = self._opened.search
-        if search is not None:
-            # What is damaged the query finds too, and heals.
-            with suppress(duckdb.Error, FlatDeltasError):
-                return search.nearest(adapter, k, distance)
-        if distance is None:
-            return self.run("FROM neighbors(?, k := ?)", [adapter, k])
-        return self.run("FROM within(?, distance := ?)", [adapter, distance])
+        if search is None:
+            return None
+        try:
+            return self._in_thread(partial(search.nearest, adapter, k, distance))
+        except (duckdb.Error, FlatDeltasError, ValueError):
+            return None
 
     def _run(self, sql: str, parameters: Parameters) -> pa.Table:
         def answer() -> pa.Table:
             if parameters:
-                # A relation is planned when it is made and once more when it runs. A result is
-                # not, but copies its rows, of which questions with parameters have few.
-                with warnings.catch_warnings(action="ignore", category=UserWarning):
-                    return self.database.execute(sql, parameters).to_arrow_table()
+                return self.database.execute(sql, parameters).to_arrow_table()
             relation = self.database.sql(sql)
             return pa.table({}) if relation is None else relation.to_arrow_table()
 
-        # DuckDB looks for Ctrl-C only now and then, and in some queries never; so the query runs
-        # in another thread, and this one stops it. It wakes by itself: where polars is imported,
-        # its handler of Ctrl-C (SA_RESTART) makes an endless wait go on.
+        def answer_reading() -> pa.Table:
+            with self._transaction():
+                return answer()
+
+        return self._in_thread(answer if self.unsafe else answer_reading)
+
+    def _in_thread(self, answer: Callable[[], _R]) -> _R:
+        """What a function returns, which can be stopped by Ctrl-C.
+
+        DuckDB looks for Ctrl-C only now and then, and in some queries never; so another thread runs
+        them, and this one stops it. That thread is never interrupted between two steps that belong
+        together. This one wakes by itself: where polars is imported, its handler of Ctrl-C
+        (SA_RESTART) makes an endless wait go on.
+        """
+        self._stop(self._running)
+        if self._closed:
+            raise QueryError("the index is closed")
+        self._running = running = self._thread.submit(answer)
+        try:
+            while not running.done():
+                wait([running], timeout=0.1)
+        except KeyboardInterrupt:
+            self._stop(running)
+            raise
+        return running.result()
+
+    def _stop(self, running: "Future[Any] | None") -> None:
+        """End what the other thread does; it is over already, unless Ctrl-C was pressed twice."""
         search = self._opened.search
-        with self._transaction():
-            running = self._thread.submit(answer)
-            try:
-                while not running.done():
-                    wait([running], timeout=0.1)
-                return running.result()
-            except KeyboardInterrupt:
-                if search is not None:
-                    search.stopped.set()
-                while not running.done():
-                    self.database.interrupt()
-                    wait([running], timeout=0.05)
-                if search is not None:
-                    search.stopped.clear()
-                raise
+        while running is not None and not running.done():
+            if search is not None:
+                search.stopped.set()
+            self.database.interrupt()
+            wait([running], timeout=0.05)
+        if search is not None:
+            search.stopped.clear()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        if self.unsafe:
-            yield
-            return
-        self.database.execute("BEGIN TRANSACTION READ ONLY")
+        """One that cannot write; whatever happens, none is open after it."""
         try:
+            self.database.execute("BEGIN TRANSACTION READ ONLY")
             yield
         finally:
-            self.database.execute("ROLLBACK")
+            is_open = True
+            while is_open:
+                # Ctrl-C may have ended BEGIN, or come when the query was over already.
+                with suppress(duckdb.InterruptException):
+                    with suppress(duckdb.TransactionException):
+                        self.database.execute("ROLLBACK")
+                    is_open = False
 
     def _leave_out_damage(self, error: duckdb.Error) -> bool:
         """Get rid of what is damaged, if damage is behind an error; whether anything was."""
@@ -291,7 +335,7 @@ def connect(index: Index, *, unsafe: bool = False) -> Queries:
 
 def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _Opened:
     """A connection over the cache, its linkage up to date if it must be, or over the files."""
-    with ExitStack() as stack:
+    with _interruptible(), ExitStack() as stack:
         database = stack.enter_context(_database(unsafe))
         parquet, search = None, None
         attached = cache.attach(database, index, linked=linked) if cached else None
@@ -311,6 +355,17 @@ def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _
         if not unsafe:
             _lock(database, parquet.allowed_paths() if parquet else [])
         return _Opened(database, parquet, linked, search, stack.pop_all())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt where DuckDB has heard Ctrl-C first, and has another name for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _database(unsafe: bool) -> duckdb.DuckDBPyConnection:

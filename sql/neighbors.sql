@@ -1,6 +1,6 @@
 -- Who is like whom. Distance is cosine distance, 1 - cos, from 0 to 2; vectors of different
--- recipes, and so of different bases, are never compared. What is searched, and how, `neighbors` and
--- `within` too, is in parquet_search.sql and cache_search.sql.
+-- recipes, and so of different bases, are never compared. `neighbors` and `within`, and how the others
+-- search, are in parquet_search.sql and cache_search.sql.
 -- In a macro a bare name that equals a parameter is the argument: columns are always qualified.
 
 COMMENT ON MACRO TABLE neighbors IS

@@ -19,7 +19,7 @@ CREATE OR REPLACE MACRO neighbors(adapter, k := 10, exact := false) AS TABLE
         n.adapter, n.similarity, round(1 - n.similarity, 6) AS distance, n.signal,
         n.downloads, n.license, n.datasets, n.base, n.repo_id, n.subfolder, n.revision
     FROM hubdelta.compared(adapter) AS n
-    ORDER BY n.similarity DESC, n.adapter
+    ORDER BY n.similarity DESC, n.adapter, n.repo_id
     LIMIT k;
 
 CREATE OR REPLACE MACRO within(adapter, distance := 0.25, exact := false) AS TABLE
@@ -28,7 +28,7 @@ CREATE OR REPLACE MACRO within(adapter, distance := 0.25, exact := false) AS TAB
         o.downloads, o.license, o.datasets, o.base, o.repo_id, o.subfolder, o.revision
     FROM hubdelta.compared(adapter) AS o
     WHERE round(1 - o.similarity, 6) <= distance AND NOT isnan(distance::DOUBLE)
-    ORDER BY o.similarity DESC, o.adapter;
+    ORDER BY o.similarity DESC, o.adapter, o.repo_id;
 
 CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
     WITH members AS MATERIALIZED (

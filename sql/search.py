@@ -30,7 +30,8 @@ _FOUND = (
     " revision VARCHAR)[]"
 )
 _COLUMNS = (ANSWERED[0], "similarity", "distance", *ANSWERED[1:])
-_NEAREST_FIRST = [("similarity", "descending"), ("adapter", "ascending")]
+_NAMED = ("adapter", "repo_id")
+_NEAREST_FIRST = [("similarity", "descending"), *((name, "ascending") for name in _NAMED)]
 
 
 class Search:
@@ -148,8 +149,9 @@ def _nearest_first(
         near = np.flatnonzero(distances <= distance)
         rows, similarities, distances = rows[near], similarities[near], distances[near]
         k = None
-    keys = {"similarity": column(similarities, pa.float64()), "adapter": sketched.adapters(rows)}
-    order = pc.sort_indices(pa.RecordBatch.from_pydict(keys), _NEAREST_FIRST)
+    keys = sketched.answer(rows, _NAMED)
+    keys = keys.append_column("similarity", column(similarities, pa.float64()))
+    order = pc.sort_indices(keys, _NEAREST_FIRST)
     first = numbers(order, np.uint64)[:k].astype(np.int64)
     adapter, *more = sketched.answer(rows[first]).columns
     how_near = (column(values[first], pa.float64()) for values in (similarities, distances))

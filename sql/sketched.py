@@ -1,6 +1,6 @@
 """The comparable vectors of a cache in memory: sketches choose candidates, cosines rank them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -209,13 +209,9 @@ class Sketched:
         self._deltas = deltas
         self._pools: dict[int, Pool] = {}
 
-    def adapters(self, rows: Rows) -> pa.StringArray:
-        """The names of the adapters of some rows of the table."""
-        return self._answered["adapter"].take(column(rows, pa.int64()))
-
-    def answer(self, rows: Rows) -> pa.RecordBatch:
-        """What is answered of some rows of the table: the columns of ANSWERED."""
-        return self._answered.take(column(rows, pa.int64()))
+    def answer(self, rows: Rows, columns: Sequence[str] = ANSWERED) -> pa.RecordBatch:
+        """What is answered of some rows of the table, or some columns of it."""
+        return self._answered.select(columns).take(column(rows, pa.int64()))
 
     def target(self, name: str) -> Target | None:
         """The vector that a name stands for, as the macro hubdelta.target has it; None: none."""

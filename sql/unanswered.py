@@ -8,9 +8,9 @@ from hubdelta.schemas.keys import is_path, named_by_url
 from hubdelta.sql.connection import Queries
 
 
-def argument(text: str) -> str:
+def argument(adapter: str | os.PathLike[str]) -> str:
     """The adapter's name as the views have it: a local folder by its absolute path."""
-    text = os.fspath(text).strip()
+    text = os.fspath(adapter).strip()
     if is_path(text):
         return Path(text).expanduser().resolve().as_posix()
     return named_by_url(text).strip("/")

@@ -49,8 +49,9 @@ def test_long_lists_end_with_a_count(window):
 def test_an_address_with_an_unknown_adapter_is_searched_for(window):
     window.open(payload(), adapter="poets/kin")
     assert window.texts("#results [role=option] .name") == ["poets/kings"]
-    window.open(payload(), adapter="poets/nobody")
+    window.run("location.hash = 'adapter=poets/nobody'")
     assert window.text("#results") == "Nothing has that in its name, author or datasets."
-    window.open(payload(), adapter="poets/kings")
+    window.run("location.hash = 'adapter=poets/kings'")
     assert window.text("#panel-title") == "poets/kings"
     assert window.texts("#results") == []
+    assert window.run("return document.getElementById('search').value") == ""

@@ -13,6 +13,7 @@ from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
+from hubdelta.sql import cache
 from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.search import rounded
 
@@ -218,6 +219,37 @@ def test_candidates_hold_almost_all_nearest_and_exact_holds_all(
             assert cached.run("FROM within(?, distance := 0.3)", [name]).to_pylist() == true
     assert wanted == 120
     assert found / wanted >= 0.99
+
+
+@pytest.mark.parametrize(("n", "k"), [(103, 102), (110, 109), (230, 150), (1000, 30)])
+def test_in_a_small_pool_as_many_are_found_as_are_asked_for(
+    index: Index, over_parquet: OverParquet, n: int, k: int
+) -> None:
+    random_pool(index, n, 64, 10)
+    parquet = over_parquet(index)
+    with connect(index) as cached:
+        for name in [f"r/{i:04}" for i in range(0, n, n // 5)]:
+            true, near = (
+                queries.run("FROM neighbors(?, k := ?)", [name, k]).to_pylist()
+                for queries in (parquet, cached)
+            )
+            assert len(near) == k
+            assert len([row for row in near if row in true]) >= 0.99 * k
+
+
+def test_same_names_of_other_repositories_follow_the_alphabet_of_these(
+    index: Index, over_parquet: OverParquet
+) -> None:
+    same = [adapter("a/x", 20, subfolder="y"), adapter("a/x/y", 20), adapter("a/me", 0)]
+    for catalogued, vector in reversed(same):
+        index.write([catalogued], base="org/base")
+        index.write([vector], base="org/base")
+        cache.refresh(index)
+    parquet = over_parquet(index)
+    with connect(index) as cached:
+        for queries in (parquet, cached):
+            for query in ("neighbors('a/me', k := 2)", "within('a/me')"):
+                assert queries.run(f"FROM {query}")["repo_id"].to_pylist() == ["a/x", "a/x/y"]
 
 
 def test_among_many_equal_candidates_the_alphabet_decides(fill: Callable[..., Index]) -> None:

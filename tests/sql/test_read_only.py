@@ -1,6 +1,8 @@
 """Attacks: what a query of a read-only connection must not be able to do."""
 
+import itertools
 import os
+import random
 import signal
 import threading
 import time
@@ -255,3 +257,27 @@ def test_ctrl_c_stops_a_query_and_the_next_one_runs(attacked: Queries) -> None:
         )
     assert time.monotonic() - started < 10
     assert attacked.run("SELECT 1 AS x").to_pylist() == [{"x": 1}]
+
+
+def test_ctrl_c_at_any_moment_breaks_nothing(attacked: Queries) -> None:
+    asked = ["FROM neighbors('a/me')", "SELECT count(*) FROM range(3000000) AS a WHERE a.range > 9"]
+    rng, pressed = random.Random(0), 0
+    for _ in range(60):
+        timer = threading.Timer(rng.uniform(0.001, 0.03), os.kill, [os.getpid(), signal.SIGINT])
+        try:
+            timer.start()
+            for query in itertools.cycle(asked):
+                attacked.run(query)
+                attacked.neighbors("a/me", 3)
+        except KeyboardInterrupt:
+            pressed += 1
+        assert attacked.run("SELECT 1 AS x").to_pylist() == [{"x": 1}]
+    assert pressed == 60
+
+
+def test_a_closed_connection_says_so(index: Index) -> None:
+    queries = connect(index)
+    queries.close()
+    for ask in (lambda: queries.run("SELECT 1"), lambda: queries.neighbors("a/me", 3)):
+        with pytest.raises(QueryError, match="is closed"):
+            ask()

@@ -3,10 +3,10 @@
 import type { Explorer } from "./explorer";
 
 /**
- * Opens what the address names, and keeps the address up to date from then on; `unknown` is told of
- * a name that no adapter has.
+ * Opens what the address names, and keeps the address up to date from then on; `missed` is told of a
+ * name that no adapter has, and "" where it has one.
  */
-export function followLocation(explorer: Explorer, unknown: (name: string) => void): void {
+export function followLocation(explorer: Explorer, missed: (name: string) => void): void {
   const { selected, threshold, payload } = explorer;
   let following = false;
 
@@ -18,7 +18,7 @@ export function followLocation(explorer: Explorer, unknown: (name: string) => vo
     const name = named.get("adapter") ?? "";
     selected.value = explorer.find(name);
     following = false;
-    if (name && selected.value === null) unknown(name);
+    missed(selected.value === null ? name : "");
   };
   const address = (): string => {
     const named = new URLSearchParams();

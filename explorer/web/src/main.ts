@@ -72,8 +72,10 @@ function open(payload: Payload): void {
   fill(false);
   followLocation(explorer, (name) => {
     const search = byId("search", HTMLInputElement);
+    if (search.value === name) return;
     search.value = name;
-    search.focus(); // which lists what is like it, or says that nothing is
+    if (name) search.focus();
+    search.dispatchEvent(new Event("input")); // lists what is like it, or says that nothing is
   });
   frame();
   new ResizeObserver(() => fill(false)).observe(map);
