@@ -5,14 +5,13 @@ import re
 import secrets
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -24,6 +23,7 @@ from hubdelta.sql.flat_deltas import FlatDeltasError
 from hubdelta.sql.parquet_files import ParquetFiles
 from hubdelta.sql.script import cache_definitions
 from hubdelta.sql.search import Search
+from hubdelta.sql.stoppable import StoppableThread
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
 
 Parameters = Sequence[Any] | Mapping[str, Any]
-
-_R = TypeVar("_R")
 
 # What no damaged file can cause: the query itself is wrong or not allowed.
 _OWN_FAULTS = (
@@ -100,11 +98,11 @@ class Queries:
     unsafe: bool
     _opened: _Opened = field(repr=False)
     _checked: set[str] = field(default_factory=set, repr=False)
-    _thread: ThreadPoolExecutor = field(
-        default_factory=partial(ThreadPoolExecutor, 1, "hubdelta-query"), repr=False
-    )
-    _running: Future[Any] | None = field(default=None, repr=False)
-    _closed: bool = field(default=False, repr=False)
+    _thread: StoppableThread = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the thread that queries run in."""
+        self._thread = StoppableThread(self._interrupt, self._resume)
 
     @property
     def database(self) -> duckdb.DuckDBPyConnection:
@@ -129,11 +127,10 @@ class Queries:
 
     def close(self) -> None:
         """Close the DuckDB connection."""
-        self._closed = True
         try:
             self._opened.close()
         finally:
-            self._thread.shutdown()
+            self._thread.close()
 
     def names(self) -> list[str]:
         """The names of all views, their columns and the macros, sorted: for completion."""
@@ -162,11 +159,11 @@ class Queries:
             QueryError: it is wrong, or does what a read-only connection may not do.
             KeyboardInterrupt: Ctrl-C stopped it.
         """
-        self._stop(self._running)
+        self._thread.settle()
         try:
             sql.encode()  # lone surrogates, which DuckDB's client cannot take
             if not self.unsafe and sql not in self._checked:
-                self._in_thread(partial(read_only.check, self.database, sql))
+                self._thread.run(partial(read_only.check, self.database, sql))
                 self._checked.add(sql)
             if _NEEDS_LINKAGE.search(sql):
                 self.link()
@@ -217,7 +214,7 @@ class Queries:
         if search is None:
             return None
         try:
-            return self._in_thread(partial(search.nearest, adapter, k, distance))
+            return self._thread.run(partial(search.nearest, adapter, k, distance))
         except (duckdb.Error, FlatDeltasError, ValueError):
             return None
 
@@ -232,38 +229,16 @@ class Queries:
             with self._transaction():
                 return answer()
 
-        return self._in_thread(answer if self.unsafe else answer_reading)
+        return self._thread.run(answer if self.unsafe else answer_reading)
 
-    def _in_thread(self, answer: Callable[[], _R]) -> _R:
-        """What a function returns, which can be stopped by Ctrl-C.
+    def _interrupt(self) -> None:
+        if self._opened.search is not None:
+            self._opened.search.stopped.set()
+        self.database.interrupt()
 
-        DuckDB looks for Ctrl-C only now and then, and in some queries never; so another thread runs
-        them, and this one stops it. That thread is never interrupted between two steps that belong
-        together. This one wakes by itself: where polars is imported, its handler of Ctrl-C
-        (SA_RESTART) makes an endless wait go on.
-        """
-        self._stop(self._running)
-        if self._closed:
-            raise QueryError("the index is closed")
-        self._running = running = self._thread.submit(answer)
-        try:
-            while not running.done():
-                wait([running], timeout=0.1)
-        except KeyboardInterrupt:
-            self._stop(running)
-            raise
-        return running.result()
-
-    def _stop(self, running: "Future[Any] | None") -> None:
-        """End what the other thread does; it is over already, unless Ctrl-C was pressed twice."""
-        search = self._opened.search
-        while running is not None and not running.done():
-            if search is not None:
-                search.stopped.set()
-            self.database.interrupt()
-            wait([running], timeout=0.05)
-        if search is not None:
-            search.stopped.clear()
+    def _resume(self) -> None:
+        if self._opened.search is not None:
+            self._opened.search.stopped.clear()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
