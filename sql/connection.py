@@ -5,13 +5,13 @@ import re
 import secrets
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
 
 Parameters = Sequence[Any] | Mapping[str, Any]
+
+_R = TypeVar("_R")
 
 # What no damaged file can cause: the query itself is wrong or not allowed.
 _OWN_FAULTS = (
@@ -98,11 +100,7 @@ class Queries:
     unsafe: bool
     _opened: _Opened = field(repr=False)
     _checked: set[str] = field(default_factory=set, repr=False)
-    _thread: StoppableThread = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Make the thread that queries run in."""
-        self._thread = StoppableThread(self._interrupt, self._resume)
+    _thread: StoppableThread = field(default_factory=StoppableThread, repr=False)
 
     @property
     def database(self) -> duckdb.DuckDBPyConnection:
@@ -163,7 +161,7 @@ class Queries:
         try:
             sql.encode()  # lone surrogates, which DuckDB's client cannot take
             if not self.unsafe and sql not in self._checked:
-                self._thread.run(partial(read_only.check, self.database, sql))
+                self._in_thread(partial(read_only.check, self.database, sql))
                 self._checked.add(sql)
             if _NEEDS_LINKAGE.search(sql):
                 self.link()
@@ -214,7 +212,7 @@ class Queries:
         if search is None:
             return None
         try:
-            return self._thread.run(partial(search.nearest, adapter, k, distance))
+            return self._in_thread(partial(search.nearest, adapter, k, distance))
         except (duckdb.Error, FlatDeltasError, ValueError):
             return None
 
@@ -229,16 +227,21 @@ class Queries:
             with self._transaction():
                 return answer()
 
-        return self._thread.run(answer if self.unsafe else answer_reading)
+        return self._in_thread(answer if self.unsafe else answer_reading)
 
-    def _interrupt(self) -> None:
-        if self._opened.search is not None:
-            self._opened.search.stopped.set()
-        self.database.interrupt()
+    def _in_thread(self, work: Callable[[], _R]) -> _R:
+        """What a function returns; Ctrl-C stops it."""
+        self._thread.settle()
+        search = self._opened.search
+        if search is not None:
+            search.stopped.clear()
 
-    def _resume(self) -> None:
-        if self._opened.search is not None:
-            self._opened.search.stopped.clear()
+        def interrupt() -> None:
+            if search is not None:
+                search.stopped.set()
+            self.database.interrupt()
+
+        return self._thread.run(work, interrupt)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

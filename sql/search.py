@@ -54,7 +54,7 @@ class Search:
         self.stopped = threading.Event()
         # A query must not run another one on its own connection.
         self._cursor = database.cursor()
-        self._load = partial(Sketched, self._cursor, deltas)
+        self._load: Callable[[], Sketched] | None = partial(Sketched, self._cursor, deltas)
         self._sketched: Sketched | None = None
         self._lock = threading.Lock()
         database.create_function(
@@ -68,8 +68,9 @@ class Search:
         )
 
     def close(self) -> None:
-        """Close the connection that the table is read over."""
+        """Let go of the files: the connection that the table is read over, and the deltas."""
         self._cursor.close()
+        self._load, self._sketched = None, None
 
     def answers(
         self, adapters: pa.Array, ks: pa.Array, distances: pa.Array, exact: pa.Array
@@ -99,6 +100,8 @@ class Search:
         with self._lock:  # DuckDB may ask in several threads at once
             try:
                 if self._sketched is None:
+                    if self._load is None:
+                        raise duckdb.ConnectionException("the index is closed")
                     self._sketched = self._load()
                 yield self._sketched
             except (duckdb.Error, FlatDeltasError):

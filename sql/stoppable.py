@@ -25,20 +25,18 @@ class StoppableThread:
     runs in the thread between two steps that belong together: it ends when it is told to.
     """
 
-    def __init__(self, interrupt: Callable[[], None], resume: Callable[[], None]) -> None:
-        """Start none yet.
-
-        Args:
-            interrupt: tells the work to end; it is called again and again until it has.
-            resume: makes ready for other work.
-        """
-        self._interrupt, self._resume = interrupt, resume
+    def __init__(self) -> None:
+        """Start none yet."""
         self._pool = ThreadPoolExecutor(1, "hubdelta-query")
-        self._work: Future[Any] | None = None
+        self._left: tuple[Future[Any], Callable[[], None]] | None = None
         self._closed = False
 
-    def run(self, work: Callable[[], _R]) -> _R:
+    def run(self, work: Callable[[], _R], interrupt: Callable[[], None]) -> _R:
         """What a function returns.
+
+        Args:
+            work: the function.
+            interrupt: tells it to end; it is called again and again until it has.
 
         Raises:
             QueryError: the thread is closed.
@@ -47,21 +45,25 @@ class StoppableThread:
         self.settle()
         if self._closed:
             raise QueryError("the index is closed")
-        self._resume()
-        self._work = mine = self._pool.submit(work)
+        mine = self._pool.submit(work)
+        self._left = mine, interrupt
         try:
             while not mine.done():
                 wait([mine], timeout=_AWAKE)
         except KeyboardInterrupt:
             self.settle()
             raise
+        self._left = None
         return mine.result()
 
     def settle(self) -> None:
         """Stop what still runs: that is, after Ctrl-C."""
-        while self._work is not None and not self._work.done():
-            self._interrupt()
-            wait([self._work], timeout=_AGAIN)
+        if self._left is not None:
+            work, interrupt = self._left
+            while not work.done():
+                interrupt()
+                wait([work], timeout=_AGAIN)
+            self._left = None
 
     def close(self) -> None:
         """Take no more work."""
