@@ -13,12 +13,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from hubdelta.crawler.crawl import Progress as CrawlProgress
 from hubdelta.index_run import Display
@@ -42,10 +44,18 @@ def show_progress() -> Iterator[Display]:
         BarColumn(bar_width=10),  # the rest of a line of 80 is for words
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _TimeLeft(),
     )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         yield _Bars(bars)
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time left, and nothing where it is not known: rich would show -:--:--."""
+
+    def render(self, task: Task) -> Text:
+        """The time left of a task."""
+        return Text() if task.time_remaining is None else super().render(task)
 
 
 class _Lately:
@@ -55,7 +65,7 @@ class _Lately:
         self._past: deque[tuple[float, int, int, dict[str, float]]] = deque()
 
     def describe(self, progress: Progress) -> str:
-        """As in: 3.1 adapters/s, 12.4 MB/s, mostly compute."""
+        """As in: 3.1 adapters/s, 12.4 MB/s, mostly compute; a rate is told once there is one."""
         now = (
             progress.stages.seconds,
             progress.embedded,
@@ -68,13 +78,14 @@ class _Lately:
         since = self._past[0] if len(self._past) > 1 else (0.0, 0, 0, {})
         seconds = max(now[0] - since[0], 1e-9)
         busy = {stage: spent - since[3].get(stage, 0.0) for stage, spent in now[3].items()}
-        parts = [
-            f"{(now[1] - since[1]) / seconds:.1f} adapters/s",
-            f"{(now[2] - since[2]) / seconds / 1e6:.1f} MB/s",
-        ]
+        parts = []
+        if progress.embedded:
+            parts.append(f"{(now[1] - since[1]) / seconds:.1f} adapters/s")
+        if now[2]:
+            parts.append(f"{(now[2] - since[2]) / seconds / 1e6:.1f} MB/s")
         if busy:
             parts.append(f"mostly {max(busy, key=busy.__getitem__)}")
-        return ", ".join(parts)
+        return ", ".join(parts) or "starting"
 
 
 @dataclass

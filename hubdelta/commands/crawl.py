@@ -7,9 +7,10 @@ import click
 from hubdelta.commands.options import (
     RELATIONS,
     BaseType,
-    RelationsType,
+    base_option,
     index_option,
     json_option,
+    relation_option,
     wait_option,
     writable_index,
 )
@@ -22,16 +23,8 @@ from hubdelta.schemas.keys import AdapterName
 Example:
   hubdelta crawl --base meta-llama/Llama-3.1-8B --limit 100"""
 )
-@click.option("--base", required=True, type=BaseType(), metavar="ORG/NAME", help="Base model.")
-@click.option(
-    "--relation",
-    "relations",
-    type=RelationsType(),
-    metavar="LIST",
-    default=",".join(RELATIONS),
-    show_default=True,
-    help="Lineage to follow.",
-)
+@base_option(kind=BaseType(), metavar="ORG/NAME", required=True, help="Base model.")
+@relation_option(default=",".join(RELATIONS), help="Lineage to follow.")
 @click.option("--full", is_flag=True, help="Walk everything, and mark what has vanished.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many adapters.")
 @index_option

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hubdelta.commands.options import OfIndexBase, answer_options, index_option, refuse_unused
+from hubdelta.commands.options import (
+    OfIndexBase,
+    answer_options,
+    base_option,
+    index_option,
+    refuse_unused,
+)
 from hubdelta.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +28,7 @@ Examples:
   hubdelta domains --distance 0.3
   hubdelta domains --density --evidence"""
 )
-@click.option("--base", type=OfIndexBase(), metavar="ORG/NAME", help="Only this base model.")
+@base_option(kind=OfIndexBase(), help="Only this base model.")
 @click.option(
     "--distance",
     type=click.FloatRange(0, 2),

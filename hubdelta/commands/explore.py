@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hubdelta.commands.options import OfIndexBase, index_option, json_option
+from hubdelta.commands.options import OfIndexBase, base_option, index_option, json_option
 from hubdelta.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,12 +48,7 @@ Examples:
   hubdelta explore --base meta-llama/Llama-3.1-8B --out llama.html
   hubdelta explore --text"""
 )
-@click.option(
-    "--base",
-    type=OfIndexBase(),
-    metavar="ORG/NAME",
-    help="The base model; needed where there are several.",
-)
+@base_option(kind=OfIndexBase(), help="The base model; needed where there are several.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hubdelta.commands.options import OfIndexBase, index_option, json_option
+from hubdelta.commands.options import OfIndexBase, base_option, index_option, json_option
 from hubdelta.schemas.errors import UsageError
 
 _FORMATS = ("parquet", "npz", "embedding-atlas")
@@ -22,12 +22,7 @@ Examples:
     "--format", "output_format", type=click.Choice(_FORMATS), required=True, help="What to write."
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write.")
-@click.option(
-    "--base",
-    type=OfIndexBase(),
-    metavar="ORG/NAME",
-    help="The base model; needed where there are several.",
-)
+@base_option(kind=OfIndexBase(), help="The base model; needed where there are several.")
 @index_option
 @json_option
 def command(

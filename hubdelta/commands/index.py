@@ -9,10 +9,11 @@ import click
 from hubdelta.commands.options import (
     AdapterType,
     BaseType,
-    RelationsType,
+    base_option,
     index_option,
     json_option,
     refuse_unused,
+    relation_option,
     wait_option,
     writable_index,
 )
@@ -30,11 +31,10 @@ Examples:
   hubdelta index --base ./my-base ./my-adapter ./my-other-adapter"""
 )
 @click.argument("adapters", nargs=-1, type=AdapterType(), metavar="[ADAPTER]...")
-@click.option(
-    "--base",
-    required=True,
-    type=BaseType(),
+@base_option(
+    kind=BaseType(),
     metavar="ORG/NAME[@REVISION]",
+    required=True,
     help="Base model, or a local folder as ./FOLDER.",
 )
 @click.option(
@@ -45,14 +45,8 @@ Examples:
 )
 @click.option("--no-crawl", is_flag=True, help="Embed what earlier crawls have found.")
 @click.option("--full", is_flag=True, help="Crawl everything, and mark what has vanished.")
-@click.option(
-    "--relation",
-    "relations",
-    type=RelationsType(),
-    metavar="LIST",
-    default="adapter",
-    show_default=True,
-    help="What to embed. finetune: full finetunes, streamed layer by layer.",
+@relation_option(
+    default="adapter", help="What to embed. finetune: full finetunes, streamed layer by layer."
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Embed at most so many.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before, due or not.")

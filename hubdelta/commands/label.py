@@ -8,6 +8,7 @@ import click
 from hubdelta.commands.options import (
     OfIndexBase,
     answer_options,
+    base_option,
     index_option,
     refuse_unused,
     wait_option,
@@ -29,9 +30,7 @@ Examples:
 )
 @click.argument("file", required=False, type=click.File("rb"), metavar="[FILE.csv]")
 @click.option("--suggest", is_flag=True, help="Suggest labels for adapters that have none.")
-@click.option(
-    "--base", type=OfIndexBase(), metavar="ORG/NAME", help="Suggest for this base model only."
-)
+@base_option(kind=OfIndexBase(), help="Suggest for this base model only.")
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),

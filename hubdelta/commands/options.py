@@ -142,6 +142,52 @@ def index_option(command: Command) -> Command:
     )(command)
 
 
+def base_option(
+    *, kind: AdapterType | OfIndexBase, metavar: str = "ORG/NAME", **attributes: Any
+) -> Callable[[Command], Command]:
+    """The base model to work on, which can be given once.
+
+    Click takes the last of several values without a word, which would leave a base out.
+
+    Args:
+        kind: type of its value.
+        metavar: how its value is written.
+        attributes: of the option, as `click.option` takes them: its help and whether it is
+            required.
+    """
+
+    def only_one(context: click.Context, option: click.Parameter, values: tuple[Any, ...]) -> Any:
+        if len(values) > 1:
+            given = " and ".join(map(str, values))
+            raise click.BadParameter(f"give one base, not {given}", context, option)
+        return values[0] if values else None
+
+    return click.option(
+        "--base", type=kind, metavar=metavar, multiple=True, callback=only_one, **attributes
+    )
+
+
+def relation_option(*, default: str, help: str) -> Callable[[Command], Command]:
+    """Which relations to the base; several as a list, or by giving the option several times."""
+
+    def joined(
+        context: click.Context, option: click.Parameter, values: tuple[tuple[str, ...], ...]
+    ) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(relation for chosen in values for relation in chosen))
+
+    return click.option(
+        "--relation",
+        "relations",
+        type=RelationsType(),
+        metavar="LIST",
+        default=(default,),
+        multiple=True,
+        callback=joined,
+        show_default=default,
+        help=help,
+    )
+
+
 def json_option(command: Command) -> Command:
     """Answer as JSON."""
     return click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")(command)

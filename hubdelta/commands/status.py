@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hubdelta.commands.options import OfIndexBase, answer_options, index_option
+from hubdelta.commands.options import OfIndexBase, answer_options, base_option, index_option
 from hubdelta.schemas.errors import Reason
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Examples:
   hubdelta status
   hubdelta status --base meta-llama/Llama-3.1-8B --json"""
 )
-@click.option("--base", type=OfIndexBase(), metavar="ORG/NAME", help="Only this base model.")
+@base_option(kind=OfIndexBase(), help="Only this base model.")
 @index_option
 @answer_options
 def command(base: str | None, index_path: Path, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import pytest
 from terminal import show
 
 from hubdelta.cli import hubdelta
+from hubdelta.cli import run as hubdelta_run
 
 README = Path(__file__).parents[2] / "README.md"
 COMMANDS = hubdelta.list_commands(None)
@@ -37,6 +38,24 @@ def test_every_command_has_help_with_an_example_and_is_in_the_readme(name):
         if option.param_type_name == "option":
             assert option.help, option.name
     assert f"`hubdelta {name}" in README.read_text()
+
+
+@pytest.mark.parametrize("name", ["index", "crawl", "domains", "status", "explore", "export"])
+def test_a_second_base_is_refused_instead_of_replacing_the_first(name, capsys):
+    assert hubdelta_run([name, "--base", "org/one", "--base", "org/two"]) == 2
+    said = capsys.readouterr().err
+    assert "give one base, not org/one and org/two" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_relations_given_one_by_one_are_all_followed():
+    command = hubdelta.get_command(None, "index")
+    context = command.make_context(
+        "index",
+        ["--base", "org/one", "--relation", "finetune", "--relation", "adapter,finetune"],
+    )
+    assert context.params["relations"] == ("finetune", "adapter")
+    assert str(context.params["base"]) == "org/one"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["index", "--help"], ["sql", "SELECT 1"]])
