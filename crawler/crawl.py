@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import httpx
 
 from hubdelta.crawler.adapter_files import adapters_in
+from hubdelta.crawler.base import find_base
 from hubdelta.crawler.catalog import MIRROR, Sighting, adapter_rows, known_answers, mirror_row
 from hubdelta.crawler.discovery import (
     STRAYS,
@@ -24,7 +25,7 @@ from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import hub_error, is_outage
 from hubdelta.crawler.ledger import Ledger
-from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude, find_base
+from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index, new_run_id
 from hubdelta.schemas.rows import CatalogRow, RunRow
@@ -115,6 +116,7 @@ def crawl(
     Raises:
         HubError: offline, no network, a refused token, an unknown base, or a Hub that stops
             answering on the way down a listing of the base's own.
+        NotABaseError: the base is an adapter, or no model.
         IndexWriteError: no space, no permission.
     """
     run = _Crawl(index, hub, base, relations, full, limit, on_page, versions or {})

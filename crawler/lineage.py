@@ -1,20 +1,16 @@
 """Which base a repository belongs to, and by which evidence."""
 
-import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Final, Literal, NamedTuple
 
-from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+from huggingface_hub.errors import HfHubHTTPError
 
 from hubdelta.crawler.adapter_files import adapters_in, has_model_weights
 from hubdelta.crawler.entry import Entry, is_repo_id
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.hub_errors import HUB_FAILURES, hub_error, is_hidden, refused_token
-from hubdelta.schemas.errors import HubError
-
-logger = logging.getLogger(__name__)
+from hubdelta.crawler.hub_errors import is_hidden
 
 Evidence = Literal["tag", "card", "peft_config", "mirror", "local_path"]
 
@@ -30,13 +26,6 @@ _COPY_SUFFIX: Final = re.compile(
 """What quantizers and re-uploaders append to a model's name."""
 
 _CACHE_FOLDER = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)
-
-
-class BaseModel(NamedTuple):
-    """A base model at one commit, under its present name on the Hub."""
-
-    repo_id: str
-    revision: str
 
 
 class Family:
@@ -111,31 +100,6 @@ class Conclusion(NamedTuple):
 
 
 Resolve = Callable[[str], Conclusion | None]
-
-
-def find_base(hub: Hub, base: str, revision: str | None = None) -> BaseModel:
-    """The base's present name and commit: one request.
-
-    Raises:
-        HubError: no such model, offline, no network, or a refused token.
-    """
-    unknown = HubError(
-        f"{base} is not at {hub.endpoint}, or hidden: check its name; "
-        "a private or gated one needs HF_TOKEN"
-    )
-    if not is_repo_id(base):
-        raise unknown
-    try:
-        entry = hub.model(base, revision)
-    except HUB_FAILURES as error:
-        if not is_hidden(error):
-            raise hub_error(error, hub.endpoint) from error
-        if isinstance(error, RevisionNotFoundError):
-            raise HubError(f"{base} has no revision {revision} at {hub.endpoint}") from error
-        raise (refused_token(hub.endpoint) if hub.refuses_token() else unknown) from error
-    if entry.repo_id.casefold() != base.casefold():
-        logger.warning("%s is now called %s", base, entry.repo_id)
-    return BaseModel(entry.repo_id, entry.sha)
 
 
 def conclude(entry: Entry, family: Family, resolve: Resolve) -> Conclusion | None:

@@ -106,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit code.
 
-    0 done, 1 the run could not be done, 2 wrong usage, 3 some adapters failed (`--strict`),
-    130 interrupted.
+    0 done, 1 the run could not be done, 2 wrong usage, 3 some named adapters were not
+    found or, with `--strict`, some failed, 130 interrupted.
     """
     out = sys.stdout
     try:

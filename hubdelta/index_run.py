@@ -80,6 +80,7 @@ class IndexSummary:
         embedded: vectors written.
         skipped: adapters left alone, by why.
         failed: adapters that gave no vector, by reason.
+        missing: the adapters named by hand of which nothing was found.
         seconds: wall time of the whole run.
         adapters_per_second: embedded adapters over the seconds of embedding, the base's loading
             and all downloads included.
@@ -97,6 +98,7 @@ class IndexSummary:
     embedded: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    missing: list[str] = field(default_factory=list)
     seconds: float = 0.0
     adapters_per_second: float = 0.0
     fetched_bytes: int = 0
@@ -195,6 +197,7 @@ class _IndexRun:
             self.request.names, self.summary.base, self.index, self.hub, self.summary.run_id
         )
         self.summary.failed.update(failure.reason for failure in found.failures)
+        self.summary.missing += map(str, found.missing)
         return found.rows
 
     def _embed(self, plan: Plan, recipe: Recipe) -> bool:

@@ -2,21 +2,25 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hubdelta.crawler.base import adapter_as_base, find_base
 from hubdelta.crawler.describe import base_behind, describe
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.lineage import find_base
+from hubdelta.indexer.adapter_config import CONFIG_FILE, AdapterConfig
 from hubdelta.indexer.local import describe_folder, folder_revision
 from hubdelta.indexer.plan import newest, newest_failures
-from hubdelta.schemas.errors import AdapterError
+from hubdelta.schemas.errors import AdapterError, HubError, NotABaseError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterKey, AdapterName
 from hubdelta.schemas.rows import CatalogRow, FailureRow, RunRow, rows_of
 
 logger = logging.getLogger(__name__)
+
+_MODEL_CONFIG = "config.json"
 
 
 def choose_base(base: AdapterName, index: Index, hub: Hub) -> tuple[str, str]:
@@ -30,8 +34,10 @@ def choose_base(base: AdapterName, index: Index, hub: Hub) -> tuple[str, str]:
 
     Raises:
         HubError: the Hub does not know it, or does not answer.
+        NotABaseError: it is an adapter, or holds no model.
     """
     if base.is_local:
+        _check_folder(Path(base.repo_id))
         return base.repo_id, folder_revision(Path(base.repo_id))
     if base.commit:
         return base.repo_id, base.commit
@@ -40,6 +46,42 @@ def choose_base(base: AdapterName, index: Index, hub: Hub) -> tuple[str, str]:
     found = find_base(hub, base.repo_id, base.revision)
     used = _used_before(found.repo_id, index) if base.revision is None else None
     return found.repo_id, used or found.revision
+
+
+def check_base(base: AdapterName, index: Index, hub: Hub) -> None:
+    """Refuse what cannot be a base before anything of it is written; at most one request.
+
+    Args:
+        base: the base that was asked for.
+        index: the index, which need not exist; a base with a finished run in it is not checked.
+        hub: where to ask.
+
+    Raises:
+        HubError: the Hub does not know it, or does not answer.
+        NotABaseError: it is an adapter, or holds no model.
+    """
+    if base.is_local:
+        _check_folder(Path(base.repo_id))
+        return
+    runs = rows_of(index.read(RunRow, base=base.repo_id), RunRow)
+    if any(run.outcome == "done" for run in runs):
+        return
+    try:
+        find_base(hub, base.repo_id, base.revision)
+    except HubError:
+        if base.commit is None:  # a commit may be in the cache, which works offline
+            raise
+
+
+def _check_folder(folder: Path) -> None:
+    if (folder / _MODEL_CONFIG).is_file():
+        return
+    if (folder / CONFIG_FILE).is_file():
+        declared = None
+        with suppress(AdapterError, KeyError):
+            declared = AdapterConfig.read(folder / CONFIG_FILE).values["base_model_name_or_path"]
+        raise adapter_as_base(str(folder), declared if isinstance(declared, str) else None)
+    raise NotABaseError(f"{folder} holds no {_MODEL_CONFIG}, so it is not a base model")
 
 
 def _used_before(base: str, index: Index) -> str | None:
@@ -55,10 +97,12 @@ class Named:
 
     Attributes:
         rows: those that were found, at the commits that were asked for.
-        failures: those that were not.
+        missing: the names of those that were not.
+        failures: a row for each of these.
     """
 
     rows: list[CatalogRow] = field(default_factory=list)
+    missing: list[AdapterName] = field(default_factory=list)
     failures: list[FailureRow] = field(default_factory=list)
 
 
@@ -82,6 +126,7 @@ def find_named(
                 else describe(hub, name, base, run_id=run_id)
             )
         except AdapterError as error:
+            named.missing.append(name)
             named.failures.append(_failure(name, base, error, attempts, run_id))
             logger.warning("%s: %s: %s", name, error.reason, error)
             continue

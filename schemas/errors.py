@@ -2,6 +2,7 @@
 
 HubdeltaError                  the run could not be done            exit code 1
 ├── UsageError                 a wrong argument or setting          exit code 2
+│   └── NotABaseError          --base names an adapter, or no model at all
 ├── MissingExtraError          an optional dependency is absent
 ├── IndexStoreError            the index cannot be used
 │   ├── NoIndexError           there is none at that place
@@ -66,6 +67,10 @@ class HubdeltaError(Exception):
 
 class UsageError(HubdeltaError):
     """A wrong argument or setting."""
+
+
+class NotABaseError(UsageError):
+    """What was named as a base is an adapter, or holds no model that can be loaded."""
 
 
 class MissingExtraError(HubdeltaError):

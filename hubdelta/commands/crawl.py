@@ -44,29 +44,29 @@ def command(
     from hubdelta.derived import refresh_cache
     from hubdelta.output import print_json
     from hubdelta.progress import show_progress
+    from hubdelta.schemas.index import Index
     from hubdelta.settings import open_hub, versions
     from hubdelta.summaries import print_crawl_summary
+    from hubdelta.targets import check_base
 
     if base.is_local:
         raise UsageError("a base in a local folder has no listing to crawl")
     if base.revision:
         raise UsageError("a listing has no revision: leave out @REVISION")
-    with (
-        writable_index(index_path, wait=wait) as index,
-        open_hub() as hub,
-        show_progress() as display,
-    ):
-        summary = crawl(
-            index,
-            hub,
-            base.repo_id,
-            relations=relations,
-            full=full,
-            limit=limit,
-            on_page=display.crawled,
-            versions=versions(),
-        )
-        refresh_cache(index)
+    with open_hub() as hub:
+        check_base(base, Index(index_path), hub)
+        with writable_index(index_path, wait=wait) as index, show_progress() as display:
+            summary = crawl(
+                index,
+                hub,
+                base.repo_id,
+                relations=relations,
+                full=full,
+                limit=limit,
+                on_page=display.crawled,
+                versions=versions(),
+            )
+            refresh_cache(index)
     if as_json:
         print_json(summary)
     else:

@@ -140,12 +140,14 @@ def command(
     require_extra("hubdelta index", "index")
     _refuse_unused(context, named=bool(adapters or from_file), no_crawl=no_crawl)
 
-    from hubdelta.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
+    from hubdelta.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_FAILED
     from hubdelta.index_run import IndexRequest, run_index
     from hubdelta.indexer.settings import IndexSettings
     from hubdelta.output import print_json
     from hubdelta.progress import show_progress
+    from hubdelta.schemas.index import Index
     from hubdelta.summaries import print_index_summary
+    from hubdelta.targets import check_base
 
     names = adapters + (_listed(from_file) if from_file else ())
     for name in (base, *names):
@@ -173,19 +175,19 @@ def command(
         disk_budget=int(disk_budget * GIGABYTE),
         keep_downloads=keep_downloads,
     )
-    with (
-        writable_index(index_path, wait=wait) as index,
-        open_hub() as hub,
-        show_progress() as display,
-    ):
-        summary = run_index(request, index=index, hub=hub, settings=settings, display=display)
+    with open_hub() as hub:
+        check_base(base, Index(index_path), hub)
+        with writable_index(index_path, wait=wait) as index, show_progress() as display:
+            summary = run_index(request, index=index, hub=hub, settings=settings, display=display)
     if as_json:
         print_json(summary)
     else:
         print_index_summary(summary)
     if summary.outcome == "interrupted":
         return EXIT_INTERRUPTED
-    return EXIT_SOME_FAILED if strict and summary.failed else 0
+    if names and len(summary.missing) == len(names):
+        return EXIT_FAILED
+    return EXIT_SOME_FAILED if summary.missing or (strict and summary.failed) else 0
 
 
 def _refuse_unused(context: click.Context, *, named: bool, no_crawl: bool) -> None:

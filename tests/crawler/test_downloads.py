@@ -15,9 +15,9 @@ import pytest
 from huggingface_hub import constants
 from small_repos import BASE, Repos, tensors
 
+from hubdelta.crawler.base import find_base
 from hubdelta.crawler.downloads import fetch, fetch_base, file_info, weight_header
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.crawler.lineage import find_base
 from hubdelta.crawler.local_hub import Fault, LocalHub, keep_revision
 from hubdelta.schemas.errors import AdapterError, HubError, IndexWriteError, Reason
 from hubdelta.schemas.keys import AdapterKey

@@ -9,9 +9,9 @@ import yaml
 from huggingface_hub import constants
 from small_repos import BASE, Repos
 
+from hubdelta.crawler.base import find_base
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.crawler.lineage import find_base
 from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index

@@ -207,12 +207,14 @@ def test_adapters_named_by_hand_need_no_crawl(hubdelta, folder, hub, tmp_path, t
     done = hubdelta(
         "index", "--base", BASE, "a/one", "a/nobody", other, "--from-file", listed, "--json"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     summary = json.loads(done.stdout)
-    assert (summary["embedded"], summary["failed"]) == (
+    assert (summary["embedded"], summary["failed"], summary["missing"]) == (
         3,
         {"not_found": 1, "base_mismatch": 1},
+        ["a/nobody"],
     )
+    assert hubdelta("index", "--base", BASE, "a/nobody").returncode == 1
     assert not [request for request in hub.requests if request.path == "/api/models"]
     found = json.loads(hubdelta("similar", local, "--json").stdout)
     assert {row["adapter"] for row in found} == {"a/one", "a/two"}
