@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Final
 
 from hubdelta.crawler.adapter_files import adapters_in, model_weights
-from hubdelta.crawler.entry import Entry, is_repo_id
-from hubdelta.crawler.lineage import Conclusion, plain_name
+from hubdelta.crawler.base_names import hub_name, plain_name
+from hubdelta.crawler.entry import Entry
+from hubdelta.crawler.lineage import Conclusion
 from hubdelta.schemas.rows import CatalogRow
 
 ADAPTER: Final = "adapter"
@@ -89,8 +90,8 @@ def known_answers(rows: Iterable[CatalogRow], base: str) -> dict[str, Conclusion
     """
     answers: dict[str, Conclusion] = {}
     for row in rows:
-        name, canonical, via = row.declared_base, row.canonical_base, row.via
-        if name is None or canonical is None or row.evidence == NAMED or not is_repo_id(name):
+        name, canonical, via = hub_name(row.declared_base or ""), row.canonical_base, row.via
+        if name is None or canonical is None or row.evidence == NAMED:
             continue
         if canonical != base:
             if canonical.casefold() != name.casefold():  # else it may be hidden

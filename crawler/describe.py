@@ -4,11 +4,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from hubdelta.crawler.adapter_files import adapters_in
+from hubdelta.crawler.base_names import hub_name, plain_name
 from hubdelta.crawler.catalog import Sighting, is_adapter_repo, named_row
 from hubdelta.crawler.entry import Entry, is_repo_id
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_hidden, refused_token
-from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude, plain_name
+from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import CatalogRow
@@ -72,6 +73,7 @@ def base_behind(hub: Hub, declared: str, base: str) -> str:
         AdapterError: network.
         HubError: offline, or a refused token.
     """
+    declared = hub_name(declared) or declared
     if declared.casefold() == base.casefold():
         return base
     try:

@@ -19,7 +19,7 @@ RELATIONS: Final = ("adapter", "finetune", "quantized", "merge")
 _LONGEST_PART: Final = 255  # bytes of a file's name, on all usual file systems
 _LONGEST_PATH: Final = 1024  # bytes; what object storage allows
 
-_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _LINEAGE_TAG = re.compile(rf"base_model:({'|'.join(RELATIONS)}):(.+)", re.DOTALL)
 
 

@@ -2,30 +2,23 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import PurePosixPath
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from huggingface_hub.errors import HfHubHTTPError
 
 from hubdelta.crawler.adapter_files import adapters_in, has_model_weights
+from hubdelta.crawler.base_names import (
+    cached_name,
+    folder_names,
+    hub_name,
+    plain_name,
+    spelled_alike,
+)
 from hubdelta.crawler.entry import Entry, is_repo_id
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import is_hidden
 
 Evidence = Literal["tag", "card", "peft_config", "mirror", "local_path"]
-
-_COPY_SUFFIX: Final = re.compile(
-    r"""[-_.](?:
-        (?:unsloth-)?bnb-(?:4|8)bit | unsloth | [2-8][-_]?bits?
-      | gptq(?:[-_]int(?:4|8))? | awq(?:[-_]int4)? | hqq | aqlm | quanto | exl2 | torchao
-      | fp(?:8|4)(?:[-_]dynamic)? | nf4 | nvfp4 | mxfp4 | w(?:4|8)a(?:4|8|16) | int(?:4|8)
-      | q(?:4|8) | bf16 | fp16 | mlx | copy | mirror
-    )$""",
-    re.VERBOSE | re.IGNORECASE,
-)
-"""What quantizers and re-uploaders append to a model's name."""
-
-_CACHE_FOLDER = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)
 
 
 class Family:
@@ -115,31 +108,38 @@ def conclude(entry: Entry, family: Family, resolve: Resolve) -> Conclusion | Non
     """
     tagged = _name_in(entry.bases, family, "tag")
     linked = tagged or _name_in(entry.card_bases, family, "card")
-    declared = entry.declared_base
-    if declared is None:
-        return linked
-    named = _name_in([declared], family, "peft_config")
+    written = entry.declared_base or ""
+    declared = hub_name(written)
     if linked is None:
-        return named or (None if _hub_names(entry.bases) else _by_path(declared, family))
+        return _unlinked(entry, declared, family)
+    name = declared or cached_name(written) or (written if _is_bare_name(written) else None)
+    if name is None:
+        return linked
+    named = _name_in([name], family, "peft_config")
     if named is not None:
         return linked if named.via is None or linked.via else named._replace(evidence="mirror")
-    resolved = resolve(declared) if is_repo_id(declared) or _is_bare_name(declared) else None
-    hidden = resolved is None and is_repo_id(declared)
-    if hidden and plain_name(declared) != plain_name(family.base):
+    resolved = resolve(name)
+    hidden = resolved is None and is_repo_id(name)
+    if hidden and plain_name(name) != plain_name(family.base):
         # A hidden model of another name is another base: a private merge, say. One of the same
         # name is most likely a private copy of this base.
-        return Conclusion(declared, "peft_config")
+        return Conclusion(name, "peft_config")
     if resolved is None or (resolved.canonical_base == family.base and resolved.via is None):
         return linked
     return resolved
 
 
-def plain_name(repo_id: str) -> str:
-    """A model's name without its owner, case, and what quantizers and re-uploaders append."""
-    name = repo_id.rpartition("/")[2]
-    while name != (shorter := _COPY_SUFFIX.sub("", name)):
-        name = shorter
-    return name.casefold()
+def _unlinked(entry: Entry, declared: str | None, family: Family) -> Conclusion | None:
+    """The base of a repository whose tags and card do not name the family."""
+    if named := _name_in([declared] if declared else [], family, "peft_config"):
+        return named
+    named_bases = (*entry.bases, *entry.card_bases)
+    if declared or any(map(hub_name, named_bases)):
+        return None
+    for path in filter(None, (entry.declared_base, *named_bases)):
+        if found := _by_path(path, family):
+            return found
+    return None
 
 
 class DeclaredNames:
@@ -193,7 +193,7 @@ class DeclaredNames:
 
 def _name_in(names: Iterable[str], family: Family, evidence: Evidence) -> Conclusion | None:
     """The first name that is the base's; failing that, the first that is a mirror's."""
-    names = list(names)
+    names = [hub_name(name) or name for name in names]
     if any(family.is_base(name) for name in names):
         return Conclusion(family.base, evidence)
     mirror = next(filter(None, map(family.mirror, names)), None)
@@ -202,23 +202,18 @@ def _name_in(names: Iterable[str], family: Family, evidence: Evidence) -> Conclu
     return Conclusion(family.base, "mirror" if evidence == "tag" else evidence, mirror)
 
 
-def _by_path(declared: str, family: Family) -> Conclusion | None:
-    """What a path tells: its last folder's name, or the repository of a cache's folder."""
-    if is_repo_id(declared):
-        return None
-    path = PurePosixPath(declared.replace("\\", "/"))
-    for cached in map(_CACHE_FOLDER.fullmatch, path.parts):
-        if cached and (found := _name_in([f"{cached[1]}/{cached[2]}"], family, "local_path")):
-            return found
-    folder = path.name.casefold()
-    for name in family.names:
-        if folder == name.rpartition("/")[2].casefold():
-            return Conclusion(family.base, "local_path", family.mirror(name))
+def _by_path(path: str, family: Family) -> Conclusion | None:
+    """What a path tells: the model of a cache's folder, or one whose name a folder has."""
+    if cached := cached_name(path):
+        return _name_in([cached], family, "local_path")
+    for spelled in folder_names(path):
+        for name in family.names:
+            owner, _, model = name.rpartition("/")
+            if spelled_alike(spelled, model) or spelled_alike(spelled, f"{owner}-{model}"):
+                return Conclusion(family.base, "local_path", family.mirror(name))
+        if spelled_alike(plain_name(spelled), plain_name(family.base)):
+            return Conclusion(family.base, "local_path")
     return None
-
-
-def _hub_names(names: Iterable[str]) -> list[str]:
-    return [name for name in names if is_repo_id(name)]
 
 
 def _is_bare_name(name: str) -> bool:

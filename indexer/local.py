@@ -1,10 +1,10 @@
 """Adapters that stand in a folder of this machine, as rows of the catalog."""
 
-import re
 from datetime import UTC, datetime
 from hashlib import sha1
 from pathlib import Path
 
+from hubdelta.crawler.base_names import hub_name
 from hubdelta.indexer.adapter_config import CONFIG_FILE, AdapterConfig
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
@@ -12,7 +12,6 @@ from hubdelta.schemas.rows import CatalogRow
 
 _MODEL_WEIGHTS: tuple[str, ...] = ("model*.safetensors", "pytorch_model*.bin")
 _ADAPTER_WEIGHTS: tuple[str, ...] = ("adapter_model.safetensors", "adapter_model.bin")
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _BLOCK = 1 << 20  # bytes
 
 
@@ -47,7 +46,7 @@ def describe_folder(name: AdapterName, base: str, *, run_id: str) -> CatalogRow:
         )
     weights = next((found for pattern in patterns if (found := sorted(folder.glob(pattern)))), [])
     declared = declared if isinstance(declared, str) and declared else None
-    names_model = declared is not None and _HUB_ID.fullmatch(declared) is not None
+    named = hub_name(declared or "")
     modified = max(path.stat().st_mtime for path in (config_file, *weights))
     return CatalogRow(
         base=base,
@@ -56,7 +55,7 @@ def describe_folder(name: AdapterName, base: str, *, run_id: str) -> CatalogRow:
         revision=_digest([config_file, *weights]),
         kind=kind,
         relation="adapter" if kind == "adapter" else "finetune",
-        canonical_base=declared if names_model and not base.startswith("/") else base,
+        canonical_base=named if named and not base.startswith("/") else base,
         evidence="named",
         declared_base=declared,
         via=None,

@@ -8,11 +8,12 @@ from typing import ClassVar
 import pytest
 from small_repos import BASE, Repos, tensors
 
+from hubdelta.crawler.base_names import plain_name
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.entry import read_entry
 from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.ledger import newest_rows
-from hubdelta.crawler.lineage import Conclusion, Family, conclude, plain_name
+from hubdelta.crawler.lineage import Conclusion, Family, conclude
 from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow
@@ -222,7 +223,15 @@ def test_the_config_alone_is_enough_where_tags_are_missing_or_others(
         "/home/me/models/base-1b",
         "./Base-1B/",
         "D:\\models\\base-1b",
+        " /models/base-1b\n",
+        "/models/base-1b-bnb-4bit",
+        "/data/meta_base-1b",
+        "./meta--base-1b",
         "/home/me/.cache/huggingface/hub/models--meta--base-1b/snapshots/0123abc",
+        "/models/base-1b/snapshots/master",
+        "/kaggle/input/base/transformers/1b/1",
+        "/root/.cache/kagglehub/models/meta/base/pyTorch/base-1b/2",
+        "/kaggle/input/base-1b-hf",
     ],
 )
 def test_a_local_path_that_ends_in_the_bases_name_is_taken_for_it(
@@ -231,9 +240,78 @@ def test_a_local_path_that_ends_in_the_bases_name_is_taken_for_it(
     repos.adapter("org/a", tag=None, declared=path)
     repos.adapter("org/b", tag=None, declared="/models/other-7b")
     repos.adapter("org/c", tag="other/base-1b", declared="/models/base-1b")
+    repos.adapter("org/d", tag=None, declared="/models/base-1b/checkpoint-500")
+    repos.adapter("org/e", tag=None, declared="/cache/models--other--base-1b/snapshots/0123abc")
     rows = found(index, hub)
     assert set(rows) == {"org/a"}
     assert (rows["org/a"].canonical_base, rows["org/a"].evidence) == (BASE, "local_path")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        # As ModelScope's library writes the folders of its cache.
+        ("/root/.cache/modelscope/hub/Qwen/Qwen2___5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"),
+        (
+            "/mnt/workspace/.cache/modelscope/models/Qwen/Qwen2___5-7B-Instruct/",
+            "Qwen/Qwen2.5-7B-Instruct",
+        ),
+        (
+            "/root/.cache/modelscope/hub/models--Qwen--Qwen3-0___6B/snapshots/master",
+            "Qwen/Qwen3-0.6B",
+        ),
+        # As Kaggle mounts models: MODEL/FRAMEWORK/VARIATION/VERSION.
+        ("/kaggle/input/qwen2.5/transformers/7b-instruct/1", "Qwen/Qwen2.5-7B-Instruct"),
+        ("/kaggle/input/qwen-3/transformers/0.6b/1", "Qwen/Qwen3-0.6B"),
+        ("/kaggle/input/llama-2/pytorch/7b-chat-hf/1", "meta-llama/Llama-2-7b-chat-hf"),
+        ("/kaggle/input/gemma-2/transformers/gemma-2-2b-it/2", "google/gemma-2-2b-it"),
+        (
+            "/kaggle/input/mistral/pytorch/7b-instruct-v0.1-hf/1",
+            "mistralai/Mistral-7B-Instruct-v0.1",
+        ),
+        ("/kaggle/input/phi/transformers/2/1", "microsoft/phi-2"),
+        ("Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"),
+        ("/data/Qwen_Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"),
+    ],
+)
+def test_caches_have_spellings_of_their_own(path: str, name: str) -> None:
+    names = ["Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen3-0.6B", "Qwen/Qwen2-57B-Instruct", name]
+    names += ["google/gemma-2-2b-it", "google/gemma-2b-it", "microsoft/phi-2", "microsoft/phi-1"]
+    raw = {"id": "org/a", "sha": "0" * 40}
+    raw |= {"config": {"peft": {"base_model_name_or_path": path}}}
+    for base in dict.fromkeys(names):
+        conclusion = conclude(read_entry(raw), Family(base), lambda name: None)
+        wanted = Conclusion(base, "local_path") if base == name else None
+        assert conclusion == wanted, base
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " meta/base-1b ",
+        "meta/base-1b/",
+        "https://huggingface.co/meta/base-1b",
+        "https://huggingface.co/Meta/Base-1B/tree/main",
+        "huggingface.co/meta/base-1b",
+        "https://hf-mirror.com/meta/base-1b?library=peft",
+        "https://www.modelscope.cn/models/meta/base-1b",
+        "https://huggingface.co/meta/base-1b.git",
+        "hf://meta/base-1b",
+    ],
+)
+def test_a_name_may_be_a_url_or_stand_among_blanks(
+    index: Index, hub: Hub, repos: Repos, text: str
+) -> None:
+    repos.adapter("org/config", tag=None, declared=text)
+    repos.adapter("org/card", tag=text, declared="/workspace/out")
+    repos.adapter("org/tagged", declared=text)
+    rows = found(index, hub)
+    assert {name: (row.canonical_base, row.evidence) for name, row in rows.items()} == {
+        "org/config": (BASE, "peft_config"),
+        "org/card": (BASE, "card"),
+        "org/tagged": (BASE, "tag"),
+    }
+    assert rows["org/config"].declared_base == text, "as written"
 
 
 def test_the_card_is_evidence_where_the_hub_made_no_tag_of_it() -> None:

@@ -1,0 +1,96 @@
+"""What a base is called in configs and cards: names, URLs, and the folders of many caches."""
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Final
+
+from hubdelta.crawler.entry import is_repo_id
+
+_COPY_SUFFIX: Final = re.compile(
+    r"""[-_.](?:
+        (?:unsloth-)?bnb-(?:4|8)bit | unsloth | [2-8][-_]?bits?
+      | gptq(?:[-_]int(?:4|8))? | awq(?:[-_]int4)? | hqq | aqlm | quanto | exl2 | torchao
+      | fp(?:8|4)(?:[-_]dynamic)? | nf4 | nvfp4 | mxfp4 | w(?:4|8)a(?:4|8|16) | int(?:4|8)
+      | q(?:4|8) | bf16 | fp16 | mlx | copy | mirror
+    )$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What quantizers and re-uploaders append to a model's name."""
+
+_URL: Final = re.compile(
+    r"""(?: https?://[^/\s]+ | hf:/ | (?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.cn) )/
+        (?: models/ )?                                     # of ModelScope
+        (?! (?:datasets|spaces|collections|papers)/ )
+        (?P<name> [\w.-]+/[\w.-]+? ) (?:\.git)? (?: [/?\#@].* )?""",
+    re.VERBOSE | re.IGNORECASE | re.ASCII | re.DOTALL,
+)
+
+_CACHE_FOLDER = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)
+"""A model's folder in the cache of huggingface_hub, which other caches copy."""
+
+_KAGGLE_FRAMEWORKS: Final = frozenset(
+    {"transformers", "pytorch", "jax", "flax", "keras", "tensorflow2", "gemmacpp", "gguf"}
+)
+"""Parts of a path on Kaggle: `…/MODEL/FRAMEWORK/VARIATION/VERSION`."""
+
+_ESCAPED_DOT: Final = "___"  # ModelScope, in the names of its folders
+
+
+def hub_name(text: str) -> str | None:
+    """The ORG/NAME that a text means: a name, perhaps among blanks, or the URL of its page."""
+    text = text.strip()
+    url = _URL.fullmatch(text)
+    name = url["name"] if url else text.rstrip("/")
+    return name if is_repo_id(name) else None
+
+
+def cached_name(path: str) -> str | None:
+    """The ORG/NAME whose folder of a Hub's cache a path leads through."""
+    for folder in _parts(path):
+        if match := _CACHE_FOLDER.fullmatch(folder.replace(_ESCAPED_DOT, ".")):
+            return f"{match[1]}/{match[2]}"
+    return None
+
+
+def plain_name(repo_id: str) -> str:
+    """A model's name without its owner, case, and what quantizers and re-uploaders append."""
+    name = repo_id.rpartition("/")[2]
+    while name != (shorter := _COPY_SUFFIX.sub("", name)):
+        name = shorter
+    return name.casefold()
+
+
+def spelled_alike(one: str, other: str) -> bool:
+    """Whether two names consist of the same words and numbers, whatever stands between them."""
+    return _words(one) == _words(other)
+
+
+def folder_names(path: str) -> Iterator[str]:
+    """The names of models that a path can mean, the likeliest first.
+
+    That is its last folder's, in which an owner may stand before the name (`ORG--NAME`); on Kaggle
+    the name is made of two folders. Nothing above the last folder counts: what lies in a folder
+    that has the base's name is most often a finetune of it.
+    """
+    folders = list(_parts(path))
+    if "snapshots" in folders:  # …/NAME/snapshots/COMMIT
+        del folders[folders.index("snapshots") :]
+    if any("kaggle" in folder.casefold() for folder in folders):
+        for place, folder in enumerate(folders[1:-1], start=1):
+            if folder.casefold() in _KAGGLE_FRAMEWORKS:
+                variation = folders[place + 1]
+                yield f"{folders[place - 1]}-{variation}"
+                yield variation
+    if folders:
+        yield folders[-1]
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return PurePosixPath(path.strip().replace("\\", "/")).parts
+
+
+def _words(name: str) -> list[str]:
+    """The words and numbers of a name; that the weights are transformers' (`-hf`) is left out."""
+    words = re.findall(r"[^\W\d_]+|\d+", name.casefold())
+    return words[:-1] if words[-1:] == ["hf"] else words
