@@ -5,9 +5,7 @@ fetching; the fetch then takes only the files that the engine reads, at the cata
 of an adapter's safetensors not the tensors of the output layer, which no hidden state depends on.
 """
 
-import json
 import logging
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from hubdelta.indexer.adapter_config import CONFIG_FILE, AdapterConfig
 from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.indexer.engine import Adapter, FullFinetune, PeftAdapter
 from hubdelta.indexer.fit import PREFIX, Shape, check_fit, check_ranks
+from hubdelta.indexer.model_config import parse_model_config
 from hubdelta.indexer.plan import Pending
 from hubdelta.indexer.streamed.checkpoint import open_local, open_remote
 from hubdelta.indexer.weights import read_tensors
@@ -34,13 +33,6 @@ logger = logging.getLogger(__name__)
 
 _MODEL_CONFIG = "config.json"
 _LONGEST_CONFIG = 1 << 20  # bytes; real ones have a few thousand
-
-_SIZES = re.compile(r"layer|position|n_ctx|head|expert")
-"""Names of settings by which a model grows."""
-
-_MOST_TIMES = 64
-"""A finetune may have so many times the base's: modules are made before tensors are looked at, and
-a million layers would keep a run from its work."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,9 @@ class Obtainer:
         text = self._read(
             pending, _inside(row, _MODEL_CONFIG if row.kind == "full" else CONFIG_FILE)
         )
-        config = self._model_config(text) if row.kind == "full" else AdapterConfig.parse(text)
+        config = (
+            parse_model_config(text, self.base) if row.kind == "full" else AdapterConfig.parse(text)
+        )
         headers, weight_bytes = self._look_at_weights(pending)
         memory_bytes = needed_bytes = weight_bytes
         if headers is not None and isinstance(config, AdapterConfig):
@@ -229,35 +223,6 @@ class Obtainer:
         except OSError as error:
             logger.debug("%s: %s", path, error)
             return b""
-
-    def _model_config(self, content: bytes) -> Mapping[str, Any]:
-        """A full finetune's config.json, of the base's own architecture."""
-        try:
-            config = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise AdapterError(Reason.CORRUPT, f"{_MODEL_CONFIG} is not JSON: {error}") from error
-        found = config if isinstance(config, dict) else {}
-        own = json.loads((self.base.folder / _MODEL_CONFIG).read_bytes())
-        sizes = {found[name] for name in ("hidden_size", "d_model", "n_embd") if name in found}
-        fits = not sizes or self.base.hidden_size in sizes
-        if found.get("model_type") != own.get("model_type") or not fits:
-            raise AdapterError(
-                Reason.BASE_MISMATCH,
-                f"a {found.get('model_type')} of hidden size {min(sizes, default='unknown')}; the "
-                f"base is a {own.get('model_type')} of {self.base.hidden_size}",
-            )
-        for name in filter(_SIZES.search, found.keys() & own.keys()):
-            value, usual = found[name], own[name]
-            if (
-                isinstance(value, int)
-                and isinstance(usual, int)
-                and value > _MOST_TIMES * usual > 0
-            ):
-                raise AdapterError(
-                    Reason.BASE_MISMATCH,
-                    f"its config.json says {name}={value:.3g}, the base's {usual}",
-                )
-        return found
 
     def _look_at_weights(self, pending: Pending) -> tuple[dict[str, Header] | None, int]:
         """The weight files' headers, where they can be had by themselves, and bytes in all."""

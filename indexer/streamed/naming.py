@@ -3,12 +3,18 @@
 Names of old checkpoints are changed, the base model's prefix is added or taken away, experts that
 were saved one by one are merged: the rules are those of `transformers.conversion_mapping`, applied
 as `convert_and_load_state_dict_in_model` does, but to one parameter at a time.
+
+A language model may also be saved as the part of a larger one that it is: of an image-text model
+(`model.language_model.layers…`, `language_model.model.layers…`), or of a training framework's
+wrapper (`module.model.layers…`). Such a name is tried without its first words.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from transformers import PreTrainedModel
@@ -20,6 +26,15 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 
+_WRAPPERS: Final = re.compile(
+    r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
+)
+"""What torch.compile, FSDP, activation checkpointing and Fabric put into names, wherever."""
+
+_OUTER: Final = re.compile(r"(module|pretrained_model|model|language_model|text_model)\.")
+"""First words of names: DDP's and TRL's wrappers, and the path to the text part of larger models.
+The path to a vision tower has other words."""
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -28,7 +43,8 @@ class Source:
     Attributes:
         target: the first parameter that is made.
         tensors: names in the checkpoint → the pattern by which the converter knows each.
-        converter: how they are put together or cut; None where the one tensor is the parameter.
+        converter: how they are put together or cut; None where a tensor is the parameter itself,
+            and several are rivals.
     """
 
     target: str
@@ -76,15 +92,17 @@ def find_sources(model: PreTrainedModel, names: Collection[str]) -> dict[str, So
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
     by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
-    prefix = model.base_model_prefix
+    prefix, _ = inner_model(model)
 
     found: dict[str, dict[str, str | None]] = defaultdict(dict)
     for name in sorted(names, key=dot_natural_key):
-        target, pattern = rename_source_key(name, renamings, converters, prefix, state)
-        if target not in state and name in state:
-            target, pattern = rename_source_key(name, [], [], prefix, state)
-        if target in state:
-            found[target][name] = pattern
+        for inner in inner_names(name):
+            target, pattern = rename_source_key(inner, renamings, converters, prefix, state)
+            if target not in state and inner in state:
+                target, pattern = rename_source_key(inner, [], [], prefix, state)
+            if target in state:
+                found[target][name] = pattern
+                break
 
     sources: dict[str, Source] = {}
     for target, tensors in found.items():
@@ -93,10 +111,32 @@ def find_sources(model: PreTrainedModel, names: Collection[str]) -> dict[str, So
             converter = by_pattern[next(iter(converted.values()))]
             source = Source(target, converted, converter)
         else:
-            source = Source(target, {next(iter(tensors)): ""})
+            source = Source(target, dict.fromkeys(tensors, ""))
         for output in source.outputs:
             sources.setdefault(output, source)
     return sources | _of_tied(model, sources)
+
+
+def inner_model(model: PreTrainedModel) -> tuple[str, PreTrainedModel]:
+    """The model below the output layer and its name; the model itself where it has no such layer.
+
+    Not `base_model` alone: the text class of Llama 4 names an attribute that it does not have.
+    """
+    if model.base_model is not model:
+        return model.base_model_prefix, model.base_model
+    parts = (part for part in model.named_children() if isinstance(part[1], PreTrainedModel))
+    return next(parts, (model.base_model_prefix, model))
+
+
+def inner_names(name: str) -> Iterator[str]:
+    """A tensor's name as it is, then without what wraps the language model, word by word."""
+    yield name
+    bare = _WRAPPERS.sub("", name)
+    if bare != name:
+        yield bare
+    while outer := _OUTER.match(bare):
+        bare = bare[outer.end() :]
+        yield bare
 
 
 def _of_tied(model: PreTrainedModel, sources: Mapping[str, Source]) -> dict[str, Source]:

@@ -1,23 +1,21 @@
 """A model without weights, cut into the units that get theirs one after another."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from transformers import CONFIG_MAPPING, PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 
-from hubdelta.indexer.base_structure import LOADING_ERRORS, quiet_transformers, without_weights
-from hubdelta.schemas.errors import AdapterError, Reason
-
-_SWITCHES: Final = re.compile(
-    r"\w+_implementation(_internal)?|use_kernels|(kernel|fusion|distributed)_config|auto_map"
-    r"|output_(attentions|hidden_states)|return_dict"
+from hubdelta.indexer.base_structure import quiet_transformers, without_weights
+from hubdelta.indexer.model_config import (
+    CONFIG_ERRORS,
+    config_error,
+    model_config,
+    text_config,
 )
-"""Settings that say how a model is run, not what it is: a stranger's config decides neither which
-code that is nor how much memory it takes."""
+from hubdelta.indexer.streamed.naming import inner_model
+from hubdelta.schemas.errors import AdapterError, Reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,23 +50,21 @@ class Skeleton:
 
     @classmethod
     def build(cls, config: Mapping[str, Any], device: str) -> "Skeleton":
-        """A skeleton of the model that a config.json describes, its buffers on a device.
+        """A skeleton of the language model that a config.json describes, its buffers on a device.
 
         Raises:
             AdapterError: unsupported_adapter.
         """
+        quiet_transformers()
         if config.get("quantization_config"):
             raise AdapterError(
                 Reason.UNSUPPORTED_ADAPTER, "its weights are quantized: embed the original"
             )
-        quiet_transformers()
+        known = model_config(config)
         try:
-            known = CONFIG_MAPPING[config["model_type"]]
-            model = without_weights(known.from_dict(_plain(config)))
-        except (*LOADING_ERRORS, StrictDataclassError, TypeError, AttributeError) as error:
-            raise AdapterError(
-                Reason.UNSUPPORTED_ADAPTER, f"its config.json makes no model: {error!r}"
-            ) from error
+            model = without_weights(_language_model(known))
+        except CONFIG_ERRORS as error:
+            raise config_error(error) from error
         if getattr(model.config, "use_bidirectional_attention", None) in {True, "all"}:
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, "its attention is not causal")
         for module in model.modules():
@@ -77,7 +73,7 @@ class Skeleton:
         if model.config.is_encoder_decoder:
             skeleton = cls(model, (model.get_encoder(), model.get_decoder()))
         else:
-            skeleton = cls(model, (model.base_model,))
+            skeleton = cls(model, (inner_model(model)[1],))
         for name, table in skeleton.tables().items():
             # Some models ask a table where it is; that it holds nothing would show in any answer.
             nothing = torch.tensor(torch.nan, device=device).expand(table.shape)
@@ -131,12 +127,9 @@ class Skeleton:
             yield from part.named_modules(prefix=names[part])
 
 
-def _plain(value: Any) -> Any:
-    """A config without switches; infinities, which JSON has not, as transformers writes them."""
-    if isinstance(value, dict):
-        if value.keys() == {"__float__"}:
-            return float(value["__float__"])
-        return {name: _plain(part) for name, part in value.items() if not _SWITCHES.fullmatch(name)}
-    if isinstance(value, list):
-        return list(map(_plain, value))
-    return value
+def _language_model(config: PreTrainedConfig) -> PreTrainedConfig:
+    """What is built of a config: of an image-text model its text part, all that a probe reaches."""
+    if config.is_encoder_decoder:
+        return config
+    text = text_config(config)
+    return text if type(text) in MODEL_FOR_CAUSAL_LM_MAPPING else config

@@ -112,6 +112,11 @@ class WeightStream:
             if is_buffer and any(re.search(pattern, name) for pattern in computed):
                 return
             raise AdapterError(Reason.CORRUPT, f"tensor {name} is missing from the weights")
+        if source.converter is None and len(source.tensors) > 1:
+            raise AdapterError(
+                Reason.CORRUPT,
+                f"the weights hold {name} more than once, as {' and '.join(source.tensors)}",
+            )
         for stored in map(self._checkpoint.tensors.__getitem__, source.tensors):
             if not is_buffer and not stored.dtype.is_floating_point:
                 raise AdapterError(

@@ -1,0 +1,90 @@
+"""Tiny image-text models, made and loaded by transformers."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from families import make_base
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+
+_TEXT: Final[dict[str, Any]] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+_VISION: Final[dict[str, Any]] = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+
+CONFIGS: Final[dict[str, dict[str, Any]]] = {
+    "gemma3": {
+        "text_config": _TEXT | {"query_pre_attn_scalar": 8, "sliding_window": 20},
+        "vision_config": _VISION,
+        "mm_tokens_per_image": 4,
+    },
+    "qwen3_5": {
+        "text_config": _TEXT
+        | {
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "full_attention_interval": 2,
+        },
+        "vision_config": {
+            "depth": 1,
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+        },
+    },
+    "llama4": {
+        "text_config": _TEXT
+        | {
+            "intermediate_size_mlp": 64,
+            "num_local_experts": 2,
+            "interleave_moe_layer_step": 2,
+            "no_rope_layers": [1, 0],
+        },
+        "vision_config": _VISION
+        | {
+            "vision_output_dim": 32,
+            "projector_input_dim": 32,
+            "projector_output_dim": 32,
+        },
+    },
+    "mistral3": {
+        "text_config": _TEXT | {"model_type": "mistral"},
+        "vision_config": _VISION | {"model_type": "pixtral", "head_dim": 16},
+    },
+}
+"""Settings of an image-text model by its type."""
+
+
+def make_image_text_base(folder: Path, model_type: str) -> Path:
+    """A tiny image-text model with random weights and the tokenizer of `families`."""
+    tokenizer = AutoTokenizer.from_pretrained(make_base(folder / "tokenizer"))
+    config = AutoConfig.for_model(model_type, **CONFIGS[model_type])
+    config.get_text_config().vocab_size = len(tokenizer)
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    for name, parameter in model.named_parameters():
+        small = parameter.dim() > 1 or name.endswith("bias")
+        torch.nn.init.normal_(parameter, std=0.2 if small else 1.0)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def load_image_text(folder: Path) -> PreTrainedModel:
+    """An image-text model as transformers loads it, in fp32."""
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
