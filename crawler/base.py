@@ -17,10 +17,19 @@ _CONFIG = "config.json"
 
 
 class BaseModel(NamedTuple):
-    """A base model at one commit, under its present name on the Hub."""
+    """A base model at one commit, under its present name on the Hub.
+
+    Attributes:
+        repo_id: ORG/NAME.
+        revision: 40-hex commit.
+        model_type: its architecture, as config.json names it, where the Hub tells it.
+        weights: its weight files in all their forms, as paths inside the repository.
+    """
 
     repo_id: str
     revision: str
+    model_type: str | None
+    weights: tuple[str, ...]
 
 
 def find_base(hub: Hub, base: str, revision: str | None = None) -> BaseModel:
@@ -47,7 +56,8 @@ def find_base(hub: Hub, base: str, revision: str | None = None) -> BaseModel:
     _check_is_model(entry)
     if entry.repo_id.casefold() != base.casefold():
         logger.warning("%s is now called %s", base, entry.repo_id)
-    return BaseModel(entry.repo_id, entry.sha)
+    weights = tuple(path for path in entry.files if has_model_weights([path]))
+    return BaseModel(entry.repo_id, entry.sha, entry.model_type, weights)
 
 
 def adapter_as_base(name: str, base: str | None) -> NotABaseError:

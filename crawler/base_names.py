@@ -26,6 +26,8 @@ _URL: Final = re.compile(
     re.VERBOSE | re.IGNORECASE | re.ASCII | re.DOTALL,
 )
 
+_BARE_NAME = re.compile(r"[\w-][\w.-]{0,95}", re.ASCII)
+
 _CACHE_FOLDER = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)
 """A model's folder in the cache of huggingface_hub, which other caches copy."""
 
@@ -43,6 +45,13 @@ def hub_name(text: str) -> str | None:
     url = _URL.fullmatch(text)
     name = url["name"] if url else text.rstrip("/")
     return name if is_repo_id(name) else None
+
+
+def askable_name(text: str) -> str | None:
+    """What a Hub can be asked for to learn which model a text means; None of other paths."""
+    name = hub_name(text) or cached_name(text)
+    # Names without an owner, such as gpt2, are older than owners; the Hub redirects them.
+    return name or (text if _BARE_NAME.fullmatch(text) else None)
 
 
 def cached_name(path: str) -> str | None:
@@ -64,6 +73,12 @@ def plain_name(repo_id: str) -> str:
 def spelled_alike(one: str, other: str) -> bool:
     """Whether two names consist of the same words and numbers, whatever stands between them."""
     return _words(one) == _words(other)
+
+
+def is_variant(one: str, other: str) -> bool:
+    """Whether one name is the other, perhaps with more before it: meta-llama-3-8b, llama-3-8b."""
+    short, long = sorted((_words(one), _words(other)), key=len)
+    return bool(short) and long[-len(short) :] == short
 
 
 def folder_names(path: str) -> Iterator[str]:

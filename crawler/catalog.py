@@ -8,7 +8,7 @@ from typing import Final
 from hubdelta.crawler.adapter_files import adapters_in, model_weights
 from hubdelta.crawler.base_names import hub_name, plain_name
 from hubdelta.crawler.entry import Entry
-from hubdelta.crawler.lineage import Conclusion
+from hubdelta.crawler.lineage import Conclusion, Evidence, Family
 from hubdelta.schemas.rows import CatalogRow
 
 ADAPTER: Final = "adapter"
@@ -18,6 +18,9 @@ MIRROR: Final = "mirror"
 
 NAMED: Final = "named"
 """Evidence of a row that a person asked for by name."""
+
+CONTENT: Final = "content"
+"""Evidence of a row of a model with the base's name: its weights were compared with the base's."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ def adapter_rows(entry: Entry, conclusion: Conclusion, sighting: Sighting) -> li
     return [_row(entry, conclusion, sighting, FULL, "", model_weights(entry.files))]
 
 
-def mirror_row(entry: Entry, base: str, sighting: Sighting) -> CatalogRow:
+def mirror_row(entry: Entry, evidence: Evidence, sighting: Sighting) -> CatalogRow:
     """The row of a mirror of the base."""
-    conclusion = Conclusion(base, "tag")
+    conclusion = Conclusion(sighting.base, evidence)
     return _row(entry, conclusion, sighting, MIRROR, "", model_weights(entry.files))
 
 
@@ -83,11 +86,39 @@ def is_adapter_repo(entry: Entry) -> bool:
     )
 
 
-def known_answers(rows: Iterable[CatalogRow], base: str) -> dict[str, Conclusion]:
+def read_again(
+    model: CatalogRow, is_mirror: bool, rows: Iterable[CatalogRow], sighting: Sighting
+) -> list[CatalogRow]:
+    """The rows that change once the content of a model with the base's name is known.
+
+    Args:
+        model: its row.
+        is_mirror: whether it holds the base's weights.
+        rows: the newest of the catalog; those of its adapters are among them.
+        sighting: for the rows.
+    """
+    name, kind = model.repo_id, MIRROR if is_mirror else FULL
+    amended = [replace(model, kind=kind, evidence=CONTENT)]
+    for row in rows:
+        named = {text.casefold() for text in (row.via, row.canonical_base) if text}
+        if row.kind != ADAPTER or name.casefold() not in named:
+            continue
+        if is_mirror:
+            conclusion = Conclusion(model.base, "mirror", name)
+        else:
+            declared = (hub_name(row.declared_base or "") or "").casefold() == name.casefold()
+            conclusion = Conclusion(name, "peft_config" if declared else "tag")
+        amended.append(replace(row, **conclusion._asdict()))
+    return [replace(row, crawled_at=sighting.at, run_id=sighting.run_id) for row in amended]
+
+
+def known_answers(rows: Iterable[CatalogRow], family: Family) -> dict[str, Conclusion]:
     """What rows of earlier crawls prove that the Hub said of declared names.
 
-    Not that it did not know a name: that may have changed, and is asked again.
+    Not that it did not know a name: that may have changed, and is asked again. A mirror is
+    believed as long as the family has it.
     """
+    base = family.base
     answers: dict[str, Conclusion] = {}
     for row in rows:
         name, canonical, via = hub_name(row.declared_base or ""), row.canonical_base, row.via
@@ -97,7 +128,8 @@ def known_answers(rows: Iterable[CatalogRow], base: str) -> dict[str, Conclusion
             if canonical.casefold() != name.casefold():  # else it may be hidden
                 answers[name] = Conclusion(canonical, "peft_config")
         elif via is not None:
-            if via.casefold() == name.casefold():  # else the tags may have named the mirror
+            # Else the tags may have named the mirror.
+            if via.casefold() == name.casefold() and family.mirror(via):
                 answers[name] = Conclusion(base, "mirror", via)
         elif plain_name(name) != plain_name(base):  # else it may be a hidden copy
             answers[name] = Conclusion(base, "tag")

@@ -13,7 +13,14 @@ from huggingface_hub.utils import httpx
 
 from hubdelta.crawler.adapter_files import adapters_in
 from hubdelta.crawler.base import find_base
-from hubdelta.crawler.catalog import MIRROR, Sighting, adapter_rows, known_answers, mirror_row
+from hubdelta.crawler.catalog import (
+    MIRROR,
+    Sighting,
+    adapter_rows,
+    known_answers,
+    mirror_row,
+    read_again,
+)
 from hubdelta.crawler.discovery import (
     STRAYS,
     Walk,
@@ -25,7 +32,9 @@ from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import hub_error, is_outage
 from hubdelta.crawler.ledger import Ledger
-from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude
+from hubdelta.crawler.lineage import Conclusion, Family, conclude
+from hubdelta.crawler.mirrors import Mirrors, Verdict
+from hubdelta.crawler.resolution import DeclaredNames
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index, new_run_id
 from hubdelta.schemas.rows import CatalogRow, RunRow
@@ -157,25 +166,34 @@ class _Crawl:
         self._family = Family(base)
         self._to_follow: deque[tuple[str, bool]] = deque()
         self._walks: list[Walk] = []
+        self._followed: set[str] = set()
         self._seen: dict[str, tuple[str, datetime | None]] = {}
 
     def walk(self) -> None:
         """Find the base, walk every listing, and in a full crawl mark what has vanished."""
-        asked_for, self._base = self._base, find_base(self._hub, self._base).repo_id
+        asked_for, base = self._base, find_base(self._hub, self._base)
+        self._base = base.repo_id
         if self._base != asked_for:
             self._ledger = self._open_ledger()
         known = self._ledger.present()
-        mirrors = [row for row in known if row.kind == MIRROR]
-        self._family = Family(self._base, [asked_for], [row.repo_id for row in mirrors])
-        answers = {} if self._full else known_answers(known, self._base)
-        self._resolve = DeclaredNames(self._hub, self._family, answers)
+        self._family = Family(self._base, [asked_for])
+        self._mirrors = Mirrors(self._hub, self._family, lambda: base, known)
+        if not self._full:  # else all of them are walked
+            self._read_again(known)
+            known = self._ledger.present()
+        answers = {} if self._full else known_answers(known, self._family)
+        self._resolve = DeclaredNames(
+            self._hub, self._family, self._mirrors, answers, self._take_mirror
+        )
         # What damaged files held can be anywhere in the listings.
         everything = self._full or self._index.has_damage(CatalogRow, base=self._base)
         marks = {} if everything else read_marks(self._index, self._base, has_rows=bool(known))
-        # A mirror that was finetuned from the base under its name is a re-upload of it, and has
-        # quantized copies of its own. `_take` appends the mirrors that it finds.
-        self._to_follow.append((self._base, True))
-        self._to_follow.extend((row.repo_id, row.relation == "finetune") for row in mirrors)
+        # A mirror with the base's own weights has quantized copies of its own. `_take_mirror`
+        # appends the mirrors that it finds.
+        self._follow(self._base, with_copies=True)
+        for row in known:
+            if row.kind == MIRROR and self._family.mirror(row.repo_id):
+                self._follow(row.repo_id, with_copies=row.relation != "quantized")
         while self._to_follow:
             name, with_copies = self._to_follow.popleft()
             for tag in lineage_listings(name, self._relations, with_copies=with_copies):
@@ -265,19 +283,36 @@ class _Crawl:
         if self._seen.get(entry.repo_id) == state:
             return
         self._seen[entry.repo_id] = state
-        sighting = Sighting(self._base, self._run_id, datetime.now(UTC))
-        if self._family.admits_mirror(entry):
-            if self._family.mirror(entry.repo_id) is None:
-                self._family.add_mirror(entry.repo_id)
-                self._to_follow.append((entry.repo_id, entry.relation == "finetune"))
-            self._ledger.record([mirror_row(entry, self._base, sighting)])
+        verdict = self._mirrors.judge(entry)
+        if verdict is not None and verdict.is_mirror:
+            self._take_mirror(entry, verdict)
             return
         try:
             conclusion = conclude(entry, self._family, self._resolve)
         except (HfHubHTTPError, httpx.HTTPError) as error:
             raise hub_error(error, self._hub.endpoint) from error
         if conclusion is not None and self._is_wanted(entry, conclusion):
-            self._ledger.record(adapter_rows(entry, conclusion, sighting))
+            if verdict is not None:
+                conclusion = conclusion._replace(evidence=verdict.evidence)
+            self._ledger.record(adapter_rows(entry, conclusion, self._sighting()))
+
+    def _take_mirror(self, entry: Entry, verdict: Verdict) -> None:
+        """Take down a mirror, and follow its listings if it is a new one."""
+        self._follow(entry.repo_id, with_copies=entry.relation != "quantized")
+        self._ledger.record([mirror_row(entry, verdict.evidence, self._sighting())])
+
+    def _follow(self, name: str, *, with_copies: bool) -> None:
+        if name not in self._followed:
+            self._followed.add(name)
+            self._to_follow.append((name, with_copies))
+
+    def _read_again(self, known: Sequence[CatalogRow]) -> None:
+        """Amend what earlier crawls concluded without having seen a mirror's content."""
+        for row, verdict in self._mirrors.unsure():
+            self._ledger.amend(read_again(row, verdict.is_mirror, known, self._sighting()))
+
+    def _sighting(self) -> Sighting:
+        return Sighting(self._base, self._run_id, datetime.now(UTC))
 
     def _is_wanted(self, entry: Entry, conclusion: Conclusion) -> bool:
         if entry.relation in {"quantized", "merge"} and not adapters_in(entry.files):

@@ -4,12 +4,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from hubdelta.crawler.adapter_files import adapters_in
-from hubdelta.crawler.base_names import hub_name, plain_name
+from hubdelta.crawler.base import find_base
+from hubdelta.crawler.base_names import askable_name, plain_name
 from hubdelta.crawler.catalog import Sighting, is_adapter_repo, named_row
 from hubdelta.crawler.entry import Entry, is_repo_id
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_hidden, refused_token
-from hubdelta.crawler.lineage import Conclusion, DeclaredNames, Family, conclude
+from hubdelta.crawler.lineage import Conclusion, Family, conclude
+from hubdelta.crawler.mirrors import Mirrors
+from hubdelta.crawler.resolution import DeclaredNames
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import CatalogRow
@@ -20,7 +23,7 @@ def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> lis
 
     A repository with adapters in several folders, of which none was named and none is at the
     root, gives a row for each. The person's word that it belongs to the base holds unless
-    adapter_config.json names another model. One request, and one more in that case.
+    adapter_config.json names another model. One request, and some more in that case.
 
     Args:
         hub: where to ask.
@@ -58,31 +61,31 @@ def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> lis
 
 
 def base_behind(hub: Hub, declared: str, base: str) -> str:
-    """Which base a name in an adapter_config.json stands for: at most one request.
+    """Which base a name in an adapter_config.json stands for: one request, more for a mirror.
 
     Args:
         hub: where to ask.
-        declared: the name, ORG/NAME, as written.
-        base: the base that the adapter is said to belong to.
+        declared: the name, as written; a local path that leads through no cache says nothing.
+        base: the base that the adapter is said to belong to, ORG/NAME or a local folder.
 
     Returns:
-        `base` if the name is an old one of it, a mirror's, or that of a hidden copy; otherwise
-        the other model's present name.
+        `base` if the name is an old one of it, a mirror's, or that of a hidden copy, or cannot be
+        asked for; otherwise the other model's present name.
 
     Raises:
         AdapterError: network.
         HubError: offline, or a refused token.
     """
-    declared = hub_name(declared) or declared
-    if declared.casefold() == base.casefold():
+    name = askable_name(declared)
+    if name is None or not is_repo_id(base) or name.casefold() == base.casefold():
         return base
     try:
-        answer = DeclaredNames(hub, Family(base))(declared)
+        answer = _declared_names(hub, base)(name)
     except HUB_FAILURES as error:
-        raise adapter_error(error, f"its base {declared}", declared, hub.endpoint) from error
+        raise adapter_error(error, f"its base {name}", name, hub.endpoint) from error
     if answer is not None:
         return answer.canonical_base
-    return base if plain_name(declared) == plain_name(base) else declared
+    return base if not is_repo_id(name) or plain_name(name) == plain_name(base) else name
 
 
 def _conclusion(hub: Hub, entry: Entry, base: str) -> Conclusion:
@@ -91,8 +94,13 @@ def _conclusion(hub: Hub, entry: Entry, base: str) -> Conclusion:
         return vouched
     # The base counts as tagged, so that only adapter_config.json can contradict.
     entry = replace(entry, bases=(base,))
+    names = _declared_names(hub, base)
+    return conclude(entry, names.family, names) or vouched
+
+
+def _declared_names(hub: Hub, base: str) -> DeclaredNames:
     family = Family(base)
-    return conclude(entry, family, DeclaredNames(hub, family)) or vouched
+    return DeclaredNames(hub, family, Mirrors(hub, family, lambda: find_base(hub, base)))
 
 
 def _folders(entry: Entry) -> str:

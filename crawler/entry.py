@@ -33,6 +33,8 @@ class Entry:
         card_bases: `base_model` of the card, as written.
         declared_base: `base_model_name_or_path` of adapter_config.json, as written.
         has_adapter_config: whether the Hub found an adapter_config.json (`config.peft`).
+        model_type: of config.json.
+        is_quantized: whether config.json has a `quantization_config`.
         files: paths inside the repository; those that no disk or terminal should meet are left
             out.
     """
@@ -54,6 +56,8 @@ class Entry:
     card_bases: tuple[str, ...]
     declared_base: str | None
     has_adapter_config: bool
+    model_type: str | None
+    is_quantized: bool
     task_type: str | None
     license: str | None
     datasets: list[str]
@@ -100,6 +104,8 @@ def read_entry(raw: object) -> Entry:
         card_bases=tuple(_texts(card.get("base_model"))),
         declared_base=_text(peft.get("base_model_name_or_path")),
         has_adapter_config="peft" in config,
+        model_type=_text(config.get("model_type")),
+        is_quantized=bool(_object(config.get("quantization_config"))),
         task_type=_text(peft.get("task_type")),
         license=next(iter(_texts(card.get("license"))), None),
         datasets=_texts(card.get("datasets")),

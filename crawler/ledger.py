@@ -74,6 +74,15 @@ class Ledger:
             left = self._folders.get(repo_id, set()) - {_key(row) for row in rows}
             self._vanish(self._newest[key] for key in sorted(left))
 
+    def amend(self, rows: Iterable[CatalogRow]) -> None:
+        """Take down rows of earlier crawls that are read otherwise now; none counts as listed.
+
+        Raises:
+            IndexWriteError: no space, no permission.
+        """
+        for row in rows:
+            self._keep(row)
+
     def vanish_unseen(self, relations: Set[str], repo_ids: Set[str]) -> None:
         """After a complete walk: what was not recorded is gone.
 

@@ -1,13 +1,10 @@
 """Which base a repository belongs to, and by which evidence."""
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
-from huggingface_hub.errors import HfHubHTTPError
-
-from hubdelta.crawler.adapter_files import adapters_in, has_model_weights
 from hubdelta.crawler.base_names import (
+    askable_name,
     cached_name,
     folder_names,
     hub_name,
@@ -15,10 +12,8 @@ from hubdelta.crawler.base_names import (
     spelled_alike,
 )
 from hubdelta.crawler.entry import Entry, is_repo_id
-from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.hub_errors import is_hidden
 
-Evidence = Literal["tag", "card", "peft_config", "mirror", "local_path"]
+Evidence = Literal["tag", "card", "peft_config", "mirror", "local_path", "content"]
 
 
 class Family:
@@ -34,11 +29,17 @@ class Family:
         self.base = base
         self._own = {name.casefold(): name for name in (base, *aliases)}
         self._mirrors = {name.casefold(): name for name in mirrors}
+        self._namesakes: dict[str, str] = {}
 
     @property
     def mirrors(self) -> list[str]:
         """The mirrors, as the Hub spells them."""
         return list(self._mirrors.values())
+
+    @property
+    def own_names(self) -> list[str]:
+        """The base's names, the present one first."""
+        return list(self._own.values())
 
     @property
     def names(self) -> list[str]:
@@ -59,22 +60,17 @@ class Family:
 
     def add_mirror(self, name: str) -> None:
         """Remember a copy of the base."""
+        self._namesakes.pop(name.casefold(), None)
         self._mirrors.setdefault(name.casefold(), name)
 
-    def admits_mirror(self, entry: Entry) -> bool:
-        """Whether a repository is a copy of the base that adapters can be trained on.
+    def namesake(self, name: str) -> str | None:
+        """The finetune of that name that kept the base's own name, as the Hub spells it."""
+        return self._namesakes.get(name.casefold())
 
-        That is: weights that are not an adapter's (so not GGUF alone), and tagged as quantized
-        from the base or a mirror, or tagged as finetuned from one under the base's own name.
-        """
-        if not any(self.is_base(name) or self.mirror(name) for name in entry.bases):
-            return False
-        if entry.has_adapter_config or adapters_in(entry.files) or self.is_base(entry.repo_id):
-            return False
-        copied = entry.relation == "quantized" or (
-            entry.relation == "finetune" and plain_name(entry.repo_id) == plain_name(self.base)
-        )
-        return copied and has_model_weights(entry.files)
+    def add_namesake(self, name: str) -> None:
+        """Remember a finetune that kept the base's name: a base of its own."""
+        self._mirrors.pop(name.casefold(), None)
+        self._namesakes[name.casefold()] = name
 
 
 class Conclusion(NamedTuple):
@@ -111,13 +107,15 @@ def conclude(entry: Entry, family: Family, resolve: Resolve) -> Conclusion | Non
     written = entry.declared_base or ""
     declared = hub_name(written)
     if linked is None:
-        return _unlinked(entry, declared, family)
-    name = declared or cached_name(written) or (written if _is_bare_name(written) else None)
+        return _unlinked(entry, declared, family, resolve)
+    name = askable_name(written)
     if name is None:
         return linked
     named = _name_in([name], family, "peft_config")
     if named is not None:
         return linked if named.via is None or linked.via else named._replace(evidence="mirror")
+    if namesake := family.namesake(name):
+        return Conclusion(namesake, "peft_config")
     resolved = resolve(name)
     hidden = resolved is None and is_repo_id(name)
     if hidden and plain_name(name) != plain_name(family.base):
@@ -129,66 +127,30 @@ def conclude(entry: Entry, family: Family, resolve: Resolve) -> Conclusion | Non
     return resolved
 
 
-def _unlinked(entry: Entry, declared: str | None, family: Family) -> Conclusion | None:
+def _unlinked(
+    entry: Entry, declared: str | None, family: Family, resolve: Resolve
+) -> Conclusion | None:
     """The base of a repository whose tags and card do not name the family."""
     if named := _name_in([declared] if declared else [], family, "peft_config"):
         return named
-    named_bases = (*entry.bases, *entry.card_bases)
-    if declared or any(map(hub_name, named_bases)):
+    tagged = [name for name in map(hub_name, (*entry.bases, *entry.card_bases)) if name]
+    for name in dict.fromkeys([declared, *tagged] if declared else tagged):
+        evidence: Evidence = "peft_config" if name == declared else "tag"
+        if namesake := family.namesake(name):
+            return Conclusion(namesake, evidence)
+        # A name that is the base's but for its owner may be a copy's that no tag tells of.
+        found = resolve(name) if plain_name(name) == plain_name(family.base) else None
+        if found is not None and found.canonical_base == family.base:
+            return found
+        if found is not None:
+            namesake = family.namesake(found.canonical_base)
+            return Conclusion(namesake, evidence) if namesake else None
+    if tagged or (declared and plain_name(declared) != plain_name(family.base)):
         return None
-    for path in filter(None, (entry.declared_base, *named_bases)):
+    for path in filter(None, (entry.declared_base, *entry.bases, *entry.card_bases)):
         if found := _by_path(path, family):
             return found
     return None
-
-
-class DeclaredNames:
-    """Answers which base a declared name is, with one request for each name.
-
-    Args:
-        hub: whom to ask.
-        family: the base and its mirrors; a name that turns out to be the base's is added.
-        known: what the Hub answered in earlier crawls, by declared name.
-    """
-
-    def __init__(
-        self, hub: Hub, family: Family, known: Mapping[str, Conclusion] | None = None
-    ) -> None:
-        self.family = family
-        self._hub = hub
-        self._answers: dict[str, Conclusion | None] = {}
-        for name, answer in (known or {}).items():
-            self._answers[name.casefold()] = answer
-            if answer.canonical_base == family.base and answer.via is None:
-                family.add_alias(name)
-
-    def __call__(self, name: str) -> Conclusion | None:
-        """The base behind a name; None where the Hub does not show it.
-
-        Raises:
-            HfHubHTTPError, httpx.HTTPError: the Hub does not answer.
-        """
-        folded = name.casefold()
-        if folded not in self._answers:
-            self._answers[folded] = self._ask(name)
-        return self._answers[folded]
-
-    def _ask(self, name: str) -> Conclusion | None:
-        try:
-            entry = self._hub.model(name)
-        except HfHubHTTPError as error:
-            # 400: what looks like a name to us does not to the Hub.
-            if is_hidden(error) or error.response.status_code == 400:
-                return None
-            raise
-        except ValueError:
-            return None
-        if self.family.is_base(entry.repo_id):
-            self.family.add_alias(name)
-            return Conclusion(self.family.base, "tag")
-        if self.family.mirror(entry.repo_id) or self.family.admits_mirror(entry):
-            return Conclusion(self.family.base, "mirror", entry.repo_id)
-        return Conclusion(entry.repo_id, "peft_config")
 
 
 def _name_in(names: Iterable[str], family: Family, evidence: Evidence) -> Conclusion | None:
@@ -214,8 +176,3 @@ def _by_path(path: str, family: Family) -> Conclusion | None:
         if spelled_alike(plain_name(spelled), plain_name(family.base)):
             return Conclusion(family.base, "local_path")
     return None
-
-
-def _is_bare_name(name: str) -> bool:
-    # Names without an owner, such as gpt2, are older than owners; the Hub redirects them.
-    return re.fullmatch(r"[\w-][\w.-]{0,95}", name, re.ASCII) is not None

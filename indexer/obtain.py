@@ -259,10 +259,14 @@ def _reject_known(row: CatalogRow) -> None:
     if row.disabled:
         raise AdapterError(Reason.DISABLED, "the Hub has disabled this repository")
     if row.canonical_base is not None and row.canonical_base != row.base:
+        says = (
+            f"it is tagged as an adapter of {row.canonical_base}"
+            if row.evidence == "tag"
+            else f"its adapter_config.json names {row.declared_base or row.canonical_base}"
+        )
         raise AdapterError(
             Reason.BASE_MISMATCH,
-            f"its adapter_config.json names {row.declared_base or row.canonical_base}, "
-            f"not {row.base}: index it under --base {row.canonical_base}",
+            f"{says}, not {row.base}: index it under --base {row.canonical_base}",
         )
     if not row.weights_files:
         raise AdapterError(Reason.NO_WEIGHTS, "the repository holds no weight file")

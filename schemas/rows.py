@@ -60,7 +60,7 @@ class CatalogRow(Row):
     )
     evidence: str = _column(
         pa.string(),
-        "what the conclusion rests on: tag, card, peft_config, mirror, local_path or named",
+        "what it rests on: tag, card, peft_config, mirror, local_path, content or named",
     )
     declared_base: str | None = _column(
         pa.string(), "base_model_name_or_path of adapter_config.json, as written"

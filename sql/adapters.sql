@@ -16,7 +16,7 @@ COMMENT ON COLUMN adapters.relation IS 'adapter, finetune, quantized or merge, a
 COMMENT ON COLUMN adapters.canonical_base IS
     'the base it was concluded to belong to; differs from base on a contradiction';
 COMMENT ON COLUMN adapters.evidence IS
-    'what the conclusion rests on: tag, card, peft_config, mirror, local_path or named';
+    'what it rests on: tag, card, peft_config, mirror, local_path, content or named';
 COMMENT ON COLUMN adapters.declared_base IS
     'base_model_name_or_path of adapter_config.json, as written';
 COMMENT ON COLUMN adapters.via IS 'the mirror of the base that it names, if it names one';

@@ -1,0 +1,170 @@
+"""Which repositories are copies of a base, and which are finetunes that kept its name."""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from hubdelta.crawler.adapter_files import adapters_in, has_model_weights, model_weights
+from hubdelta.crawler.base import BaseModel
+from hubdelta.crawler.base_names import hub_name, is_variant, plain_name
+from hubdelta.crawler.catalog import CONTENT, FULL, MIRROR
+from hubdelta.crawler.entry import Entry
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.lineage import Evidence, Family
+from hubdelta.crawler.same_weights import Weights, same_weights
+from hubdelta.schemas.errors import AdapterError
+from hubdelta.schemas.keys import AdapterKey
+from hubdelta.schemas.rows import CatalogRow
+
+logger = logging.getLogger(__name__)
+
+
+class Verdict(NamedTuple):
+    """What a repository that looks like a copy of the base is.
+
+    Attributes:
+        is_mirror: whether it is one; else it is a base of its own, under the base's name.
+        evidence: `content` where that was made sure of, so that it need not be asked again.
+    """
+
+    is_mirror: bool
+    evidence: Evidence
+
+
+class Mirrors:
+    """Judges repositories by their content, each commit once.
+
+    A quantized copy is told by its metadata: its values are others. Any other copy holds the
+    base's own weights. One whose weights cannot be looked at now is no mirror until they can.
+
+    Args:
+        hub: where to look.
+        family: the base's; every repository that is judged is added to it.
+        base: gives the base with its weights; called once there is something to compare with it.
+        rows: the newest of the catalog; what they know is not looked at again.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        family: Family,
+        base: Callable[[], BaseModel],
+        rows: Iterable[CatalogRow] = (),
+    ) -> None:
+        self._hub, self._family, self._find_base = hub, family, base
+        self._base: BaseModel | None = None
+        self._weights: Weights | None = None
+        self._unreadable: AdapterError | None = None  # why the base's own weights cannot be seen
+        self._known: dict[AdapterKey, Verdict] = {}
+        self._unsure: list[CatalogRow] = []
+        for row in rows:
+            if row.kind == MIRROR and row.relation == "quantized":
+                family.add_mirror(row.repo_id)
+            elif row.kind in {MIRROR, FULL} and row.evidence == CONTENT:
+                verdict = Verdict(row.kind == MIRROR, CONTENT)
+                self._known[AdapterKey(row.repo_id, "", row.revision)] = verdict
+                self._tell_family(row.repo_id, verdict)
+            elif row.kind == MIRROR or (row.kind == FULL and self._has_base_name(row.repo_id)):
+                self._unsure.append(row)
+
+    def judge(self, entry: Entry) -> Verdict | None:
+        """What a repository is, or None where nothing suggests that it is a copy of the base.
+
+        Raises:
+            HubError: offline, or a refused token.
+        """
+        family = self._family
+        if not has_model_weights(entry.files) or family.is_base(entry.repo_id):
+            return None
+        if entry.has_adapter_config or adapters_in(entry.files) or entry.relation == "merge":
+            return None
+        descends = any(family.is_base(name) or family.mirror(name) for name in entry.bases)
+        quantized = entry.relation == "quantized" or entry.is_quantized
+        if quantized and descends:
+            verdict = Verdict(self._has_architecture(entry), "tag")
+            if entry.relation != "quantized":  # a row's relation must tell what it rests on
+                verdict = verdict._replace(evidence=CONTENT)
+        elif quantized or not self._has_base_name(entry.repo_id, _earlier_names(entry, family)):
+            return None
+        else:
+            files = model_weights(entry.files)
+            verdict = self._compare(AdapterKey(entry.repo_id, "", entry.sha), files)
+        self._tell_family(entry.repo_id, verdict)
+        return verdict
+
+    def unsure(self) -> list[tuple[CatalogRow, Verdict]]:
+        """Rows that earlier crawls wrote without knowing the content, with what they are.
+
+        Rows about which nothing more is known now are left out.
+
+        Raises:
+            HubError: offline, or a refused token.
+        """
+        judged = []
+        for row in self._unsure:
+            key = AdapterKey(row.repo_id, "", row.revision)
+            verdict = self._compare(key, row.weights_files)
+            self._tell_family(row.repo_id, verdict)
+            if verdict.evidence == CONTENT:
+                judged.append((row, verdict))
+        return judged
+
+    def _has_base_name(self, repo_id: str, earlier: Iterable[str] = ()) -> bool:
+        names = map(plain_name, (*self._family.own_names, *earlier))
+        return any(is_variant(plain_name(repo_id), name) for name in names)
+
+    def _tell_family(self, repo_id: str, verdict: Verdict) -> None:
+        if verdict.is_mirror:
+            self._family.add_mirror(repo_id)
+        else:
+            self._family.add_namesake(repo_id)
+
+    def _compare(self, key: AdapterKey, files: list[str]) -> Verdict:
+        if key not in self._known:
+            try:
+                is_mirror = same_weights(self._original(), Weights(self._hub, key, files))
+            except AdapterError as error:
+                logger.warning(
+                    "%s has the name of %s; whether it has its weights is not known, and it "
+                    "counts as a finetune until the next crawl: %s",
+                    key.repo_id,
+                    self._family.base,
+                    error,
+                )
+                return Verdict(False, "tag")
+            self._known[key] = Verdict(is_mirror, CONTENT)
+        return self._known[key]
+
+    def _original(self) -> Weights:
+        base = self._base_model()
+        if self._unreadable is not None:
+            raise self._unreadable
+        if self._weights is None:
+            weights = Weights(self._hub, AdapterKey(base.repo_id, "", base.revision), base.weights)
+            try:
+                _ = weights.hashes
+            except AdapterError as error:
+                self._unreadable = error
+                raise
+            self._weights = weights
+        return self._weights
+
+    def _base_model(self) -> BaseModel:
+        if self._base is None:
+            self._base = self._find_base()
+        return self._base
+
+    def _has_architecture(self, entry: Entry) -> bool:
+        """Whether a model is of the base's architecture, as far as the Hub tells it.
+
+        The text part of a multimodal model has the beginning of its name: gemma3_text, mistral.
+        """
+        own, base = entry.model_type, self._base_model().model_type
+        return not own or not base or own.startswith(base) or base.startswith(own)
+
+
+def _earlier_names(entry: Entry, family: Family) -> list[str]:
+    """What the base was called when a card was written: the Hub brings only the tags up to date."""
+    if len(entry.bases) != 1 or not family.is_base(entry.bases[0]) or len(entry.card_bases) != 1:
+        return []
+    return [name for name in map(hub_name, entry.card_bases) if name]

@@ -1,0 +1,235 @@
+"""Whether two repositories hold the same weights, by hashes or by a sample of their tensors.
+
+Files with the hashes of the original's are the same. What was split into other files, or stored in
+another float type, is compared by the names and shapes of its tensors and by some thousand values
+of each tensor of its last layer, and of a few others: training that changes a model changes these.
+The comparison ends with the first difference.
+"""
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from hubdelta.crawler.adapter_files import model_weights
+from hubdelta.crawler.downloads import file_info, small_file, weight_header
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.remote_ranges import RemoteRanges
+from hubdelta.crawler.safetensors_header import Header, Tensor
+from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.keys import AdapterKey
+
+T = TypeVar("T")
+
+_SAMPLE: Final = 16_384  # values of a tensor
+_LAST_LAYER, _OTHERS = 12, 12  # tensors that are sampled, at most
+_INDEX: Final = "model.safetensors.index.json"
+_LONGEST_INDEX: Final = 1 << 25  # bytes; the longest have a hundred thousand tensors
+
+_WRAPPERS = re.compile(r"^(?:(?:base_model|model|language_model|text_model|transformer)\.)+")
+"""What classes for the same weights put before their names."""
+
+_UNREAD = re.compile(r"lm_head|vision|visual|audio|speech|tower|projector", re.IGNORECASE)
+"""Tensors that no hidden state of a text depends on: copies may lack them, or tie them."""
+
+_LAYER = re.compile(r"\.(\d+)\.")
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a whole model at a commit.
+
+    Attributes:
+        hub: where they are.
+        key: the repository at that commit.
+        files: its weight files, in all their forms; paths inside the repository.
+    """
+
+    hub: Hub
+    key: AdapterKey
+    files: Sequence[str]
+
+    @cached_property
+    def hashes(self) -> dict[str, str | None]:
+        """SHA-256 of each file, None of one that git keeps itself: one request.
+
+        Raises:
+            AdapterError: as `file_info`.
+        """
+        found = file_info(self.hub, self.key, self.files) if self.files else {}
+        return {path: info.sha256 for path, info in found.items()}
+
+    @cached_property
+    def places(self) -> dict[str, tuple[str, str]]:
+        """Each tensor's file and name there, by its name without wrappers: one request.
+
+        Raises:
+            AdapterError: as `small_file`; corrupt where the index cannot be read.
+        """
+        shards = [path for path in model_weights(self.files) if path.endswith(".safetensors")]
+        if not shards:
+            return {}
+        if len(shards) == 1:
+            names: Mapping[str, Any] = dict.fromkeys(self._header(shards[0]).tensors, shards[0])
+        else:
+            names = self._index()
+        return {
+            _WRAPPERS.sub("", name): (path, name)
+            for name, path in names.items()
+            if path in shards and not _UNREAD.search(name)
+        }
+
+    def tensor(self, name: str) -> Tensor:
+        """Where a tensor lies in its file, by its name without wrappers."""
+        path, stored = self.places[name]
+        tensors = self._header(path).tensors
+        if stored not in tensors:
+            raise AdapterError(Reason.CORRUPT, f"{path}: there is no {stored}")
+        return tensors[stored]
+
+    def sample(self, name: str) -> tuple[str, bytes]:
+        """The type of a tensor, and the bytes of values from its middle.
+
+        One ranged request, unless they came with the header or were asked for before.
+        """
+        if name not in self._samples:
+            self._samples[name] = self._sample(name)
+        return self._samples[name]
+
+    @cached_property
+    def _samples(self) -> dict[str, tuple[str, bytes]]:
+        return {}
+
+    def _sample(self, name: str) -> tuple[str, bytes]:
+        path, _ = self.places[name]
+        header, tensor = self._header(path), self.tensor(name)
+        count = math.prod(tensor.shape)
+        width = tensor.bytes // count if count else 0
+        taken = min(count, _SAMPLE)
+        first = header.header_bytes + tensor.start + (count - taken) // 2 * width
+        content = bytearray(header.start[first : first + taken * width])
+        if len(content) == taken * width:
+            return tensor.dtype, bytes(content)
+        content = bytearray(taken * width)
+        ranges = RemoteRanges(self.hub, self.key, path, header.file_bytes, connections=1)
+        ranges.read([(first, memoryview(content))])
+        return tensor.dtype, bytes(content)
+
+    @cached_property
+    def _headers(self) -> dict[str, Header]:
+        return {}
+
+    def _header(self, path: str) -> Header:
+        if path not in self._headers:
+            self._headers[path] = weight_header(self.hub, self.key, path)
+        return self._headers[path]
+
+    def _index(self) -> Mapping[str, Any]:
+        text = small_file(self.hub, self.key, _INDEX, limit=_LONGEST_INDEX)
+        try:
+            names = json.loads(text)["weight_map"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise AdapterError(Reason.CORRUPT, f"{_INDEX} cannot be read") from error
+        if not isinstance(names, dict):
+            raise AdapterError(Reason.CORRUPT, f"{_INDEX} cannot be read")
+        return names
+
+
+def same_weights(original: Weights, copy: Weights) -> bool:
+    """Whether a model holds the weights of another: one request each, and if need be some ranges.
+
+    Weights that cannot be compared, such as pickles with hashes of their own, count as others.
+
+    Raises:
+        AdapterError: network, gated, not_found or disabled: they could not be looked at.
+        HubError: offline, or a refused token.
+    """
+    try:
+        known = set(original.hashes.values()) - {None}
+        if copy.hashes and all(found in known for found in copy.hashes.values()):
+            return True
+        return _same_tensors(original, copy)
+    except AdapterError as error:
+        if error.reason in {Reason.CORRUPT, Reason.NO_WEIGHTS}:
+            return False
+        raise
+
+
+def _same_tensors(original: Weights, copy: Weights) -> bool:
+    names = _chosen(original.places)
+    if not names or not copy.places.keys() >= set(names):
+        return False
+    for name in names:
+        if original.tensor(name).shape != copy.tensor(name).shape:
+            return False
+        if not _same_values(original.sample(name), copy.sample(name)):
+            return False
+    return True
+
+
+def _chosen(names: Iterable[str]) -> list[str]:
+    """The tensors to compare: those of the last layer first, then some others."""
+    by_layer: dict[int, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        number = _LAYER.search(name)
+        by_layer[int(number[1]) if number else -1].append(name)
+    last = by_layer.pop(max(by_layer, default=-1), [])
+    others = [name for layer in sorted(by_layer) for name in by_layer[layer]]
+    return [*_spread(last, _LAST_LAYER), *_spread(others, _OTHERS)]
+
+
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, at even distances."""
+    if len(items) <= most:
+        return list(items)
+    return [items[number * len(items) // most] for number in range(most)]
+
+
+def _same_values(one: tuple[str, bytes], other: tuple[str, bytes]) -> bool:
+    """Whether values are the same, or would be once stored in the type of the others."""
+    if one == other:
+        return True
+    if one[0] == other[0] or not {one[0], other[0]} <= _FLOATS.keys():
+        return False
+    try:
+        a, b = _FLOATS[one[0]](one[1]), _FLOATS[other[0]](other[1])
+    except ValueError:  # not as many bytes as the type and the shape call for
+        return False
+    with np.errstate(over="ignore"):
+        return bool(
+            np.array_equal(_rounded(a, other[0]), b, equal_nan=True)
+            or np.array_equal(_rounded(b, one[0]), a, equal_nan=True)
+        )
+
+
+def _bfloat16(content: bytes) -> Floats:
+    values: Floats = (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4")
+    return values
+
+
+_FLOATS: Final[Mapping[str, Callable[[bytes], Floats]]] = {
+    "F32": lambda content: np.frombuffer(content, "<f4"),
+    "F16": lambda content: np.frombuffer(content, "<f2").astype("<f4"),
+    "BF16": _bfloat16,
+}
+"""How to read the values of a tensor, by its type."""
+
+
+def _rounded(values: Floats, dtype: str) -> Floats:
+    """Values as they are after being stored in a type, rounded to the nearest, ties to even."""
+    if dtype == "F16":
+        return values.astype("<f2").astype("<f4")
+    if dtype == "BF16":
+        bits = values.view("<u4")
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16
+        values = bits.view("<f4")
+    return values
