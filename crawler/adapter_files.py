@@ -1,48 +1,96 @@
-"""Which of a repository's files are an adapter's, and which a whole model's weights."""
+"""Which of a repository's files are an adapter's, and which a whole model's weights.
+
+From names alone: a listing shows no contents. Where shards are named by an index file, the index
+file stands for them, and is read when the weights are (`weight_index`).
+"""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 CONFIG: Final = "adapter_config.json"
+MODEL_CONFIG: Final = "config.json"
+INDEX_SUFFIX: Final = ".index.json"
 
-_ADAPTER_WEIGHTS = re.compile(r"adapter_model(-\d+-of-\d+)?\.(safetensors|bin)")
-_MODEL_WEIGHTS = re.compile(r"(?:model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)")
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_ADAPTER_FORMS: Final = ("adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors")
+"""What PEFT looks for, in its order; the last is what MLX writes."""
+
+_MODEL_FORMS: Final = ("model.safetensors", "pytorch_model.bin")
+"""What transformers looks for, in its order (modeling_utils, _get_resolved_checkpoint_files)."""
+
+_SHARD = re.compile(
+    r"(?P<stem>.+?)(?:\.safetensors|\.bin)?-(?P<number>\d+)-of-(?P<count>\d+)(?P<suffix>\.\w+)"
+)
+_CHECKPOINT = re.compile(r"checkpoint[-_]?(\d+)")
+
+_OTHER_FORMATS: Final = {
+    ".gguf": "GGUF",
+    ".ggml": "GGML",
+    ".npz": "MLX .npz",
+    ".onnx": "ONNX",
+    ".pth": ".pth",
+    ".pt": ".pt",
+    ".ckpt": ".ckpt",
+    ".h5": "TensorFlow",
+    ".msgpack": "Flax",
+    ".tflite": "TFLite",
+    ".mlmodel": "Core ML",
+    ".exl2": "EXL2",
+    ".nemo": "NeMo",
+    ".llamafile": "llamafile",
+}
+"""How weights end that neither transformers nor PEFT reads, and what they are called."""
+
+_NO_WEIGHTS = re.compile(r"training_args|optimizer|scheduler|rng_state|scaler|trainer_state")
+"""Other things than weights that such files hold."""
 
 
 def adapters_in(files: Iterable[str], *, checkpoints: bool = False) -> dict[str, list[str]]:
     """The adapters of a repository: subfolder ("" for the root) → weight files, perhaps none.
 
-    A folder with adapter_config.json or adapter_model.* is an adapter. The trainer's
-    intermediate states (`checkpoint-<step>`) count only where no other folder holds weights, and
-    of the states of one training only the last one then: the others are the same adapter, earlier.
+    A folder with adapter_config.json or adapter_model.* is an adapter, but for one whose only
+    weights are a whole model's: the config is left over from before they were merged. The
+    trainer's intermediate states (`checkpoint-<step>`) count only where no other folder holds
+    weights, and of the states of one training only the last one then: the others are the same
+    adapter, earlier.
 
     Args:
         files: paths inside the repository.
         checkpoints: list every intermediate state as well.
     """
-    found: dict[str, list[str]] = {}
-    for path in map(PurePosixPath, files):
-        weights = _ADAPTER_WEIGHTS.fullmatch(path.name)
-        if weights or path.name == CONFIG:
-            folder = path.parent.as_posix()
-            held = found.setdefault("" if folder == "." else folder, [])
-            if weights:
-                held.append(path.as_posix())
-    found = {folder: _preferred(found[folder], _ADAPTER_WEIGHTS) for folder in sorted(found)}
+    found = {}
+    for folder, names in _by_folder(files).items():
+        weights = _weights(names, _ADAPTER_FORMS)
+        if weights or (CONFIG in names and not _weights(names, _MODEL_FORMS)):
+            found[folder] = [_path(folder, name) for name in weights]
+    return found if checkpoints else _finished(found)
+
+
+def models_in(files: Iterable[str], *, checkpoints: bool = False) -> dict[str, list[str]]:
+    """The whole models of a repository: folder ("" for the root) → weight files.
+
+    One at the root is the repository's; others are its parts, or states of its training. Without
+    one there is one in each folder with a config.json and weights, of intermediate states as
+    `adapters_in` takes them.
+
+    Args:
+        files: paths inside the repository.
+        checkpoints: list every folder with a model, also beside one at the root.
+    """
+    found = {}
+    for folder, names in _by_folder(files).items():
+        weights = _weights(names, _MODEL_FORMS)
+        if weights and (not folder or MODEL_CONFIG in names):
+            found[folder] = [_path(folder, name) for name in weights]
     if checkpoints:
         return found
-    finished = {folder: held for folder, held in found.items() if _step(folder) is None}
-    if any(finished.values()):
-        return finished
-    return _last_steps(found) or finished
+    return {"": found[""]} if "" in found else _finished(found)
 
 
 def model_weights(files: Iterable[str]) -> list[str]:
     """The weight files of a whole model at the root of a repository, safetensors before bin."""
-    return _preferred([path for path in files if "/" not in path], _MODEL_WEIGHTS)
+    return models_in(files).get("", [])
 
 
 def has_model_weights(files: Iterable[str]) -> bool:
@@ -55,23 +103,85 @@ def has_model_weights(files: Iterable[str]) -> bool:
     )
 
 
-def _preferred(files: list[str], pattern: re.Pattern[str]) -> list[str]:
-    """Of weights kept in several forms one: safetensors before bin, one file before shards."""
-    for suffix in (".safetensors", ".bin"):
-        held = sorted(
-            path
-            for path in files
-            if path.endswith(suffix) and pattern.fullmatch(PurePosixPath(path).name)
-        )
-        whole = [path for path in held if not _is_shard(path, pattern)]
-        if held:
-            return whole or held
+def unreadable_weights(files: Iterable[str]) -> list[str]:
+    """Files with weights in formats that neither transformers nor PEFT reads."""
+    return sorted(
+        path
+        for path in files
+        if PurePosixPath(path).suffix.lower() in _OTHER_FORMATS and not _NO_WEIGHTS.search(path)
+    )
+
+
+def unreadable_format(file: str) -> str | None:
+    """The name of a weight file's format, if neither transformers nor PEFT reads it."""
+    return _OTHER_FORMATS.get(PurePosixPath(file).suffix.lower())
+
+
+class Shard(NamedTuple):
+    """What the name of a shard says: which of how many it is, of which set."""
+
+    stem: str
+    number: int
+    total: int
+
+    @classmethod
+    def of(cls, file: str) -> "Shard | None":
+        """Read the name; None if it is not that of a shard."""
+        match = _SHARD.fullmatch(PurePosixPath(file).name)
+        return match and cls(match["stem"], int(match["number"]), int(match["count"]))
+
+
+def index_of(shard: str) -> str | None:
+    """Where the index file of a shard stands, if there is one."""
+    match = _SHARD.fullmatch(PurePosixPath(shard).name)
+    name = match and f"{match['stem']}{match['suffix']}{INDEX_SUFFIX}"
+    return str(PurePosixPath(shard).with_name(name)) if name else None
+
+
+def steps_in(folders: Iterable[str]) -> list[int]:
+    """The training steps of the intermediate states among folders, ascending."""
+    return sorted(step for step in map(_step, folders) if step is not None)
+
+
+def _by_folder(files: Iterable[str]) -> dict[str, set[str]]:
+    """Names of files by folder, "" being the root; folders in order."""
+    found: dict[str, set[str]] = {}
+    for path in map(PurePosixPath, files):
+        folder = path.parent.as_posix()
+        found.setdefault("" if folder == "." else folder, set()).add(path.name)
+    return dict(sorted(found.items()))
+
+
+def _weights(names: set[str], forms: Iterable[str]) -> list[str]:
+    """Of weights kept in several forms the first that is there.
+
+    Each form is one file, or shards with an index file, or shards without one.
+    """
+    for form in forms:
+        if form in names:
+            return [form]
+        if (index := form + INDEX_SUFFIX) in names:
+            return [index]
+        stem, suffix = PurePosixPath(form).stem, PurePosixPath(form).suffix
+        if shards := sorted(
+            name
+            for name in names
+            if name.endswith(suffix) and (shard := Shard.of(name)) and shard.stem == stem
+        ):
+            return shards
     return []
 
 
-def _is_shard(path: str, pattern: re.Pattern[str]) -> bool:
-    match = pattern.fullmatch(PurePosixPath(path).name)
-    return match is not None and match[1] is not None
+def _path(folder: str, name: str) -> str:
+    return str(PurePosixPath(folder) / name)
+
+
+def _finished(found: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Without intermediate states; of trainings that left nothing else, the last one of each."""
+    finished = {folder: held for folder, held in found.items() if _step(folder) is None}
+    if any(finished.values()):
+        return finished
+    return _last_steps(found) or finished
 
 
 def _step(folder: str) -> int | None:
@@ -80,7 +190,7 @@ def _step(folder: str) -> int | None:
     return int(steps[-1][1]) if steps else None
 
 
-def _last_steps(found: dict[str, list[str]]) -> dict[str, list[str]]:
+def _last_steps(found: Mapping[str, list[str]]) -> dict[str, list[str]]:
     last: dict[str, tuple[int, str]] = {}
     for folder, held in found.items():
         step = _step(folder)

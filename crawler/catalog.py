@@ -5,7 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from hubdelta.crawler.adapter_files import adapters_in, model_weights
+from hubdelta.crawler.adapter_files import (
+    adapters_in,
+    model_weights,
+    models_in,
+    unreadable_weights,
+)
 from hubdelta.crawler.base_names import hub_name, plain_name
 from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.lineage import Conclusion, Evidence, Family
@@ -38,20 +43,24 @@ class Sighting:
     at: datetime
 
 
-def adapter_rows(entry: Entry, conclusion: Conclusion, sighting: Sighting) -> list[CatalogRow]:
-    """A row for each adapter of a repository, or one for the whole model that it is.
+def adapter_rows(
+    entry: Entry, conclusion: Conclusion, of_folders: Conclusion, sighting: Sighting
+) -> list[CatalogRow]:
+    """A row for each adapter of a repository, or for each whole model that it holds.
 
-    A repository without any is an adapter whose weights are missing if it says that it is one.
+    A repository without either is an adapter whose weights are missing if it says that it is one.
+
+    Args:
+        entry: the repository.
+        conclusion: which base it belongs to.
+        of_folders: which base its subfolders belong to: the adapter_config.json that the Hub shows
+            is the root's, and theirs are read with their weights.
+        sighting: when and where it was seen.
     """
-    found = adapters_in(entry.files)
-    if found:
-        return [
-            _row(entry, conclusion, sighting, ADAPTER, folder, weights)
-            for folder, weights in found.items()
-        ]
-    if is_adapter_repo(entry):
-        return [_row(entry, conclusion, sighting, ADAPTER, "", [])]
-    return [_row(entry, conclusion, sighting, FULL, "", model_weights(entry.files))]
+    return [
+        _row(entry, of_folders if subfolder else conclusion, sighting, kind, subfolder, weights)
+        for kind, subfolder, weights in contents(entry)
+    ]
 
 
 def mirror_row(entry: Entry, evidence: Evidence, sighting: Sighting) -> CatalogRow:
@@ -61,19 +70,15 @@ def mirror_row(entry: Entry, evidence: Evidence, sighting: Sighting) -> CatalogR
 
 
 def named_row(
-    entry: Entry, conclusion: Conclusion, sighting: Sighting, subfolder: str, weights: list[str]
+    entry: Entry,
+    conclusion: Conclusion,
+    sighting: Sighting,
+    kind: str,
+    subfolder: str,
+    weights: list[str],
 ) -> CatalogRow:
-    """The row of an adapter, or of the whole model at the root, that was asked for by name."""
-    whole = not subfolder and not weights and not is_adapter_repo(entry)
-    row = _row(
-        entry,
-        conclusion,
-        sighting,
-        FULL if whole else ADAPTER,
-        subfolder,
-        model_weights(entry.files) if whole else weights,
-    )
-    return replace(row, evidence=NAMED)
+    """The row of an adapter or a whole model that was asked for by name."""
+    return replace(_row(entry, conclusion, sighting, kind, subfolder, weights), evidence=NAMED)
 
 
 def is_adapter_repo(entry: Entry) -> bool:
@@ -84,6 +89,32 @@ def is_adapter_repo(entry: Entry) -> bool:
         or entry.library_name == "peft"
         or bool(adapters_in(entry.files))
     )
+
+
+def contents(entry: Entry, subfolder: str = "") -> list[tuple[str, str, list[str]]]:
+    """What of a repository can be embedded: kind, subfolder and weight files of each.
+
+    Args:
+        entry: the repository.
+        subfolder: what is in this folder alone, intermediate states of a training too; by default
+            all that a crawl takes down, and weights in formats that cannot be read where there
+            are no others.
+    """
+    checkpoints = bool(subfolder)
+    found = [
+        (kind, folder, weights)
+        for kind, held in (
+            (ADAPTER, adapters_in(entry.files, checkpoints=checkpoints)),
+            (FULL, models_in(entry.files, checkpoints=checkpoints)),
+        )
+        for folder, weights in held.items()
+    ]
+    if subfolder:
+        return [item for item in found if item[1] == subfolder]
+    readable = next((kind for kind, _, weights in found if weights), ADAPTER)
+    if chosen := [item for item in found if item[0] == readable]:
+        return chosen
+    return [(ADAPTER if is_adapter_repo(entry) else FULL, "", unreadable_weights(entry.files))]
 
 
 def read_again(
@@ -153,7 +184,7 @@ def _row(
         relation=entry.relation,
         canonical_base=conclusion.canonical_base,
         evidence=conclusion.evidence,
-        declared_base=entry.declared_base,
+        declared_base=None if subfolder else entry.declared_base,
         via=conclusion.via,
         weights_files=list(weights),
         author=entry.author,

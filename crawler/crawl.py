@@ -4,7 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -294,7 +294,9 @@ class _Crawl:
         if conclusion is not None and self._is_wanted(entry, conclusion):
             if verdict is not None:
                 conclusion = conclusion._replace(evidence=verdict.evidence)
-            self._ledger.record(adapter_rows(entry, conclusion, self._sighting()))
+            undeclared = replace(entry, declared_base=None)
+            of_folders = conclude(undeclared, self._family, self._resolve) or conclusion
+            self._ledger.record(adapter_rows(entry, conclusion, of_folders, self._sighting()))
 
     def _take_mirror(self, entry: Entry, verdict: Verdict) -> None:
         """Take down a mirror, and follow its listings if it is a new one."""

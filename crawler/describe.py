@@ -1,12 +1,14 @@
 """Adapters that a person names: their rows of the catalog, without a crawl."""
 
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime
+from threading import Lock
+from typing import NamedTuple
 
-from hubdelta.crawler.adapter_files import adapters_in
+from hubdelta.crawler.adapter_files import adapters_in, models_in, steps_in
 from hubdelta.crawler.base import find_base
-from hubdelta.crawler.base_names import askable_name, plain_name
-from hubdelta.crawler.catalog import Sighting, is_adapter_repo, named_row
+from hubdelta.crawler.catalog import Sighting, contents, is_adapter_repo, named_row
 from hubdelta.crawler.entry import Entry, is_repo_id
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_hidden, refused_token
@@ -17,12 +19,14 @@ from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import CatalogRow
 
+logger = logging.getLogger(__name__)
+
 
 def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> list[CatalogRow]:
     """The rows of a named adapter at the commit that its revision means now.
 
-    A repository with adapters in several folders, of which none was named and none is at the
-    root, gives a row for each. The person's word that it belongs to the base holds unless
+    A repository with adapters or whole models in several folders, of which none was named and none
+    is at the root, gives a row for each. The person's word that it belongs to the base holds unless
     adapter_config.json names another model. One request, and some more in that case.
 
     Args:
@@ -39,53 +43,68 @@ def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> lis
         raise AdapterError(Reason.NOT_FOUND, f"{name}: not a name that the Hub allows")
     try:
         entry = hub.model(name.repo_id, name.revision)
-        conclusion = _conclusion(hub, entry, base)
+        conclusion = Conclusion(base, "tag") if name.subfolder else _conclusion(hub, entry, base)
     except HUB_FAILURES as error:
         if is_hidden(error) and hub.refuses_token():
             raise refused_token(hub.endpoint) from error
         raise adapter_error(error, "its metadata", name.repo_id, hub.endpoint) from error
     sighting = Sighting(base, run_id, datetime.now(UTC))
-    found = adapters_in(entry.files, checkpoints=bool(name.subfolder))
-    if name.subfolder:
-        wanted = {folder: held for folder, held in found.items() if folder == name.subfolder}
-        if not wanted:
-            raise AdapterError(
-                Reason.NO_WEIGHTS,
-                f"{name}: no adapter in this folder; there is one in: {_folders(entry)}",
-            )
-    elif "" in found or not found:
-        wanted = {"": found.get("", [])}
-    else:
-        wanted = found
-    return [named_row(entry, conclusion, sighting, *item) for item in wanted.items()]
+    found = contents(entry, name.subfolder)
+    if not found:
+        raise AdapterError(
+            Reason.NO_WEIGHTS,
+            f"{name}: no adapter in this folder; there is one in: {_folders(entry)}",
+        )
+    if at_root := [item for item in found if not item[1]]:
+        found = at_root
+    elif not name.subfolder:
+        _say_where(name, entry, [subfolder for _, subfolder, _ in found])
+    return [named_row(entry, conclusion, sighting, *item) for item in found]
 
 
-def base_behind(hub: Hub, declared: str, base: str) -> str:
-    """Which base a name in an adapter_config.json stands for: one request, more for a mirror.
+class BasesBehind:
+    """Which base a name in an adapter_config.json stands for; safe in threads.
 
     Args:
-        hub: where to ask.
-        declared: the name, as written; a local path that leads through no cache says nothing.
-        base: the base that the adapter is said to belong to, ORG/NAME or a local folder.
-
-    Returns:
-        `base` if the name is an old one of it, a mirror's, or that of a hidden copy, or cannot be
-        asked for; otherwise the other model's present name.
-
-    Raises:
-        AdapterError: network.
-        HubError: offline, or a refused token.
+        hub: where to ask: one request for each name, more for a mirror.
     """
-    name = askable_name(declared)
-    if name is None or not is_repo_id(base) or name.casefold() == base.casefold():
-        return base
-    try:
-        answer = _declared_names(hub, base)(name)
-    except HUB_FAILURES as error:
-        raise adapter_error(error, f"its base {name}", name, hub.endpoint) from error
-    if answer is not None:
-        return answer.canonical_base
-    return base if not is_repo_id(name) or plain_name(name) == plain_name(base) else name
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub, self._asking = hub, Lock()
+        self._names: dict[str, DeclaredNames] = {}
+
+    def behind(self, declared: str, base: str) -> str:
+        """The other model's present name where the name contradicts a base, otherwise the base.
+
+        An old name of the base does not contradict it, nor that of a mirror or a hidden copy, nor
+        a path, nor anything where the base is a local folder.
+
+        Args:
+            declared: the name, as written.
+            base: the base that the adapter is said to belong to.
+
+        Raises:
+            AdapterError: network.
+            HubError: offline, or a refused token.
+        """
+        if not is_repo_id(base):
+            return base
+        try:
+            with self._asking:
+                names = self._names.setdefault(base, _declared_names(self._hub, base))
+                found = conclude(_Tagged((base,), (), declared), names.family, names)
+        except HUB_FAILURES as error:
+            what, endpoint = f"its base {declared}", self._hub.endpoint
+            raise adapter_error(error, what, declared, endpoint) from error
+        return found.canonical_base if found else base
+
+
+class _Tagged(NamedTuple):
+    """An adapter of which somebody says what its base is, and its config perhaps another."""
+
+    bases: tuple[str, ...]
+    card_bases: tuple[str, ...]
+    declared_base: str
 
 
 def _conclusion(hub: Hub, entry: Entry, base: str) -> Conclusion:
@@ -104,5 +123,20 @@ def _declared_names(hub: Hub, base: str) -> DeclaredNames:
 
 
 def _folders(entry: Entry) -> str:
-    folders = adapters_in(entry.files, checkpoints=True)
+    adapters = adapters_in(entry.files, checkpoints=True)
+    folders = sorted(adapters | models_in(entry.files, checkpoints=True))
     return ", ".join(folder or "the root" for folder in folders) or "no folder"
+
+
+def _say_where(name: AdapterName, entry: Entry, taken: list[str]) -> None:
+    """Tell which folders a name without one stands for."""
+    states = len(steps_in(adapters_in(entry.files, checkpoints=True))) or len(
+        steps_in(models_in(entry.files, checkpoints=True))
+    )
+    newest = steps_in(taken) and states > len(taken)
+    logger.warning(
+        "%s has no weights at its root; taking %s%s",
+        name,
+        ", ".join(taken),
+        f", the newest of {states} checkpoints" if newest else "",
+    )

@@ -93,7 +93,7 @@ def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
             start, file_bytes, recorded = hub.call(_read_start, hub, key, file, length)
         return replace(parse_header(start, file_bytes), hash=recorded)
     except BadHeaderError as error:
-        raise AdapterError(Reason.CORRUPT, f"{file}: {error}") from error
+        raise AdapterError(Reason.CORRUPT, f"{file} {error}") from error
     except HUB_FAILURES as error:
         raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
 

@@ -133,14 +133,14 @@ def _files(siblings: object, repo_id: str) -> list[str]:
     files = []
     for sibling in siblings if isinstance(siblings, list) else []:
         path = _object(sibling).get("rfilename")
-        if isinstance(path, str) and _is_usable_path(path):
+        if isinstance(path, str) and is_usable_path(path):
             files.append(path)
         else:
             logger.debug("%s: a file is left out for its path: %.200r", repo_id, path)
     return files
 
 
-def _is_usable_path(path: str) -> bool:
+def is_usable_path(path: str) -> bool:
     """Whether it stays inside the repository and can be written to a disk, an index, a terminal."""
     if not path.isprintable() or "\\" in path:  # neither are controls and half surrogate pairs
         return False

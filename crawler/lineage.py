@@ -1,7 +1,7 @@
 """Which base a repository belongs to, and by which evidence."""
 
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from hubdelta.crawler.base_names import (
     askable_name,
@@ -11,7 +11,7 @@ from hubdelta.crawler.base_names import (
     plain_name,
     spelled_alike,
 )
-from hubdelta.crawler.entry import Entry, is_repo_id
+from hubdelta.crawler.entry import is_repo_id
 
 Evidence = Literal["tag", "card", "peft_config", "mirror", "local_path", "content"]
 
@@ -91,7 +91,23 @@ class Conclusion(NamedTuple):
 Resolve = Callable[[str], Conclusion | None]
 
 
-def conclude(entry: Entry, family: Family, resolve: Resolve) -> Conclusion | None:
+class Claims(Protocol):
+    """What a repository says of its base; an `Entry` does."""
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Base models by lineage tag."""
+
+    @property
+    def card_bases(self) -> tuple[str, ...]:
+        """`base_model` of the card."""
+
+    @property
+    def declared_base(self) -> str | None:
+        """`base_model_name_or_path` of adapter_config.json."""
+
+
+def conclude(entry: Claims, family: Family, resolve: Resolve) -> Conclusion | None:
     """The base of a repository, or None where nothing links it to this family.
 
     The word of adapter_config.json, which is what the weights were trained on, goes over that of
@@ -128,7 +144,7 @@ def conclude(entry: Entry, family: Family, resolve: Resolve) -> Conclusion | Non
 
 
 def _unlinked(
-    entry: Entry, declared: str | None, family: Family, resolve: Resolve
+    entry: Claims, declared: str | None, family: Family, resolve: Resolve
 ) -> Conclusion | None:
     """The base of a repository whose tags and card do not name the family."""
     if named := _name_in([declared] if declared else [], family, "peft_config"):

@@ -4,17 +4,31 @@ The format: https://huggingface.co/docs/safetensors/index#format
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from hubdelta.crawler.foreign_content import foreign_content
+
+FIRST_BYTES: Final = 512
+"""As many tell what a file is that is no safetensors file."""
+
 _PREFIX: Final = 8  # bytes, the header's length as a little-endian number
 _METADATA: Final = "__metadata__"
+_BITS: Final = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 8),
+}
+"""Of an element, by type; types that are not here are left to who reads them."""
+
 _LONGEST: Final = 25_000_000  # bytes, huggingface_hub's own limit
 
 
 class BadHeaderError(ValueError):
-    """Not a safetensors header, or not this file's; the text says why."""
+    """Not a safetensors header, or not this file's; the text follows the file's name."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +80,18 @@ def header_length(start: bytes) -> int:
     """Length of a header with its prefix, in bytes.
 
     Args:
-        start: the file's first bytes.
+        start: the file's first bytes, at least `FIRST_BYTES` if it has so many.
 
     Raises:
-        BadHeaderError: too short a file, or too long a header.
+        BadHeaderError: another thing in the file's place, too short a file, or too long a header.
     """
+    if what := foreign_content(start):
+        raise BadHeaderError(what)
     if len(start) < _PREFIX:
-        raise BadHeaderError(f"not safetensors: only {len(start)} bytes")
+        raise BadHeaderError(f"is not safetensors: only {len(start)} bytes")
     length = int.from_bytes(start[:_PREFIX], "little")
     if length > _LONGEST:
-        raise BadHeaderError(f"not safetensors: a header of {length} bytes")
+        raise BadHeaderError(f"is not safetensors: a header of {length} bytes")
     return _PREFIX + length
 
 
@@ -91,23 +107,30 @@ def parse_header(start: bytes, file_bytes: int) -> Header:
     """
     length = header_length(start)
     if len(start) < length:
-        raise BadHeaderError(f"truncated: {file_bytes} bytes are fewer than its header's {length}")
+        raise BadHeaderError(
+            f"is truncated: {file_bytes} bytes are fewer than its header's {length}"
+        )
     try:
-        raw = json.loads(start[_PREFIX:length])
+        raw = json.loads(start[_PREFIX:length], object_pairs_hook=_object)
         metadata = raw.pop(_METADATA, None) or {}
         tensors = dict(sorted(map(_tensor, raw.items()), key=_place))
         if not all(isinstance(text, str) for text in metadata.values()):
             raise TypeError("metadata is text")
+    except BadHeaderError:
+        raise
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise BadHeaderError("not safetensors: its header cannot be read") from error
+        raise BadHeaderError("is not safetensors: its header cannot be read") from error
     data_bytes = 0
     for name, tensor in tensors.items():
         if tensor.start != data_bytes or tensor.bytes < 0:
-            raise BadHeaderError(f"tensor {name} does not begin where the one before it ends")
+            raise BadHeaderError(
+                f"is corrupt: tensor {name} does not begin where the one before it ends"
+            )
         data_bytes = tensor.end
     if length + data_bytes != file_bytes:
+        what = "truncated" if file_bytes < length + data_bytes else "overlong"
         raise BadHeaderError(
-            f"truncated or overlong: {file_bytes} bytes where its header says {length + data_bytes}"
+            f"is {what}: {file_bytes} bytes where its header says {length + data_bytes}"
         )
     return Header(tensors, metadata, length, data_bytes, file_bytes, start)
 
@@ -133,10 +156,26 @@ def header_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byt
     return len(text).to_bytes(_PREFIX, "little") + text
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise BadHeaderError("is corrupt: its header names something twice")
+    return found
+
+
 def _tensor(entry: tuple[str, Any]) -> tuple[str, Tensor]:
     name, spec = entry
-    start, end = map(int, spec["data_offsets"])
-    return name, Tensor(str(spec["dtype"]), tuple(map(int, spec["shape"])), start, end)
+    dtype, shape, (start, end) = spec["dtype"], tuple(spec["shape"]), spec["data_offsets"]
+    # Floats, infinity and NaN are JSON to Python; true is 1.
+    if not all(type(number) is int and number >= 0 for number in (start, end, *shape)):
+        raise BadHeaderError(f"is corrupt: tensor {name} has an impossible shape or place")
+    bits = _BITS.get(dtype)
+    if bits is not None and math.prod(shape) * bits != 8 * (end - start):
+        raise BadHeaderError(
+            f"is corrupt: tensor {name} has {end - start} bytes, which are not those of its shape "
+            f"{list(shape)} in {dtype}"
+        )
+    return name, Tensor(str(dtype), shape, start, end)
 
 
 def _place(entry: tuple[str, Tensor]) -> tuple[int, int]:

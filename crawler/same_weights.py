@@ -6,23 +6,23 @@ of each tensor of its last layer, and of a few others: training that changes a m
 The comparison ends with the first difference.
 """
 
-import json
 import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from hubdelta.crawler.adapter_files import model_weights
+from hubdelta.crawler.adapter_files import INDEX_SUFFIX, index_of, model_weights
 from hubdelta.crawler.downloads import file_info, small_file, weight_header
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.remote_ranges import RemoteRanges
 from hubdelta.crawler.safetensors_header import Header, Tensor
+from hubdelta.crawler.weight_index import LONGEST_INDEX, WeightIndex, parse_index
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterKey
 
@@ -30,8 +30,6 @@ T = TypeVar("T")
 
 _SAMPLE: Final = 16_384  # values of a tensor
 _LAST_LAYER, _OTHERS = 12, 12  # tensors that are sampled, at most
-_INDEX: Final = "model.safetensors.index.json"
-_LONGEST_INDEX: Final = 1 << 25  # bytes; the longest have a hundred thousand tensors
 
 _WRAPPERS = re.compile(r"^(?:(?:base_model|model|language_model|text_model|transformer)\.)+")
 """What classes for the same weights put before their names."""
@@ -51,7 +49,8 @@ class Weights:
     Attributes:
         hub: where they are.
         key: the repository at that commit.
-        files: its weight files, in all their forms; paths inside the repository.
+        files: its weight files, in all their forms, or the index file of shards; paths inside the
+            repository.
     """
 
     hub: Hub
@@ -65,7 +64,10 @@ class Weights:
         Raises:
             AdapterError: as `file_info`.
         """
-        found = file_info(self.hub, self.key, self.files) if self.files else {}
+        files = [file for file in self.files if not file.endswith(INDEX_SUFFIX)]
+        if not files and self._index is not None:
+            files = list(self._index.files)
+        found = file_info(self.hub, self.key, files) if files else {}
         return {path: info.sha256 for path, info in found.items()}
 
     @cached_property
@@ -75,17 +77,17 @@ class Weights:
         Raises:
             AdapterError: as `small_file`; corrupt where the index cannot be read.
         """
-        shards = [path for path in model_weights(self.files) if path.endswith(".safetensors")]
-        if not shards:
-            return {}
-        if len(shards) == 1:
-            names: Mapping[str, Any] = dict.fromkeys(self._header(shards[0]).tensors, shards[0])
+        chosen = model_weights(self.files)
+        if self._index is not None:
+            file_of = self._index.file_of
+        elif len(chosen) == 1 and chosen[0].endswith(".safetensors"):
+            file_of = dict.fromkeys(self._header(chosen[0]).tensors, chosen[0])
         else:
-            names = self._index()
+            file_of = {}
         return {
             _WRAPPERS.sub("", name): (path, name)
-            for name, path in names.items()
-            if path in shards and not _UNREAD.search(name)
+            for name, path in file_of.items()
+            if path.endswith(".safetensors") and not _UNREAD.search(name)
         }
 
     def tensor(self, name: str) -> Tensor:
@@ -133,15 +135,14 @@ class Weights:
             self._headers[path] = weight_header(self.hub, self.key, path)
         return self._headers[path]
 
-    def _index(self) -> Mapping[str, Any]:
-        text = small_file(self.hub, self.key, _INDEX, limit=_LONGEST_INDEX)
-        try:
-            names = json.loads(text)["weight_map"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise AdapterError(Reason.CORRUPT, f"{_INDEX} cannot be read") from error
-        if not isinstance(names, dict):
-            raise AdapterError(Reason.CORRUPT, f"{_INDEX} cannot be read")
-        return names
+    @cached_property
+    def _index(self) -> WeightIndex | None:
+        """The index file of shards: one request; None of a single file."""
+        first, *others = [*model_weights(self.files), ""]
+        path = first if first.endswith(INDEX_SUFFIX) else index_of(first) if any(others) else None
+        if path is None:
+            return None
+        return parse_index(path, small_file(self.hub, self.key, path, limit=LONGEST_INDEX))
 
 
 def same_weights(original: Weights, copy: Weights) -> bool:

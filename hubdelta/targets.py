@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hubdelta.crawler.base import adapter_as_base, find_base
-from hubdelta.crawler.describe import base_behind, describe
+from hubdelta.crawler.describe import BasesBehind, describe
 from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.adapter_config import CONFIG_FILE, AdapterConfig
 from hubdelta.indexer.local import describe_folder, folder_revision
@@ -143,9 +143,9 @@ def find_named(
 
 def _local_row(name: AdapterName, base: str, hub: Hub, run_id: str) -> CatalogRow:
     row = describe_folder(name, base, run_id=run_id)
-    if row.canonical_base in (None, base):
+    if row.declared_base is None:
         return row
-    return replace(row, canonical_base=base_behind(hub, row.canonical_base, base))
+    return replace(row, canonical_base=BasesBehind(hub).behind(row.declared_base, base))
 
 
 def _failure(

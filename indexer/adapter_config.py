@@ -8,6 +8,7 @@ from typing import Any
 from hubdelta.schemas.errors import AdapterError, Reason, printable
 
 CONFIG_FILE = "adapter_config.json"
+LONGEST_CONFIG = 1 << 20  # bytes; real ones have a few thousand
 
 _MOST = 2**31  # beyond any rank or alpha, and what a column holds
 

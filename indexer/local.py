@@ -1,26 +1,35 @@
 """Adapters that stand in a folder of this machine, as rows of the catalog."""
 
+import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
-from hubdelta.crawler.base_names import hub_name
-from hubdelta.indexer.adapter_config import CONFIG_FILE, AdapterConfig
+from hubdelta.crawler.adapter_files import (
+    INDEX_SUFFIX,
+    MODEL_CONFIG,
+    adapters_in,
+    models_in,
+    unreadable_weights,
+)
+from hubdelta.crawler.weight_index import LONGEST_INDEX, parse_index
+from hubdelta.indexer.adapter_config import CONFIG_FILE, LONGEST_CONFIG, AdapterConfig
+from hubdelta.indexer.local_files import open_file
+from hubdelta.indexer.source import Folder
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import CatalogRow
 
-_MODEL_WEIGHTS: tuple[str, ...] = ("model*.safetensors", "pytorch_model*.bin")
-_ADAPTER_WEIGHTS: tuple[str, ...] = ("adapter_model.safetensors", "adapter_model.bin")
 _BLOCK = 1 << 20  # bytes
 
 
 def describe_folder(name: AdapterName, base: str, *, run_id: str) -> CatalogRow:
-    """The catalog row of an adapter in a local folder.
+    """The catalog row of an adapter or a whole model in a local folder.
 
-    A base that it names as ORG/NAME is its canonical base; a path that it names says nothing
-    about which model stood there, and so leaves the word to the caller. The revision is the
-    SHA-1 of its files, so that a folder whose contents change becomes a new key.
+    It says that the adapter belongs to the base that the caller names. The revision is the SHA-1
+    of its files, so that a folder whose contents change becomes a new key.
 
     Args:
         name: a local adapter.
@@ -31,35 +40,34 @@ def describe_folder(name: AdapterName, base: str, *, run_id: str) -> CatalogRow:
         AdapterError: not_found (the folder holds no adapter and no model), corrupt.
     """
     folder = Path(name.repo_id)
-    config_file = folder / CONFIG_FILE
-    if config_file.is_file():
-        config = AdapterConfig.read(config_file)
-        kind, patterns = "adapter", _ADAPTER_WEIGHTS
-        declared = config.values.get("base_model_name_or_path")
-        task_type = config.values.get("task_type")
-    elif (folder / "config.json").is_file():
-        kind, patterns = "full", _MODEL_WEIGHTS
-        config_file, declared, task_type = folder / "config.json", None, None
-    else:
+    names = _names(folder)
+    adapter, model = adapters_in(names).get(""), models_in(names).get("")
+    if adapter is None and model is None and MODEL_CONFIG not in names:
         raise AdapterError(
-            Reason.NOT_FOUND, f"{folder} holds neither {CONFIG_FILE} nor config.json"
+            Reason.NOT_FOUND, f"{folder} holds neither {CONFIG_FILE} nor {MODEL_CONFIG}"
         )
-    weights = next((found for pattern in patterns if (found := sorted(folder.glob(pattern)))), [])
-    declared = declared if isinstance(declared, str) and declared else None
-    named = hub_name(declared or "")
-    modified = max(path.stat().st_mtime for path in (config_file, *weights))
+    kind = "full" if adapter is None else "adapter"
+    config_file = MODEL_CONFIG if adapter is None else CONFIG_FILE
+    config = _config(folder) if adapter is not None else {}
+    weights = adapter or model or unreadable_weights(names)
+    files = [config_file, *weights, *_shards(folder, weights)]
+    declared, task_type = (
+        value if isinstance(value := config.get(key), str) and value else None
+        for key in ("base_model_name_or_path", "task_type")
+    )
+    modified, revision = _state(folder, files)
     return CatalogRow(
         base=base,
         repo_id=name.repo_id,
         subfolder="",
-        revision=_digest([config_file, *weights]),
+        revision=revision,
         kind=kind,
         relation="adapter" if kind == "adapter" else "finetune",
-        canonical_base=named if named and not base.startswith("/") else base,
+        canonical_base=base,
         evidence="named",
         declared_base=declared,
         via=None,
-        weights_files=[path.name for path in weights],
+        weights_files=weights,
         author=None,
         created_at=None,
         last_modified=datetime.fromtimestamp(modified, UTC),
@@ -82,16 +90,45 @@ def describe_folder(name: AdapterName, base: str, *, run_id: str) -> CatalogRow:
 
 
 def folder_revision(folder: Path) -> str:
-    """The SHA-1 of a local model's configuration and weights, 40 hex digits."""
+    """The SHA-1 of a local model's configuration and weights, 40 hex digits.
+
+    Raises:
+        AdapterError: a file is none, or cannot be read.
+    """
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")])
-    return _digest([folder / "config.json", *weights])
+    return _state(folder, [MODEL_CONFIG, *(path.name for path in weights)])[1]
 
 
-def _digest(files: list[Path]) -> str:
-    digest = sha1(usedforsecurity=False)
-    for path in files:
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise AdapterError(Reason.NOT_FOUND, f"{folder}: {error.strerror}") from error
+
+
+def _config(folder: Path) -> Mapping[str, Any]:
+    return AdapterConfig.parse(Folder(folder).text(CONFIG_FILE, limit=LONGEST_CONFIG)).values
+
+
+def _shards(folder: Path, weights: list[str]) -> list[str]:
+    """What an index file names and is there; what is missing is found when they are read."""
+    if not weights or not weights[0].endswith(INDEX_SUFFIX):
+        return []
+    index = parse_index(weights[0], Folder(folder).text(weights[0], limit=LONGEST_INDEX))
+    return [file for file in index.files if (folder / file).exists()]
+
+
+def _state(folder: Path, files: list[str]) -> tuple[float, str]:
+    """When the newest of the files was changed [seconds], and the SHA-1 of all of them."""
+    modified, digest = 0.0, sha1(usedforsecurity=False)
+    for name in files:
+        with open_file(folder / name) as file:
+            status = os.fstat(file.fileno())
+            modified = max(modified, status.st_mtime)
+            digest.update(f"{Path(name).name}\0{status.st_size}\0".encode())
+            try:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+            except OSError as error:
+                raise AdapterError(Reason.CORRUPT, f"{folder / name}: {error.strerror}") from error
+    return modified, digest.hexdigest()

@@ -9,21 +9,24 @@ import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from hashlib import sha1
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hubdelta.crawler.card import CARD_BYTES, CARD_FILE, card_text, fetch_card
-from hubdelta.crawler.downloads import fetch, file_info, small_file, weight_header
+from hubdelta.crawler.adapter_files import MODEL_CONFIG
+from hubdelta.crawler.card import card_text
+from hubdelta.crawler.describe import BasesBehind
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.partial_fetch import fetch_tensors
-from hubdelta.crawler.safetensors_header import Header, Tensor
-from hubdelta.indexer.adapter_config import CONFIG_FILE, AdapterConfig
+from hubdelta.crawler.safetensors_header import Tensor
+from hubdelta.indexer.adapter_config import CONFIG_FILE, LONGEST_CONFIG, AdapterConfig
 from hubdelta.indexer.base_structure import BaseStructure
+from hubdelta.indexer.chosen_weights import ChosenWeights, choose_weights, reject_unreadable
 from hubdelta.indexer.engine import Adapter, FullFinetune, PeftAdapter
 from hubdelta.indexer.fit import PREFIX, Shape, check_fit, check_ranks
 from hubdelta.indexer.model_config import parse_model_config
 from hubdelta.indexer.plan import Pending
+from hubdelta.indexer.source import Folder, Repository, Source
 from hubdelta.indexer.streamed.checkpoint import open_local, open_remote
 from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.errors import AdapterError, Reason
@@ -31,8 +34,7 @@ from hubdelta.schemas.rows import CatalogRow
 
 logger = logging.getLogger(__name__)
 
-_MODEL_CONFIG = "config.json"
-_LONGEST_CONFIG = 1 << 20  # bytes; real ones have a few thousand
+_LONGEST_NAME = 100  # characters of a repository's name in that of a folder
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,19 @@ class Inspected:
         pending: which one.
         config: its adapter_config.json, or the config.json of a full finetune.
         text: that config, as it was read.
-        weight_bytes: size of its weight files.
+        weights: its weight files.
         memory_bytes: what it takes until it is embedded, on disk or in memory.
         needed_bytes: what must come over the network for it.
         card: text of its model card, if it has one.
-        headers: of each of its weight files; None where only reading them tells what they hold.
     """
 
     pending: Pending
     config: AdapterConfig | Mapping[str, Any]
     text: bytes
-    weight_bytes: int
+    weights: ChosenWeights
     memory_bytes: int
     needed_bytes: int
     card: str | None = None
-    headers: Mapping[str, Header] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,66 +87,60 @@ class Obtainer:
             AdapterError: it cannot be embedded, and why.
             HubError, IndexWriteError: nothing can be fetched now.
         """
-        row = pending.row
+        row, source = pending.row, self._source(pending)
         _reject_known(row)
         config: AdapterConfig | Mapping[str, Any]
-        text = self._read(
-            pending, _inside(row, _MODEL_CONFIG if row.kind == "full" else CONFIG_FILE)
-        )
-        config = (
-            parse_model_config(text, self.base) if row.kind == "full" else AdapterConfig.parse(text)
-        )
-        headers, weight_bytes = self._look_at_weights(pending)
-        memory_bytes = needed_bytes = weight_bytes
-        if headers is not None and isinstance(config, AdapterConfig):
-            tensors = {name: t for header in headers.values() for name, t in header.tensors.items()}
+        text = source.text(_config_path(row), limit=LONGEST_CONFIG)
+        if row.kind == "full":
+            config = parse_model_config(text, self.base)
+        else:
+            config = AdapterConfig.parse(text)
+            self._check_base(row, config)
+        weights = choose_weights(source, row.weights_files)
+        memory_bytes = needed_bytes = weights.size
+        if weights.headers is not None and isinstance(config, AdapterConfig):
+            tensors = weights.tensors
             self._check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()})
             needed = [tensor for name, tensor in tensors.items() if self._needs(name)]
             memory_bytes = sum(map(_held_bytes, needed))
             needed_bytes = sum(tensor.bytes for tensor in needed)
-        elif headers is not None:
+        elif weights.headers is not None:
             memory_bytes = needed_bytes = 0  # it is streamed, when its turn has come
-        needed_bytes += sum(header.header_bytes for header in (headers or {}).values())
-        size = weight_bytes if self.keep else memory_bytes
+        needed_bytes += sum(header.header_bytes for header in (weights.headers or {}).values())
+        size = weights.size if self.keep else memory_bytes
         if size > self.max_bytes:
             raise AdapterError(
                 Reason.TOO_LARGE,
                 f"{size / 1e6:,.1f} MB of weights, more than the {self.max_bytes / 1e6:,.1f} MB "
                 "that --disk-budget allows: raise it, and use --retry-failed",
             )
-        card = self._read_card(pending)
+        card = source.card()
         needed_bytes = 0 if _is_local(row) else needed_bytes + len(text) + len(card)
         return Inspected(
-            pending,
-            config,
-            text,
-            weight_bytes,
-            memory_bytes,
-            needed_bytes,
-            card_text(card),
-            headers,
+            pending, config, text, weights, memory_bytes, needed_bytes, card_text(card)
         )
 
     def fetch(self, inspected: Inspected) -> None:
-        """Download what is read of an adapter, or all of it where it is to be kept.
+        """Fetch what is read of an adapter, or all of it where it is to be kept.
 
         Raises:
             AdapterError: it cannot be embedded, and why.
             HubError, IndexWriteError: nothing can be fetched now.
         """
-        row, key = inspected.pending.row, inspected.pending.key
-        if _is_local(row):
-            return
-        root, adapter = self._place(inspected.pending), isinstance(inspected.config, AdapterConfig)
-        if inspected.headers is None:
-            fetch(self.hub, key, list(row.weights_files), root)
+        row, weights = inspected.pending.row, inspected.weights
+        adapter = isinstance(inspected.config, AdapterConfig)
+        if _is_local(row) and not adapter:
+            return  # it is read where it is
+        source, root = self._source(inspected.pending), self._place(inspected.pending)
+        if weights.headers is None:
+            for file in weights.files:
+                source.copy(file, root)
         elif adapter or self.keep:
-            wanted = _every if self.keep else self._needs
-            for file, header in inspected.headers.items():
-                fetch_tensors(self.hub, key, file, header, wanted, root)
-        if self.keep:
-            config = root / _inside(row, CONFIG_FILE if adapter else _MODEL_CONFIG)
-            config.write_bytes(inspected.text)
+            for file, header in weights.headers.items():
+                wanted = _every if self.keep else partial(self._reads, weights, file)
+                source.copy_tensors(file, header, wanted, root)
+        if self.keep and not _is_local(row):
+            (root / _config_path(row)).write_bytes(inspected.text)
 
     def read(self, inspected: Inspected) -> Adapter:
         """Read weights that are there; the files are deleted unless they are to be kept.
@@ -154,38 +148,33 @@ class Obtainer:
         Raises:
             AdapterError: it cannot be embedded, and why.
         """
-        pending, row = inspected.pending, inspected.pending.row
-        root = Path(row.repo_id) if _is_local(row) else self._place(pending)
-        paths = [root / file for file in row.weights_files]
+        pending, weights, root = inspected.pending, inspected.weights, self._root(inspected)
+        paths = [root / file for file in weights.files]
         if not isinstance(inspected.config, AdapterConfig):
-            if inspected.headers is None or self.keep:
-                checkpoint = open_local(paths)
+            if _is_local(pending.row) or weights.headers is None or self.keep:
+                checkpoint = open_local(paths, weights.index)
             else:
-                checkpoint = open_remote(self.hub, pending.key, inspected.headers, self.base.folder)
+                checkpoint = open_remote(
+                    self.hub, pending.key, weights.headers, self.base.folder, index=weights.index
+                )
             return FullFinetune(
-                pending.key,
-                inspected.config,
-                checkpoint,
-                inspected.weight_bytes,
-                inspected.card,
+                pending.key, inspected.config, checkpoint, weights.size, inspected.card
             )
         try:
-            if inspected.headers is not None:
-                tensors = read_tensors(paths, self._needs)
+            if weights.headers is not None:
+                tensors = read_tensors(paths, self._needs, weights.index)
             else:
-                tensors = read_tensors(paths)
+                tensors = read_tensors(paths, index=weights.index)
                 shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
                 self._check_shapes(inspected.config, shapes)
                 tensors = {name: tensor for name, tensor in tensors.items() if self._needs(name)}
         finally:
             self.release(pending)
-        return PeftAdapter(
-            pending.key, inspected.config, tensors, inspected.weight_bytes, inspected.card
-        )
+        return PeftAdapter(pending.key, inspected.config, tensors, weights.size, inspected.card)
 
     def release(self, pending: Pending) -> None:
-        """Delete what was downloaded for an adapter, unless it is to be kept."""
-        if not self.keep and not _is_local(pending.row):
+        """Delete what was fetched for an adapter, unless it is to be kept."""
+        if not self.keep or _is_local(pending.row):
             shutil.rmtree(self._place(pending), ignore_errors=True)
 
     def _needs(self, name: str) -> bool:
@@ -200,45 +189,44 @@ class Obtainer:
         check_fit(shapes, self.base.shapes)
         check_ranks(config, shapes)
 
-    def _read(self, pending: Pending, path: str) -> bytes:
-        """A small file of the adapter."""
-        if not _is_local(pending.row):
-            return small_file(self.hub, pending.key, path, limit=_LONGEST_CONFIG)
-        file = Path(pending.row.repo_id) / path
-        try:
-            return file.read_bytes()
-        except OSError as error:
-            raise AdapterError(Reason.CORRUPT, f"{file}: {error.strerror}") from error
+    def _check_base(self, row: CatalogRow, config: AdapterConfig) -> None:
+        """Check the base that an adapter's own config names, where no crawl could see that.
 
-    def _read_card(self, pending: Pending) -> bytes:
-        """The first bytes of the repository's model card; none where it has no readable one."""
-        if not _is_local(pending.row):
-            return fetch_card(self.hub, pending.key)
-        path = Path(pending.row.repo_id) / CARD_FILE
-        if not path.is_file():  # a pipe would never end
-            return b""
-        try:
-            with path.open("rb") as file:
-                return file.read(CARD_BYTES)
-        except OSError as error:
-            logger.debug("%s: %s", path, error)
-            return b""
+        Raises:
+            AdapterError: base_mismatch, or network.
+            HubError: offline, or a refused token.
+        """
+        declared = config.values.get("base_model_name_or_path")
+        if not isinstance(declared, str) or declared == row.declared_base:
+            return
+        found = self._bases.behind(declared, row.base)
+        if found != row.base:
+            raise _other_base(row, f"its adapter_config.json names {declared}", found)
 
-    def _look_at_weights(self, pending: Pending) -> tuple[dict[str, Header] | None, int]:
-        """The weight files' headers, where they can be had by themselves, and bytes in all."""
-        row, files = pending.row, pending.row.weights_files
-        if _is_local(row):
-            return None, sum((Path(row.repo_id) / file).stat().st_size for file in files)
-        if all(file.endswith(".safetensors") for file in files):
-            headers = {file: weight_header(self.hub, pending.key, file) for file in files}
-            return headers, sum(header.file_bytes for header in headers.values())
-        sizes = file_info(self.hub, pending.key, files)
-        return None, sum(file.size for file in sizes.values())
+    def _reads(self, weights: ChosenWeights, file: str, name: str) -> bool:
+        """Whether a tensor of a file is read."""
+        return weights.file_of[name] == file and self._needs(name)
+
+    @cached_property
+    def _bases(self) -> BasesBehind:
+        return BasesBehind(self.hub)
+
+    def _source(self, pending: Pending) -> Source:
+        if _is_local(pending.row):
+            return Folder(Path(pending.row.repo_id))
+        return Repository(self.hub, pending.key)
+
+    def _root(self, inspected: Inspected) -> Path:
+        """The folder that its files are read from."""
+        row, adapter = inspected.pending.row, isinstance(inspected.config, AdapterConfig)
+        in_place = _is_local(row) and not adapter
+        return Path(row.repo_id) if in_place else self._place(inspected.pending)
 
     def _place(self, pending: Pending) -> Path:
         name = str(pending.key)
         digest = sha1(name.encode(), usedforsecurity=False).hexdigest()[:12]
-        return self.folder / f"{pending.row.repo_id.replace('/', '--')}--{digest}"
+        readable = pending.row.repo_id.replace("/", "--")[-_LONGEST_NAME:]
+        return self.folder / f"{readable}--{digest}"
 
 
 def _every(name: str) -> bool:
@@ -264,13 +252,16 @@ def _reject_known(row: CatalogRow) -> None:
             if row.evidence == "tag"
             else f"its adapter_config.json names {row.declared_base or row.canonical_base}"
         )
-        raise AdapterError(
-            Reason.BASE_MISMATCH,
-            f"{says}, not {row.base}: index it under --base {row.canonical_base}",
-        )
-    if not row.weights_files:
-        raise AdapterError(Reason.NO_WEIGHTS, "the repository holds no weight file")
+        raise _other_base(row, says, row.canonical_base)
+    reject_unreadable(row.weights_files)
 
 
-def _inside(row: CatalogRow, name: str) -> str:
+def _other_base(row: CatalogRow, says: str, found: str) -> AdapterError:
+    return AdapterError(
+        Reason.BASE_MISMATCH, f"{says}, not {row.base}: index it under --base {found}"
+    )
+
+
+def _config_path(row: CatalogRow) -> str:
+    name = MODEL_CONFIG if row.kind == "full" else CONFIG_FILE
     return str(PurePosixPath(row.subfolder) / name)

@@ -71,7 +71,11 @@ def embed_plan(
     structure = BaseStructure.read(base_folder)
     budget = Budget(settings.disk_budget)
     obtainer = Obtainer(
-        hub, structure, downloads, settings.disk_budget, keep=settings.keep_downloads
+        hub,
+        structure,
+        downloads,
+        settings.disk_budget,
+        keep=settings.keep_downloads,
     )
     turn = Lock()
     arriving = partial(

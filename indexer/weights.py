@@ -1,14 +1,16 @@
 """Reading an adapter's tensors from disk, without running anything they bring along."""
 
-import pickle
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from hubdelta.crawler.weight_index import WeightIndex, owners
+from hubdelta.indexer.local_files import read_header
+from hubdelta.indexer.streamed.shards import pickle_shard
 from hubdelta.schemas.errors import AdapterError, Reason
 
 _EXPONENT: Final = {
@@ -18,21 +20,27 @@ _EXPONENT: Final = {
 }
 """Float types that engines take as they are stored → integers of their size, and their exponent."""
 
+_Read = Callable[[Sequence[str]], dict[str, torch.Tensor]]
+
 _PIECE = 2**20
 """Numbers that are looked at together."""
 
 
 def read_tensors(
-    files: list[Path], wanted: Callable[[str], bool] | None = None
+    files: Sequence[Path],
+    wanted: Callable[[str], bool] | None = None,
+    index: WeightIndex | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The tensors of safetensors files or of weights-only pickles, in their stored dtype.
+    """The tensors of safetensors files or of torch.save's, in their stored dtype.
 
     Floats other than fp32, fp16 and bf16 become fp32. Tensors of safetensors files are views of
-    the mapped file: once it is deleted, its disk space is free when they are.
+    the mapped file, which must not change before they are gone; once it is deleted, its disk space
+    is free when they are.
 
     Args:
         files: all files of one adapter.
         wanted: whether a tensor of this name is to be read; by default all are.
+        index: the index file that names them, in this order.
 
     Returns:
         Name → tensor, on the CPU, the floats finite.
@@ -40,20 +48,19 @@ def read_tensors(
     Raises:
         AdapterError: corrupt, unsafe_format (a pickle that holds more than tensors), not_finite.
     """
+    names = index.files if index else [file.name for file in files]
+    readers = {name: _reader(file) for name, file in zip(names, files, strict=True)}
+    file_of = owners({name: held for name, (held, _) in readers.items()}, index)
     tensors: dict[str, torch.Tensor] = {}
-    for file in files:
-        read = _read_safetensors if file.suffix == ".safetensors" else _read_pickle
-        tensors.update(read(file, wanted or _every))
+    for name, (held, read) in readers.items():
+        own = (key for key in held if file_of[key] == name)
+        tensors |= read([key for key in own if wanted is None or wanted(key)])
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             tensors[name] = tensor if tensor.dtype in _EXPONENT else tensor.float()
             if not _is_finite_by_one_core(tensors[name]):
                 raise AdapterError(Reason.NOT_FINITE, f"tensor {name} holds NaN or infinity")
     return tensors
-
-
-def _every(name: str) -> bool:
-    return True
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
@@ -78,42 +85,17 @@ def _is_finite_by_one_core(tensor: torch.Tensor) -> bool:
     )
 
 
-def _read_safetensors(file: Path, wanted: Callable[[str], bool]) -> dict[str, torch.Tensor]:
+def _reader(file: Path) -> tuple[Collection[str], _Read]:
+    """The names of a file's tensors, and what reads some of them."""
+    if file.suffix == ".safetensors":
+        return read_header(file).tensors, partial(_read_safetensors, file)
+    shard = pickle_shard(file)
+    return shard.tensors, shard.read
+
+
+def _read_safetensors(file: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
     try:
         with safe_open(file, "pt") as content:
-            return {name: content.get_tensor(name) for name in filter(wanted, content.keys())}
+            return {name: content.get_tensor(name) for name in names}
     except (SafetensorError, ValueError) as error:
         raise AdapterError(Reason.CORRUPT, f"{file.name} is not readable: {error}") from error
-
-
-def _read_pickle(file: Path, wanted: Callable[[str], bool]) -> dict[str, torch.Tensor]:
-    return {name: tensor for name, tensor in load_pickle(file).items() if wanted(name)}
-
-
-def load_pickle(file: Path, *, mapped: bool = False) -> dict[str, torch.Tensor]:
-    """All tensors of a pickle, on the CPU.
-
-    Args:
-        file: as torch.save writes it.
-        mapped: leave the tensors in the file, which must be one that torch 1.6 or newer wrote.
-
-    Raises:
-        AdapterError: corrupt, or unsafe_format (it holds more than tensors).
-    """
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        raise AdapterError(
-            Reason.UNSAFE_FORMAT,
-            f"{file.name} is a pickle that holds more than tensors and was not loaded: "
-            "ask its author for safetensors",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, struct.error) as error:
-        what = str(error).partition("\n")[0] or type(error).__name__
-        raise AdapterError(Reason.CORRUPT, f"{file.name} is not readable: {what}") from error
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor)
-        for name, tensor in content.items()
-    ):
-        raise AdapterError(Reason.UNSAFE_FORMAT, f"{file.name} holds other things than tensors")
-    return content

@@ -1,6 +1,5 @@
 """All weights of a model in one or several files, read tensor by tensor wherever they lie."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -10,10 +9,13 @@ from typing import Final
 
 import torch
 
+from hubdelta.crawler.adapter_files import INDEX_SUFFIX, model_weights
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.remote_ranges import RemoteRanges
 from hubdelta.crawler.safetensors_header import Header
-from hubdelta.indexer.streamed.shards import SafetensorsShard, Shard, Stored, local_shard
+from hubdelta.crawler.weight_index import LONGEST_INDEX, WeightIndex, owners, parse_index
+from hubdelta.indexer.local_files import read_file
+from hubdelta.indexer.streamed.shards import Shard, Stored, local_shard, safetensors_shard
 from hubdelta.schemas.errors import HubdeltaError
 from hubdelta.schemas.keys import AdapterKey
 
@@ -24,15 +26,25 @@ class Checkpoint:
     """The tensors of a model; its methods are safe in threads.
 
     Args:
-        shards: its files; of a name that several hold, the last is read.
+        shards: its files, by name.
+        index: the index file that names them, if there is one.
         remote: those of them that come over the network.
+
+    Raises:
+        AdapterError: corrupt: files disagree about a tensor.
 
     Attributes:
         tensors: all that there are, by name.
     """
 
-    def __init__(self, shards: Sequence[Shard], remote: Sequence[RemoteRanges] = ()) -> None:
-        self._shards = {name: shard for shard in shards for name in shard.tensors}
+    def __init__(
+        self,
+        shards: Mapping[str, Shard],
+        index: WeightIndex | None = None,
+        remote: Sequence[RemoteRanges] = (),
+    ) -> None:
+        file_of = owners({file: shard.tensors for file, shard in shards.items()}, index)
+        self._shards = {name: shards[file] for name, file in file_of.items()}
         self._remote = tuple(remote)
         self.tensors: dict[str, Stored] = {
             name: shard.tensors[name] for name, shard in self._shards.items()
@@ -70,14 +82,30 @@ class Checkpoint:
         return self._shards[name].read_rows(name, rows)
 
 
-def open_local(files: Sequence[Path]) -> Checkpoint:
-    """A checkpoint of files on disk, safetensors or pickles.
+def open_local(files: Sequence[Path], index: WeightIndex | None = None) -> Checkpoint:
+    """A checkpoint of files on disk, safetensors or torch.save's.
+
+    Args:
+        files: all of them.
+        index: the index file that names them, in this order.
 
     Raises:
         AdapterError: corrupt, unsafe_format (a pickle that holds more than tensors) or
             unsupported_adapter.
     """
-    return Checkpoint([local_shard(file) for file in files])
+    names = index.files if index else [file.name for file in files]
+    shards = zip(names, map(local_shard, files), strict=True)
+    return Checkpoint(dict(shards), index)
+
+
+def open_folder(folder: Path) -> Checkpoint:
+    """The checkpoint that transformers finds in a folder.
+
+    Raises:
+        HubdeltaError: there is none, or it cannot be read.
+    """
+    files, index = _files_and_index(folder)
+    return open_local(files, index)
 
 
 def open_remote(
@@ -86,6 +114,7 @@ def open_remote(
     headers: Mapping[str, Header],
     base_folder: Path,
     *,
+    index: WeightIndex | None = None,
     connections: int = 8,
 ) -> Checkpoint:
     """A checkpoint of safetensors files on the Hub, of which only what is read is fetched.
@@ -97,40 +126,41 @@ def open_remote(
         key: whose files, and the commit.
         headers: of all its files by path, as `weight_header` reads them.
         base_folder: the base's, with its weights.
+        index: the index file that names the files, if there is one.
         connections: requests at once.
 
     Raises:
         AdapterError: corrupt or unsupported_adapter.
     """
-    shards: list[Shard] = []
+    shards: dict[str, Shard] = {}
     remote = []
     for file, header in headers.items():
         if copy := _copy_of(header, base_folder):
-            shards.append(local_shard(copy))
+            shards[file] = local_shard(copy)
         else:
             source = RemoteRanges(hub, key, file, header.file_bytes, connections)
-            shards.append(SafetensorsShard(file, header, source.read))
+            shards[file] = safetensors_shard(file, header, source.read)
             remote.append(source)
-    return Checkpoint(shards, remote)
+    return Checkpoint(shards, index, remote)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a transformers folder, in the order in which transformers looks for them.
+    """The weight files that transformers reads of a folder.
 
     Raises:
         HubdeltaError: there are none, or the list of them cannot be read.
     """
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        index = folder / f"{name}.index.json"
-        if (folder / name).exists():
-            return [folder / name]
-        if index.exists():
-            try:
-                shards = set(json.loads(index.read_bytes())["weight_map"].values())
-            except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-                raise HubdeltaError(f"{index} cannot be read: {error}") from error
-            return [folder / shard for shard in sorted(shards)]
-    raise HubdeltaError(f"{folder} holds no weights")
+    return _files_and_index(folder)[0]
+
+
+def _files_and_index(folder: Path) -> tuple[list[Path], WeightIndex | None]:
+    names = model_weights(path.name for path in folder.iterdir())
+    if not names:
+        raise HubdeltaError(f"{folder} holds no weights")
+    if not names[0].endswith(INDEX_SUFFIX):
+        return [folder / name for name in names], None
+    index = parse_index(names[0], read_file(folder / names[0], LONGEST_INDEX))
+    return [folder / file for file in index.files], index
 
 
 def _copy_of(header: Header, folder: Path) -> Path | None:

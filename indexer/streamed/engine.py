@@ -23,7 +23,7 @@ from hubdelta.indexer.engine import (
     unexpected,
 )
 from hubdelta.indexer.out_of_memory import is_out_of_memory
-from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_local, weight_files
+from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_folder
 from hubdelta.indexer.streamed.skeleton import Skeleton
 from hubdelta.indexer.streamed.stream import StoppedError, WeightStream
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, HubError, Reason
@@ -91,7 +91,7 @@ class StreamedEngine(Engine):
 
     def _measured(self) -> Baseline:
         config = json.loads((self._folder / "config.json").read_bytes())
-        checkpoint = open_local(weight_files(self._folder))
+        checkpoint = open_folder(self._folder)
         alone, batched = (
             self._hidden_states(Skeleton.build(config, self._device), checkpoint, repeats)
             for repeats in (1, _REPEATS)

@@ -1,7 +1,6 @@
 """One weight file of a checkpoint, of which single tensors, or rows of them, are read."""
 
 import math
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +10,10 @@ from typing import Final
 import torch
 
 from hubdelta.crawler.remote_ranges import Piece
-from hubdelta.crawler.safetensors_header import (
-    BadHeaderError,
-    Header,
-    Tensor,
-    header_length,
-    parse_header,
-)
+from hubdelta.crawler.safetensors_header import Header, Tensor
+from hubdelta.indexer.local_files import open_file, read_header
 from hubdelta.indexer.memory import empty
-from hubdelta.indexer.weights import load_pickle
+from hubdelta.indexer.torch_file import StridedTensor, read_contents
 from hubdelta.schemas.errors import AdapterError, Reason
 
 _DTYPES: Final = {
@@ -82,36 +76,36 @@ class Shard(ABC):
         """
 
 
-class SafetensorsShard(Shard):
-    """A safetensors file, here or elsewhere.
+class FileShard(Shard):
+    """A weight file, here or elsewhere, of which ranges are read.
 
     Args:
-        file: its name, for messages.
-        header: its header.
+        tensors: what it holds, by name.
+        offsets: where the first element of each stands in the file, in bytes.
         read_pieces: fills buffers with what stands at offsets of the file.
-
-    Raises:
-        AdapterError: corrupt, or unsupported_adapter (of a type that torch does not have).
+        strided: those whose elements do not stand one after another.
     """
 
     def __init__(
-        self, file: str, header: Header, read_pieces: Callable[[Sequence[Piece]], None]
+        self,
+        tensors: Mapping[str, Stored],
+        offsets: Mapping[str, int],
+        read_pieces: Callable[[Sequence[Piece]], None],
+        strided: Mapping[str, StridedTensor] | None = None,
     ) -> None:
-        self.tensors = {name: _stored(file, name, t) for name, t in header.tensors.items()}
-        self._offsets = {name: header.header_bytes + t.start for name, t in header.tensors.items()}
-        self._read_pieces = read_pieces
+        self.tensors = tensors
+        self._offsets, self._read_pieces, self._strided = offsets, read_pieces, strided or {}
 
     def read(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """All of them in one go: what lies side by side is one read."""
-        buffers = {name: empty([self.tensors[name].bytes], torch.uint8) for name in names}
+        buffers = {name: empty([self._span_bytes(name)], torch.uint8) for name in names}
         self._read_pieces([(self._offsets[name], _view(buffers[name])) for name in names])
-        return {
-            name: buffer.view(self.tensors[name].dtype).view(self.tensors[name].shape)
-            for name, buffer in buffers.items()
-        }
+        return {name: self._shaped(name, buffer) for name, buffer in buffers.items()}
 
     def read_rows(self, name: str, rows: Sequence[int]) -> torch.Tensor:
         """Each row is a range of the file."""
+        if name in self._strided:
+            return self.read([name])[name][list(rows)]
         stored = self.tensors[name]
         row_bytes = stored.bytes // stored.shape[0]
         buffer = empty([len(rows), row_bytes], torch.uint8)
@@ -122,46 +116,58 @@ class SafetensorsShard(Shard):
         self._read_pieces(pieces)
         return buffer.view(stored.dtype).view(len(rows), *stored.shape[1:])
 
+    def _span_bytes(self, name: str) -> int:
+        strided = self._strided.get(name)
+        return strided.span_bytes if strided else self.tensors[name].bytes
 
-class PickleShard(Shard):
-    """A pickle as torch.save writes it; one older than torch 1.6 is held in memory as a whole.
+    def _shaped(self, name: str, buffer: torch.Tensor) -> torch.Tensor:
+        elements = buffer.view(self.tensors[name].dtype)
+        if strided := self._strided.get(name):
+            return elements.as_strided(strided.shape, strided.strides).contiguous()
+        return elements.view(self.tensors[name].shape)
+
+
+def safetensors_shard(
+    file: str, header: Header, read_pieces: Callable[[Sequence[Piece]], None]
+) -> FileShard:
+    """A safetensors file, here or elsewhere.
+
+    Args:
+        file: its name, for messages.
+        header: its header.
+        read_pieces: fills buffers with what stands at offsets of the file.
+
+    Raises:
+        AdapterError: corrupt, or unsupported_adapter (of a type that torch does not have).
+    """
+    tensors = {name: _stored(file, name, t) for name, t in header.tensors.items()}
+    offsets = {name: header.header_bytes + t.start for name, t in header.tensors.items()}
+    return FileShard(tensors, offsets, read_pieces)
+
+
+def pickle_shard(path: Path) -> FileShard:
+    """A file on disk as torch.save writes it.
 
     Raises:
         AdapterError: corrupt, or unsafe_format (it holds more than tensors).
     """
-
-    def __init__(self, file: Path) -> None:
-        self._tensors = load_pickle(file, mapped=zipfile.is_zipfile(file))
-        self.tensors = {n: Stored(t.dtype, tuple(t.shape)) for n, t in self._tensors.items()}
-
-    def read(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Copies: pages of the mapped file can be taken back by the system at any time."""
-        copies = {name: empty(self.tensors[name].shape, self.tensors[name].dtype) for name in names}
-        return {name: copy.copy_(self._tensors[name]) for name, copy in copies.items()}
-
-    def read_rows(self, name: str, rows: Sequence[int]) -> torch.Tensor:
-        """A copy of these rows."""
-        return self._tensors[name][list(rows)]
+    contents = read_contents(path)
+    tensors = {name: Stored(t.dtype, t.shape) for name, t in contents.items()}
+    offsets = {name: t.start for name, t in contents.items()}
+    strided = {name: t for name, t in contents.items() if not t.is_contiguous}
+    return FileShard(tensors, offsets, lambda pieces: _read_file(path, pieces), strided)
 
 
-def local_shard(path: Path) -> Shard:
+def local_shard(path: Path) -> FileShard:
     """A weight file on disk.
 
     Raises:
         AdapterError: corrupt, unsafe_format or unsupported_adapter.
     """
     if path.suffix != ".safetensors":
-        return PickleShard(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            start += file.read(header_length(start) - len(start))
-        header = parse_header(start, path.stat().st_size)
-    except BadHeaderError as error:
-        raise AdapterError(Reason.CORRUPT, f"{path.name}: {error}") from error
-    except OSError as error:
-        raise AdapterError(Reason.CORRUPT, f"{path}: {error.strerror}") from error
-    return SafetensorsShard(path.name, header, lambda pieces: _read_file(path, pieces))
+        return pickle_shard(path)
+    header = read_header(path)
+    return safetensors_shard(path.name, header, lambda pieces: _read_file(path, pieces))
 
 
 def _read_file(path: Path, pieces: Sequence[Piece]) -> None:
@@ -170,14 +176,16 @@ def _read_file(path: Path, pieces: Sequence[Piece]) -> None:
     Not a map of the file: its pages would count as memory of this process until they are dropped.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_file(path) as file:
             for offset, target in pieces:
                 file.seek(offset)
                 filled = 0
                 while filled < len(target):
                     read = file.readinto(target[filled:])
                     if not read:
-                        raise AdapterError(Reason.CORRUPT, f"{path.name} ends in a tensor")
+                        raise AdapterError(
+                            Reason.CORRUPT, f"{path.name} ends in a tensor: truncated"
+                        )
                     filled += read
     except OSError as error:
         raise AdapterError(Reason.CORRUPT, f"{path}: {error.strerror}") from error

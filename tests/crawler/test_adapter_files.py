@@ -2,7 +2,13 @@
 
 import pytest
 
-from hubdelta.crawler.adapter_files import adapters_in, has_model_weights, model_weights
+from hubdelta.crawler.adapter_files import (
+    adapters_in,
+    has_model_weights,
+    model_weights,
+    models_in,
+    unreadable_weights,
+)
 
 ROOT = ["adapter_config.json", "adapter_model.safetensors"]
 
@@ -33,12 +39,26 @@ def held(folder: str, *files: str) -> list[str]:
                 "adapter_model-00001-of-00002.safetensors",
                 "adapter_model.safetensors.index.json",
             ],
+            {"": ["adapter_model.safetensors.index.json"]},
+        ),
+        (
+            [
+                "adapter_config.json",
+                "adapter_model-00002-of-00002.safetensors",
+                "adapter_model-00001-of-00002.safetensors",
+            ],
             {
                 "": [
                     "adapter_model-00001-of-00002.safetensors",
                     "adapter_model-00002-of-00002.safetensors",
                 ]
             },
+        ),
+        (["adapter_config.json", "adapters.safetensors"], {"": ["adapters.safetensors"]}),
+        (["adapter_config.json", "config.json", "model.safetensors"], {}),
+        (
+            ["config.json", "model.safetensors", *held("lora")],
+            {"lora": ["lora/adapter_model.safetensors"]},
         ),
         (["README.md", "model.safetensors", "my_adapter_model.bin"], {}),
     ],
@@ -74,6 +94,57 @@ def test_weights_of_whole_models() -> None:
     assert model_weights([*shards, "pytorch_model.bin", "sub/model.safetensors"]) == shards
     assert model_weights(["pytorch_model.bin", "training_args.bin"]) == ["pytorch_model.bin"]
     assert model_weights(["model.gguf", "consolidated.00.pth"]) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            ["model.safetensors.index.json", "a-1-of-1.safetensors"],
+            ["model.safetensors.index.json"],
+        ),
+        (["model.safetensors", "model.safetensors.index.json"], ["model.safetensors"]),
+        (["pytorch_model.bin", "model.safetensors.index.json"], ["model.safetensors.index.json"]),
+        (["pytorch_model.bin.index.json", "pytorch_model.bin"], ["pytorch_model.bin"]),
+        (["model.safetensors-1-of-1.safetensors"], ["model.safetensors-1-of-1.safetensors"]),
+        (["model.fp16.safetensors"], []),
+    ],
+)
+def test_weights_are_looked_for_in_the_order_of_transformers(
+    files: list[str], expected: list[str]
+) -> None:
+    assert model_weights(files) == expected
+
+
+def model(folder: str) -> list[str]:
+    return held(folder, "config.json", "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (model("final"), ["final"]),
+        (model("final") + model("checkpoint-500"), ["final"]),
+        (
+            model("checkpoints/checkpoint-500") + model("checkpoints/checkpoint-60"),
+            ["checkpoints/checkpoint-500"],
+        ),
+        (["config.json", "model.safetensors", *model("checkpoint-500")], [""]),
+        (held("final", "model.safetensors"), []),
+    ],
+)
+def test_whole_models_in_folders(files: list[str], expected: list[str]) -> None:
+    assert list(models_in(files)) == expected
+
+
+def test_every_folder_with_a_model_can_be_asked_for() -> None:
+    files = ["config.json", "model.safetensors", *model("checkpoint-5"), *model("checkpoint-60")]
+    assert list(models_in(files, checkpoints=True)) == ["", "checkpoint-5", "checkpoint-60"]
+
+
+def test_formats_that_nothing_here_reads_are_known() -> None:
+    files = ["b.Q4_K_M.gguf", "a/adapters.npz", "optimizer.pt", "README.md", "model.safetensors"]
+    assert unreadable_weights(files) == ["a/adapters.npz", "b.Q4_K_M.gguf"]
 
 
 def test_gguf_alone_is_nothing_to_train_an_adapter_on() -> None:

@@ -204,7 +204,7 @@ def test_a_hostile_config_takes_nobody_with_it(values, routed, lora):
 
 
 def test_a_full_finetune_is_left_to_the_streamed_engine(routed, lora):
-    assert not routed.can_embed(FullFinetune(lora.key, {}, Checkpoint([]), weight_bytes=0))
+    assert not routed.can_embed(FullFinetune(lora.key, {}, Checkpoint({}), weight_bytes=0))
 
 
 def test_a_base_that_no_longer_answers_ends_the_run(routed, base, lora):

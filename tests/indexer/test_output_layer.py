@@ -99,7 +99,7 @@ def test_it_is_neither_counted_nor_sent(
     size = sum(tensor.nbytes for tensor in tensors.values())
     inspected = obtainer.inspect(pending(obtainer.hub, name))
     assert inspected.memory_bytes == size
-    assert inspected.weight_bytes == (folder / name / WEIGHTS).stat().st_size
+    assert inspected.weights.size == (folder / name / WEIGHTS).stat().st_size
     local_hub.requests.clear()
     assert_same(obtain(obtainer, inspected), tensors)
     sent = sum(record.bytes for record in local_hub.requests if "resolve-cache" in record.path)
@@ -115,9 +115,9 @@ def test_without_one_the_whole_file_is_fetched_and_its_hash_checked(
     local_hub.requests.clear()
     assert_same(obtain(obtainer, inspected), load_file(folder / "a/plain" / WEIGHTS))
     sent = sum(record.bytes for record in local_hub.requests if "resolve-cache" in record.path)
-    assert inspected.headers is not None
-    (header,) = inspected.headers.values()
-    assert sent == inspected.weight_bytes - header.header_bytes
+    assert inspected.weights.headers is not None
+    (header,) = inspected.weights.headers.values()
+    assert sent == inspected.weights.size - header.header_bytes
 
 
 def test_a_download_to_be_kept_is_the_whole_file(

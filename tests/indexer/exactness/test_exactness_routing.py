@@ -168,6 +168,6 @@ def test_a_type_without_a_rule_is_left_to_the_reference(peft_type, lora, engine_
 
 
 def test_a_full_finetune_is_left_to_the_streamed_engine(engine_of, lora):
-    finetune = FullFinetune(lora.key, {}, Checkpoint([]), weight_bytes=0)
+    finetune = FullFinetune(lora.key, {}, Checkpoint({}), weight_bytes=0)
 
     assert not engine_of(LLAMA).can_embed(finetune)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from hubdelta.indexer.process import keep_freed_memory, use_threads
-from hubdelta.indexer.streamed.checkpoint import open_local, weight_files
+from hubdelta.indexer.streamed.checkpoint import open_folder
 from hubdelta.indexer.streamed.engine import StreamedEngine
 from hubdelta.indexer.streamed.skeleton import Skeleton
 
@@ -22,7 +22,7 @@ def one_pass(folder: Path) -> None:
     probes = [torch.arange(7, 7 + tokens)[None] for tokens in (20, 24, 31)]
     engine = StreamedEngine(folder, probes)
     config = json.loads((folder / "config.json").read_bytes())
-    states = engine._hidden_states(Skeleton.build(config, "cpu"), open_local(weight_files(folder)))
+    states = engine._hidden_states(Skeleton.build(config, "cpu"), open_folder(folder))
     assert abs(states).sum() > 0
 
 

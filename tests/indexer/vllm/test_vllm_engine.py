@@ -153,7 +153,7 @@ def answers_of(bench, adapters):
 
 
 def test_a_full_finetune_is_not_taken(engine):
-    finetune = FullFinetune(AdapterKey("a/b", "", "0" * 40), {}, Checkpoint([]), weight_bytes=1)
+    finetune = FullFinetune(AdapterKey("a/b", "", "0" * 40), {}, Checkpoint({}), weight_bytes=1)
 
     assert not engine.can_embed(finetune)
 
