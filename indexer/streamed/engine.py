@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Event, Lock
@@ -24,6 +24,7 @@ from hubdelta.indexer.engine import (
 )
 from hubdelta.indexer.out_of_memory import is_out_of_memory
 from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_folder
+from hubdelta.indexer.streamed.quantization import Dequantized, plain
 from hubdelta.indexer.streamed.skeleton import Skeleton
 from hubdelta.indexer.streamed.stream import StoppedError, WeightStream
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, HubError, Reason
@@ -63,6 +64,7 @@ class StreamedEngine(Engine):
         self._probes = [probe[0].to(device) for probe in probes]
         self._stop, self._turn = stop or Event(), turn
         self._baseline: Baseline | AdapterError | None = None
+        self._familiar: Collection[str] = ()
 
     @property
     def baseline(self) -> Baseline:
@@ -91,9 +93,10 @@ class StreamedEngine(Engine):
 
     def _measured(self) -> Baseline:
         config = json.loads((self._folder / "config.json").read_bytes())
-        checkpoint = open_folder(self._folder)
+        checkpoint = plain(open_folder(self._folder), config)
+        self._familiar = checkpoint.tensors.keys()
         alone, batched = (
-            self._hidden_states(Skeleton.build(config, self._device), checkpoint, repeats)
+            self._hidden_states(Skeleton.build(config, self._device), checkpoint, repeats=repeats)
             for repeats in (1, _REPEATS)
         )
         mean = alone.mean(axis=0)
@@ -149,7 +152,8 @@ class StreamedEngine(Engine):
             yield place, unexpected(error)
 
     def _embed(self, finetune: FullFinetune, skeleton: Skeleton, baseline: Baseline) -> Activations:
-        activations = self._hidden_states(skeleton, finetune.checkpoint)
+        checkpoint = plain(finetune.checkpoint, finetune.config)
+        activations = self._hidden_states(skeleton, checkpoint, self._familiar)
         if activations.shape != baseline.activations.shape:
             raise AdapterError(
                 Reason.BASE_MISMATCH,
@@ -162,11 +166,20 @@ class StreamedEngine(Engine):
 
     @torch.inference_mode()
     def _hidden_states(
-        self, skeleton: Skeleton, checkpoint: Checkpoint, repeats: int = 1
+        self,
+        skeleton: Skeleton,
+        checkpoint: Checkpoint | Dequantized,
+        familiar: Collection[str] | None = None,
+        repeats: int = 1,
     ) -> Activations:
         """The hidden state that `recipe` defines, of each probe, [probes, hidden]."""
         with WeightStream(
-            skeleton, checkpoint, device=self._device, stop=self._stop, turn=self._turn
+            skeleton,
+            checkpoint,
+            familiar=familiar,
+            device=self._device,
+            stop=self._stop,
+            turn=self._turn,
         ):
             if skeleton.model.config.is_encoder_decoder:
                 states = _decoder_states(skeleton, self._probes, repeats, self._decoder_start)

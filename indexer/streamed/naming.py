@@ -78,10 +78,22 @@ class Source:
         return {name: made[0] if isinstance(made, list) else made for name, made in made.items()}
 
 
-def find_sources(model: PreTrainedModel, names: Collection[str]) -> dict[str, Source]:
-    """The source of every parameter and buffer of a model that a checkpoint holds.
+@dataclass(frozen=True)
+class Names:
+    """What a checkpoint calls the parts of a model.
 
-    A parameter that it holds under the name of one that is tied to it has that one's source.
+    Attributes:
+        sources: of every parameter and buffer that it holds, by name. One that it holds under the
+            name of another that is tied to it has that one's source.
+        leftovers: names that are no parameter's → those that they may stand for in the model.
+    """
+
+    sources: Mapping[str, Source]
+    leftovers: Mapping[str, Collection[str]]
+
+
+def find_names(model: PreTrainedModel, names: Collection[str]) -> Names:
+    """Find the parts of a model in a checkpoint.
 
     Args:
         model: with or without weights.
@@ -95,11 +107,13 @@ def find_sources(model: PreTrainedModel, names: Collection[str]) -> dict[str, So
     prefix, _ = inner_model(model)
 
     found: dict[str, dict[str, str | None]] = defaultdict(dict)
+    places: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names, key=dot_natural_key):
         for inner in inner_names(name):
             target, pattern = rename_source_key(inner, renamings, converters, prefix, state)
             if target not in state and inner in state:
                 target, pattern = rename_source_key(inner, [], [], prefix, state)
+            places[name] += [inner, f"{prefix}.{inner}", target]
             if target in state:
                 found[target][name] = pattern
                 break
@@ -114,7 +128,9 @@ def find_sources(model: PreTrainedModel, names: Collection[str]) -> dict[str, So
             source = Source(target, dict.fromkeys(tensors, ""))
         for output in source.outputs:
             sources.setdefault(output, source)
-    return sources | _of_tied(model, sources)
+    sources |= _of_tied(model, sources)
+    used = {name for source in sources.values() for name in source.tensors}
+    return Names(sources, {name: own for name, own in places.items() if name not in used})
 
 
 def inner_model(model: PreTrainedModel) -> tuple[str, PreTrainedModel]:

@@ -56,11 +56,7 @@ class Skeleton:
             AdapterError: unsupported_adapter.
         """
         quiet_transformers()
-        if config.get("quantization_config"):
-            raise AdapterError(
-                Reason.UNSUPPORTED_ADAPTER, "its weights are quantized: embed the original"
-            )
-        known = model_config(config)
+        known = model_config({**config, "quantization_config": None})
         try:
             model = without_weights(_language_model(known))
         except CONFIG_ERRORS as error:

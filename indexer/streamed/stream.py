@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Event, Lock
@@ -14,7 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from hubdelta.indexer.memory import empty
 from hubdelta.indexer.streamed.checkpoint import Checkpoint
-from hubdelta.indexer.streamed.naming import Source, find_sources
+from hubdelta.indexer.streamed.leftovers import check_leftovers
+from hubdelta.indexer.streamed.naming import Source, find_names
+from hubdelta.indexer.streamed.quantization import Dequantized, quantized
 from hubdelta.indexer.streamed.skeleton import Skeleton, Unit
 from hubdelta.indexer.weights import is_finite
 from hubdelta.schemas.errors import AdapterError, Reason
@@ -35,19 +37,22 @@ class WeightStream:
     Args:
         skeleton: used for nothing else from now on.
         checkpoint: its weights.
+        familiar: tensors of the base, which may be there for nothing; None for the base itself.
         device: where it runs.
         stop: when set, the run is given up before the next unit.
         turn: held throughout, but for the time in which weights are awaited.
 
     Raises:
-        AdapterError: corrupt: a tensor is missing, or of another shape than the config says.
+        AdapterError: corrupt: a tensor is missing, or of another shape than the config says;
+            unsupported_adapter: weights are quantized, or some have no place in the skeleton.
     """
 
     def __init__(
         self,
         skeleton: Skeleton,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | Dequantized,
         *,
+        familiar: Collection[str] | None = None,
         device: str,
         stop: Event,
         turn: "Lock | None" = None,  # a function before Python 3.13
@@ -55,10 +60,11 @@ class WeightStream:
         self._model, self._checkpoint = skeleton.model, checkpoint
         self._device, self._stop = device, stop
         self._turn = turn or Lock()
-        self._sources = find_sources(skeleton.model, checkpoint.tensors)
-        units = skeleton.units()
+        names = find_names(skeleton.model, checkpoint.tensors)
+        self._sources = names.sources
+        units, tables = skeleton.units(), skeleton.tables()
+        check_leftovers(skeleton.model, names, checkpoint.tensors, units, tables, familiar)
         self._layers = [unit for unit in units if unit.is_layer]
-        tables = skeleton.tables()
         state = skeleton.model.state_dict()
         for name in (*tables, *(name for unit in units for name in unit.tensors)):
             self._check(name, tuple(state[name].shape))
@@ -119,9 +125,7 @@ class WeightStream:
             )
         for stored in map(self._checkpoint.tensors.__getitem__, source.tensors):
             if not is_buffer and not stored.dtype.is_floating_point:
-                raise AdapterError(
-                    Reason.UNSUPPORTED_ADAPTER, f"tensor {name} is stored as {stored.dtype}"
-                )
+                raise quantized(f"tensor {name} is stored as {stored.dtype}")
             if source.converter is None and stored.shape != shape:
                 raise _mismatch(name, stored.shape, shape)
 
