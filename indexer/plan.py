@@ -82,7 +82,7 @@ def make_plan(
     plan = Plan([])
     for row in {key_of(row): row for row in rows}.values():
         failure = failures.get(key_of(row))
-        if key_of(row) in done:
+        if key_of(row) in done and row.canonical_base in (None, base):
             plan.skipped["already embedded"] += 1
         elif only is None and row.kind == "full" and "full" not in kinds:
             plan.skipped["full finetune, without --relation finetune"] += 1

@@ -6,6 +6,10 @@ CREATE OR REPLACE MACRO hubdelta.is_comparable(delta, signal) AS
     isfinite(list_dot_product(delta, delta)) AND list_dot_product(delta, delta) > 0
     AND signal > 1 AND NOT isnan(signal);
 
+-- A vector says nothing of an adapter that turns out to have been trained on another base.
+CREATE OR REPLACE MACRO hubdelta.is_of_another(base, canonical_base) AS
+    coalesce(canonical_base <> base, false);
+
 -- A catalog row is written when a crawl sees a change, so the newest row is the present state.
 -- Mirrors of the base stand in the catalog for the crawler's sake; they are no adapters.
 CREATE OR REPLACE VIEW hubdelta.present_adapters AS
@@ -34,7 +38,8 @@ SELECT
     c.adapter,
     CASE
         WHEN c.vanished_at IS NOT NULL THEN 'vanished'
-        WHEN v.revision IS NOT NULL THEN 'embedded'
+        WHEN v.revision IS NOT NULL AND NOT hubdelta.is_of_another(c.base, c.canonical_base)
+            THEN 'embedded'
         WHEN f.revision IS NOT NULL THEN 'failed'
         ELSE 'pending'
     END AS status,
@@ -47,28 +52,30 @@ LEFT JOIN newest AS v
     ON (v.base, v.repo_id, v.subfolder, v.revision) = (c.base, c.repo_id, c.subfolder, c.revision)
 LEFT JOIN attempted AS f
     ON (f.base, f.repo_id, f.subfolder, f.revision) = (c.base, c.repo_id, c.subfolder, c.revision)
-    AND v.revision IS NULL
+    AND (v.revision IS NULL OR hubdelta.is_of_another(c.base, c.canonical_base))
 WHERE c.kind <> 'mirror';
 
 -- In each recipe one of an adapter's vectors is `current`, it stands for the adapter: that of the
 -- present revision, or else the one made last. This is decided before vectors without direction
 -- are dropped: an older revision never speaks for a newer one. `newest` is current, and of the
--- recipe in which the adapter was embedded last.
+-- recipe in which the adapter was embedded last. An adapter of another base has none.
 CREATE OR REPLACE VIEW hubdelta.standing AS
 WITH present AS (
-    SELECT c.base, c.repo_id, c.subfolder, max_by(c.revision, (c.crawled_at, c.run_id)) AS revision
+    SELECT
+        c.base, c.repo_id, c.subfolder,
+        max_by(c.revision, (c.crawled_at, c.run_id)) AS revision,
+        hubdelta.is_of_another(c.base, max_by(c.canonical_base, (c.crawled_at, c.run_id)))
+            AS is_foreign
     FROM catalog AS c
     GROUP BY c.base, c.repo_id, c.subfolder
 ),
 ranked AS (
     SELECT e.*, row_number() OVER (
         PARTITION BY e.base, e.repo_id, e.subfolder, e.recipe_id
-        ORDER BY p.revision IS NULL, e.embedded_at DESC, e.revision
-    ) = 1 AS current
+        ORDER BY (p.revision = e.revision) IS NOT TRUE, e.embedded_at DESC, e.revision
+    ) = 1 AND NOT coalesce(p.is_foreign, false) AS current
     FROM hubdelta.embedded AS e
-    LEFT JOIN present AS p
-        ON (p.base, p.repo_id, p.subfolder, p.revision)
-        = (e.base, e.repo_id, e.subfolder, e.revision)
+    LEFT JOIN present AS p ON (p.base, p.repo_id, p.subfolder) = (e.base, e.repo_id, e.subfolder)
 )
 SELECT r.place, r.current, r.current AND row_number() OVER (
     PARTITION BY r.base, r.repo_id, r.subfolder, r.current

@@ -35,6 +35,13 @@ def test_what_has_a_vector_of_this_recipe_is_done(index):
     assert plan(index)[:2] == (["a/other-recipe"], {"already embedded": 1})
 
 
+def test_a_vector_of_what_turns_out_to_belong_to_another_base_is_not_enough(index):
+    """So that the failure that says so takes its place."""
+    index.write([catalog_row(repo_id="a/other", canonical_base="org/else")], base=BASE)
+    index.write([vector_row(repo_id="a/other", recipe_id="recipe")], base=BASE)
+    assert plan(index)[0] == ["a/other"]
+
+
 def test_a_new_commit_is_a_new_adapter(index):
     index.write([catalog_row(revision="1" * 40, crawled_at=NOW - timedelta(days=1))], base=BASE)
     index.write([vector_row(revision="1" * 40)], base=BASE)

@@ -145,6 +145,19 @@ def test_a_contradiction_about_the_base_is_shown(index: Index) -> None:
     assert only(index, "SELECT canonical_base FROM adapters WHERE canonical_base <> base")
 
 
+def test_the_vector_of_what_turns_out_to_belong_to_another_base_no_longer_counts(
+    index: Index,
+) -> None:
+    index.write([catalog_row(crawled_at=EARLY)], base="org/base")
+    index.write([vector_row()], base="org/base")
+    assert only(index, "SELECT status FROM adapters") == {"status": "embedded"}
+    index.write([catalog_row(crawled_at=LATE, canonical_base="org/else")], base="org/base")
+    index.write([failure_row(reason="base_mismatch", failed_at=LATE)], base="org/base")
+    row = only(index, "SELECT status, reason FROM adapters")
+    assert row == {"status": "failed", "reason": "base_mismatch"}
+    assert only(index, "SELECT count(*) AS n FROM comparable WHERE current") == {"n": 0}
+
+
 def test_a_vector_stored_twice_counts_once_and_the_later_wins(index: Index) -> None:
     index.write([vector_row(signal=1.0, embedded_at=EARLY)], base="org/base")
     index.write([vector_row(signal=2.0, embedded_at=LATE)], base="org/base")
