@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import NamedTuple
 
+from huggingface_hub.errors import RevisionNotFoundError
+
 from hubdelta.crawler.adapter_files import adapters_in, models_in, steps_in
 from hubdelta.crawler.base import find_base
 from hubdelta.crawler.catalog import Sighting, contents, is_adapter_repo, named_row
@@ -42,7 +44,7 @@ def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> lis
     if not is_repo_id(name.repo_id):
         raise AdapterError(Reason.NOT_FOUND, f"{name}: not a name that the Hub allows")
     try:
-        entry = hub.model(name.repo_id, name.revision)
+        entry, name = _entry(hub, name)
         conclusion = Conclusion(base, "tag") if name.subfolder else _conclusion(hub, entry, base)
     except HUB_FAILURES as error:
         if is_hidden(error) and hub.refuses_token():
@@ -60,6 +62,17 @@ def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> lis
     elif not name.subfolder:
         _say_where(name, entry, [subfolder for _, subfolder, _ in found])
     return [named_row(entry, conclusion, sighting, *item) for item in found]
+
+
+def _entry(hub: Hub, name: AdapterName) -> tuple[Entry, AdapterName]:
+    """A repository, and the name by which it holds an adapter: an @ can be a part of a folder's."""
+    try:
+        return hub.model(name.repo_id, name.revision), name
+    except RevisionNotFoundError:
+        whole = AdapterName(name.repo_id, f"{name.subfolder}@{name.revision}")
+        if name.subfolder and contents(entry := hub.model(name.repo_id), whole.subfolder):
+            return entry, whole
+        raise
 
 
 class BasesBehind:

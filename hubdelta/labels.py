@@ -139,7 +139,7 @@ def _adapter(text: str) -> str:
         except (OSError, RuntimeError) as error:  # a home or a link that leads nowhere
             raise UsageError(f"{text}: {error}") from error
     adapter = AdapterName.parse(text)
-    if adapter.revision:
+    if adapter.commit or (adapter.revision and not adapter.subfolder):  # else a folder's name
         raise UsageError(f"{text}: a label is for every revision, leave out @{adapter.revision}")
     return str(adapter)
 

@@ -35,6 +35,11 @@ _MOST_TIMES: Final = 2
 _SPARE: Final = 16 << 20  # bytes
 """Tensors may take so many times the file, and this much more, for they may share storages."""
 
+_MALFORMED: Final = (
+    *(ValueError, LookupError, TypeError, AttributeError),  # of what stands where a value should
+    *(OSError, NotImplementedError),  # of zipfile
+)
+
 _STORAGES: Final = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -114,7 +119,7 @@ def read_contents(path: Path) -> dict[str, StridedTensor]:
             raise AdapterError(
                 Reason.CORRUPT, f"{path.name} is truncated, or not a file of torch.save: {error}"
             ) from error
-        except (ValueError, KeyError, TypeError, OSError, NotImplementedError) as error:
+        except _MALFORMED as error:
             raise AdapterError(Reason.CORRUPT, f"{path.name} is not readable: {error}") from error
     needed = sum(math.prod(t.shape) * t.dtype.itemsize for t in tensors.values())
     if needed > _MOST_TIMES * file_bytes + _SPARE:
@@ -193,12 +198,9 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Storages]:
 def _element_sizes(value: Any) -> dict[str, int]:
     """Bytes of an element of each storage that tensors are views of."""
     found = {}
-    for call in value.values() if isinstance(value, dict) else ():
-        while isinstance(call, Call) and call.function in _PARAMETERS and call.arguments:
-            call = call.arguments[0]
-        if isinstance(call, Call) and call.arguments and isinstance(call.arguments[0], Persistent):
-            _, kind, key, *_ = call.arguments[0].content
-            found[key] = _storage_dtype(kind).itemsize
+    for call in _calls(value).values():
+        _, kind, key, *_ = _note(call.arguments[0])
+        found[key] = _storage_dtype(kind).itemsize
     return found
 
 
@@ -214,17 +216,25 @@ _TENSORS: Final = {
 
 
 def _tensors_of(value: Any, storages: Storages) -> dict[str, StridedTensor]:
+    return {name: _tensor(name, call, storages) for name, call in _calls(value).items()}
+
+
+def _calls(value: Any) -> dict[str, Call]:
+    """The calls that make the tensors of a dictionary, by name."""
     if not isinstance(value, dict):
         raise UnusualPickleError("it is no dictionary")
-    return {name: _tensor(name, call, storages) for name, call in value.items()}
+    calls = {}
+    for name, call in value.items():
+        while isinstance(call, Call) and call.function in _PARAMETERS and call.arguments:
+            call = call.arguments[0]
+        if not isinstance(call, Call) or call.function not in _TENSORS:
+            what = call.function if isinstance(call, Call) else type(call).__name__
+            raise UnusualPickleError(f"{name[:80]} is a {what}")
+        calls[name] = call
+    return calls
 
 
-def _tensor(name: str, call: Any, storages: Storages) -> StridedTensor:
-    while isinstance(call, Call) and call.function in _PARAMETERS and call.arguments:
-        call = call.arguments[0]
-    if not isinstance(call, Call) or call.function not in _TENSORS:
-        what = call.function if isinstance(call, Call) else type(call).__name__
-        raise UnusualPickleError(f"{name[:80]} is a {what}")
+def _tensor(name: str, call: Call, storages: Storages) -> StridedTensor:
     plain = _TENSORS[call.function]
     if any(call.arguments[plain:]):
         raise UnusualPickleError(f"{name[:80]} is a conjugate or negative view")
@@ -240,15 +250,21 @@ def _tensor(name: str, call: Any, storages: Storages) -> StridedTensor:
     return tensor
 
 
+def _note(note: Any) -> tuple[Any, ...]:
+    """What a pickle says of a storage."""
+    if not isinstance(note, Persistent) or note.content[0] != "storage":
+        raise ValueError("a tensor without a storage")
+    content: tuple[Any, ...] = note.content
+    return content
+
+
 def _storage(note: Any, storages: Storages) -> _Storage:
     """The storage that a note of a pickle stands for, or the part of one."""
-    if not isinstance(note, Persistent):
-        raise ValueError("a tensor without a storage")
-    word, kind, key, _, _, *views = note.content
+    _, kind, key, _, _, *views = _note(note)
     dtype = _storage_dtype(kind)
+    if key not in storages:
+        raise ValueError(f"storage {str(key)[:40]} is missing")
     start, length = storages[key]
-    if word != "storage":
-        raise ValueError("a tensor without a storage")
     if views and views[0] is not None:
         _, offset, size = views[0]
         if not 0 <= offset <= offset + size <= length // dtype.itemsize:

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from hubdelta.schemas.errors import UsageError
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(/[^@]+)?")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(/.+)?")
 _PATH_STARTS = ("/", "./", "../", "~")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -62,7 +62,8 @@ class AdapterName:
     def parse(cls, text: str) -> "AdapterName":
         """Read `org/name[/subfolder][@revision]`, its URL, or the path of an existing folder.
 
-        A path is told from a name by its start (`/`, `./`, `../`, `~`).
+        A path is told from a name by its start (`/`, `./`, `../`, `~`). What follows the last `@`
+        counts as a revision; where there is none of that name, it may be the folder's (`describe`).
 
         Raises:
             UsageError: the text is neither, or the folder does not exist.
@@ -73,7 +74,8 @@ class AdapterName:
             if not folder.is_dir():
                 raise UsageError(f"{text}: no such folder")
             return cls(folder.as_posix())
-        name, _, revision = named_by_url(text).partition("@")
+        named = named_by_url(text)
+        name, _, revision = named.rpartition("@") if "@" in named else (named, "", "")
         name = name.strip("/")
         if not _HUB_NAME.fullmatch(name) or ("@" in text and not revision):
             advice = "write org/name[/subfolder][@revision], or the path of a folder as ./folder"

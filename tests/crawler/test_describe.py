@@ -59,6 +59,45 @@ def test_a_whole_model_can_be_named(hub: Hub, repos: Repos) -> None:
     assert (row.kind, row.weights_files) == ("full", ["model.safetensors"])
 
 
+@pytest.mark.parametrize("folder", ["best@f1", "a@b/c@d", "50% data", "what?", "a#b", "微调 v1"])
+def test_a_folder_is_found_by_any_name(hub: Hub, repos: Repos, folder: str) -> None:
+    repos.adapter("org/a", folder=f"{folder}/")
+    old = keep_revision(repos.place, "org/a")
+    for text in (f"org/a/{folder}", f"org/a/{folder}@main", f"org/a/{folder}@{old}"):
+        (row,) = describe(hub, name(text), BASE)
+        assert row.subfolder == folder
+    with pytest.raises(AdapterError) as caught:
+        describe(hub, name(f"org/a/{folder}@other"), BASE)
+    assert caught.value.reason is Reason.NOT_FOUND
+
+
+def test_whole_models_in_folders_are_found(
+    hub: Hub, repos: Repos, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (60, 500):
+        model = {"config.json": b"{}", "model.safetensors": tensors()}
+        repos.add("org/full", {f"checkpoint-{step}/{file}": text for file, text in model.items()})
+    (row,) = describe(hub, name("org/full"), BASE)
+    assert (row.kind, row.subfolder) == ("full", "checkpoint-500")
+    assert row.weights_files == ["checkpoint-500/model.safetensors"]
+    assert "taking checkpoint-500, the newest of 2 checkpoints" in caplog.text
+    (row,) = describe(hub, name("org/full/checkpoint-60"), BASE)
+    assert (row.kind, row.subfolder) == ("full", "checkpoint-60")
+
+
+def test_a_merged_model_is_whole_whatever_its_card_says(hub: Hub, repos: Repos) -> None:
+    left_over = {"adapter_config.json": b"{}", "config.json": b"{}", "model.safetensors": tensors()}
+    repos.add("org/merged", left_over, card={"library_name": "peft", "base_model": BASE})
+    (row,) = describe(hub, name("org/merged"), BASE)
+    assert (row.kind, row.weights_files) == ("full", ["model.safetensors"])
+
+
+def test_formats_that_cannot_be_read_are_taken_down(hub: Hub, repos: Repos) -> None:
+    repos.add("org/gguf", {"m.Q4_K_M.gguf": b"GGUF", "m.Q8_0.gguf": b"GGUF"}, card={})
+    (row,) = describe(hub, name("org/gguf"), BASE)
+    assert row.weights_files == ["m.Q4_K_M.gguf", "m.Q8_0.gguf"]
+
+
 @pytest.mark.parametrize("declared", [None, "", "/home/me/model", "gone/base-1b", BASE])
 def test_a_persons_word_holds_where_the_config_does_not_contradict(
     hub: Hub, repos: Repos, declared: str | None
