@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from hubdelta.crawler.adapter_files import adapters_in, has_model_weights, model_weights
+from hubdelta.crawler.adapter_files import has_model_weights, model_weights
 from hubdelta.crawler.base import BaseModel
 from hubdelta.crawler.base_names import hub_name, is_variant, plain_name
-from hubdelta.crawler.catalog import CONTENT, FULL, MIRROR
+from hubdelta.crawler.catalog import CONTENT, FULL, MIRROR, NAMED, contents
 from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.lineage import Evidence, Family
@@ -64,7 +64,7 @@ class Mirrors:
                 verdict = Verdict(row.kind == MIRROR, CONTENT)
                 self._known[AdapterKey(row.repo_id, "", row.revision)] = verdict
                 self._tell_family(row.repo_id, verdict)
-            elif row.kind == MIRROR or (row.kind == FULL and self._has_base_name(row.repo_id)):
+            elif row.kind == MIRROR or self._may_be_mirror(row):
                 self._unsure.append(row)
 
     def judge(self, entry: Entry) -> Verdict | None:
@@ -76,7 +76,7 @@ class Mirrors:
         family = self._family
         if not has_model_weights(entry.files) or family.is_base(entry.repo_id):
             return None
-        if entry.has_adapter_config or adapters_in(entry.files) or entry.relation == "merge":
+        if contents(entry)[0][0] != FULL or entry.relation == "merge":
             return None
         descends = any(family.is_base(name) or family.mirror(name) for name in entry.bases)
         quantized = entry.relation == "quantized" or entry.is_quantized
@@ -108,6 +108,10 @@ class Mirrors:
             if verdict.evidence == CONTENT:
                 judged.append((row, verdict))
         return judged
+
+    def _may_be_mirror(self, row: CatalogRow) -> bool:
+        whole = row.kind == FULL and not row.subfolder and row.evidence != NAMED
+        return whole and row.canonical_base == row.base and self._has_base_name(row.repo_id)
 
     def _has_base_name(self, repo_id: str, earlier: Iterable[str] = ()) -> bool:
         names = map(plain_name, (*self._family.own_names, *earlier))

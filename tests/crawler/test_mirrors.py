@@ -233,3 +233,14 @@ def test_quantized_copies_are_told_by_their_metadata(
     )
     assert newest_rows(index, BASE)["org/a", ""].canonical_base == "q/converted-awq"
     assert not [record for record in served.requests if "paths-info" in record.path]
+
+
+def test_a_merged_model_beside_a_config_that_was_left_behind_is_looked_at_as_well(
+    index: Index, hub: Hub, repos: Repos
+) -> None:
+    config = json.dumps({"peft_type": "LORA", "base_model_name_or_path": BASE}).encode()
+    merged = one_file(changed("model.layers.1.q_proj.weight")) | {"adapter_config.json": config}
+    repos.model(COPY, of=BASE, files=merged)
+    repos.adapter("org/a", tag=COPY, declared=COPY)
+    assert kinds(index, hub) == {COPY: "full", "org/a": "adapter"}
+    assert newest_rows(index, BASE)["org/a", ""].canonical_base == COPY
