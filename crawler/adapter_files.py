@@ -42,6 +42,11 @@ _OTHER_FORMATS: Final = {
 }
 """How weights end that neither transformers nor PEFT reads, and what they are called."""
 
+_QUANTIZED = re.compile(
+    r".*(gptq|awq|(?<!\d)[2-8]-?bit|int[48]|nf4|fp[48]).*\.(safetensors|bin|pt)", re.IGNORECASE
+)
+"""How older quantizers name the weights that they write, which transformers does not look for."""
+
 _NO_WEIGHTS = re.compile(r"training_args|optimizer|scheduler|rng_state|scaler|trainer_state")
 """Other things than weights that such files hold."""
 
@@ -106,15 +111,16 @@ def has_model_weights(files: Iterable[str]) -> bool:
 def unreadable_weights(files: Iterable[str]) -> list[str]:
     """Files with weights in formats that neither transformers nor PEFT reads."""
     return sorted(
-        path
-        for path in files
-        if PurePosixPath(path).suffix.lower() in _OTHER_FORMATS and not _NO_WEIGHTS.search(path)
+        path for path in files if unreadable_format(path) and not _NO_WEIGHTS.search(path)
     )
 
 
 def unreadable_format(file: str) -> str | None:
     """The name of a weight file's format, if neither transformers nor PEFT reads it."""
-    return _OTHER_FORMATS.get(PurePosixPath(file).suffix.lower())
+    path = PurePosixPath(file)
+    if _QUANTIZED.fullmatch(path.name):
+        return "quantized"
+    return _OTHER_FORMATS.get(path.suffix.lower())
 
 
 class Shard(NamedTuple):

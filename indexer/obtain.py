@@ -28,6 +28,7 @@ from hubdelta.indexer.model_config import parse_model_config
 from hubdelta.indexer.plan import Pending
 from hubdelta.indexer.source import Folder, Repository, Source
 from hubdelta.indexer.streamed.checkpoint import open_local, open_remote
+from hubdelta.indexer.streamed.quantization import with_statement_beside
 from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.rows import CatalogRow
@@ -97,6 +98,12 @@ class Obtainer:
             config = AdapterConfig.parse(text)
             self._check_base(row, config)
         weights = choose_weights(source, row.weights_files)
+        if not isinstance(config, AdapterConfig):
+            config = with_statement_beside(
+                config,
+                {tensor.dtype for tensor in weights.tensors.values()},
+                lambda file: source.text(_inside(row, file), limit=LONGEST_CONFIG),
+            )
         memory_bytes = needed_bytes = weights.size
         if weights.headers is not None and isinstance(config, AdapterConfig):
             tensors = weights.tensors
@@ -263,5 +270,8 @@ def _other_base(row: CatalogRow, says: str, found: str) -> AdapterError:
 
 
 def _config_path(row: CatalogRow) -> str:
-    name = MODEL_CONFIG if row.kind == "full" else CONFIG_FILE
+    return _inside(row, MODEL_CONFIG if row.kind == "full" else CONFIG_FILE)
+
+
+def _inside(row: CatalogRow, name: str) -> str:
     return str(PurePosixPath(row.subfolder) / name)

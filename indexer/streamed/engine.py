@@ -24,7 +24,7 @@ from hubdelta.indexer.engine import (
 )
 from hubdelta.indexer.out_of_memory import is_out_of_memory
 from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_folder
-from hubdelta.indexer.streamed.quantization import Dequantized, plain
+from hubdelta.indexer.streamed.dequantization import Dequantized, plain
 from hubdelta.indexer.streamed.skeleton import Skeleton
 from hubdelta.indexer.streamed.stream import StoppedError, WeightStream
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, HubError, Reason

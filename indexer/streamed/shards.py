@@ -205,7 +205,9 @@ def _stored(file: str, name: str, tensor: Tensor) -> Stored:
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
         raise AdapterError(
-            Reason.UNSUPPORTED_ADAPTER, f"{file}: tensor {name} is stored as {tensor.dtype}"
+            Reason.UNSUPPORTED_ADAPTER,
+            f"{file}: tensor {name} is stored as {tensor.dtype}, as only quantized weights are: "
+            "embed the original",
         )
     stored = Stored(dtype, tensor.shape)
     if stored.bytes != tensor.bytes:

@@ -14,9 +14,10 @@ from torch.overrides import TorchFunctionMode
 
 from hubdelta.indexer.memory import empty
 from hubdelta.indexer.streamed.checkpoint import Checkpoint
+from hubdelta.indexer.streamed.dequantization import Dequantized
 from hubdelta.indexer.streamed.leftovers import check_leftovers
 from hubdelta.indexer.streamed.naming import Source, find_names
-from hubdelta.indexer.streamed.quantization import Dequantized, quantized
+from hubdelta.indexer.streamed.quantization import quantized
 from hubdelta.indexer.streamed.skeleton import Skeleton, Unit
 from hubdelta.indexer.weights import is_finite
 from hubdelta.schemas.errors import AdapterError, Reason

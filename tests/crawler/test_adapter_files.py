@@ -7,6 +7,7 @@ from hubdelta.crawler.adapter_files import (
     has_model_weights,
     model_weights,
     models_in,
+    unreadable_format,
     unreadable_weights,
 )
 
@@ -145,6 +146,21 @@ def test_every_folder_with_a_model_can_be_asked_for() -> None:
 def test_formats_that_nothing_here_reads_are_known() -> None:
     files = ["b.Q4_K_M.gguf", "a/adapters.npz", "optimizer.pt", "README.md", "model.safetensors"]
     assert unreadable_weights(files) == ["a/adapters.npz", "b.Q4_K_M.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("file", "format"),
+    [
+        ("gptq_model-4bit-128g.safetensors", "quantized"),
+        ("llama-7b-4bit-128g.pt", "quantized"),
+        ("model-int8.bin", "quantized"),
+        ("awq/model.safetensors", None),
+        ("model-00004-of-00008.safetensors", None),
+        ("model.ckpt", ".ckpt"),
+    ],
+)
+def test_names_that_quantizers_give(file: str, format: str | None) -> None:
+    assert unreadable_format(file) == format
 
 
 def test_gguf_alone_is_nothing_to_train_an_adapter_on() -> None:

@@ -16,7 +16,7 @@ from finetunes import distance, embed, expected, full, make_finetune, probes_of,
 from safetensors.torch import load_file
 
 from hubdelta.indexer.streamed.engine import StreamedEngine
-from hubdelta.indexer.streamed.quantization import stated, stated_beside
+from hubdelta.indexer.streamed.quantization import stated, stated_beside, with_statement_beside
 from hubdelta.schemas.errors import AdapterError, Reason
 
 CLOSE = 1e-5
@@ -310,6 +310,28 @@ def test_another_format_that_is_stated(
     said = refused(engine, finetune)
     assert said.startswith("its weights are quantized")
     assert re.search(message, said)
+
+
+def test_a_format_that_a_file_beside_states() -> None:
+    files = {"hf_quant_config.json": b'{"quantization": {"quant_algo": "NVFP4"}}'}
+
+    def read(file: str) -> bytes:
+        if file not in files:
+            raise AdapterError(Reason.NO_WEIGHTS, f"there is no {file}")
+        return files[file]
+
+    modelopt = {"quant_algo": "NVFP4", "quant_method": "modelopt"}
+    assert stated(with_statement_beside({}, {"F8_E4M3", "BF16"}, read)) == modelopt
+    assert with_statement_beside({}, {"F32", "BF16"}, read) == {}
+    files = {"quant_config.json": b'{"w_bit": 4}'}
+    assert stated(with_statement_beside({}, {"I32"}, read)) == {"w_bit": 4, "quant_method": "awq"}
+    own = {"quantization_config": {"quant_method": "fp8"}}
+    assert with_statement_beside(own, {"I32"}, read) == own
+    files = {"quantize_config.json": b"{"}
+    with pytest.raises(AdapterError, match=r"quantize_config\.json is not JSON"):
+        with_statement_beside({}, {"I32"}, read)
+    files = {}
+    assert with_statement_beside({}, {"I32"}, read) == {}
 
 
 def test_where_a_config_states_a_format() -> None:
