@@ -112,9 +112,13 @@ def contents(entry: Entry, subfolder: str = "") -> list[tuple[str, str, list[str
     if subfolder:
         return [item for item in found if item[1] == subfolder]
     readable = next((kind for kind, _, weights in found if weights), ADAPTER)
+    others = unreadable_weights(entry.files)
     if chosen := [item for item in found if item[0] == readable]:
-        return chosen
-    return [(ADAPTER if is_adapter_repo(entry) else FULL, "", unreadable_weights(entry.files))]
+        return [
+            (kind, folder, weights or [path for path in others if _is_below(path, folder)])
+            for kind, folder, weights in chosen
+        ]
+    return [(ADAPTER if is_adapter_repo(entry) else FULL, "", others)]
 
 
 def read_again(
@@ -165,6 +169,10 @@ def known_answers(rows: Iterable[CatalogRow], family: Family) -> dict[str, Concl
         elif plain_name(name) != plain_name(base):  # else it may be a hidden copy
             answers[name] = Conclusion(base, "tag")
     return answers
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return not folder or path.startswith(f"{folder}/")
 
 
 def _row(

@@ -12,6 +12,7 @@ from huggingface_hub._local_folder import read_download_metadata
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
+from hubdelta.crawler.adapter_files import INDEX_SUFFIX, model_weights
 from hubdelta.crawler.content_hash import has_hash
 from hubdelta.crawler.hub import LIBRARY, Hub
 from hubdelta.crawler.hub_errors import (
@@ -27,6 +28,7 @@ from hubdelta.crawler.safetensors_header import (
     header_length,
     parse_header,
 )
+from hubdelta.crawler.weight_index import parse_index
 from hubdelta.schemas.errors import AdapterError, HubError, Reason
 from hubdelta.schemas.keys import AdapterKey
 
@@ -166,7 +168,9 @@ def fetch_base(hub: Hub, base: str, revision: str) -> Path:
     """
     with _fetching_base(hub, base):
         folder = _snapshot(hub, base, revision, _BASE_FILES)
-        if not any(folder.glob("model*.safetensors")):
+        if missing := _missing_shards(folder):  # of other names than most
+            folder = _snapshot(hub, base, revision, [*_BASE_FILES, *missing])
+        elif not any(folder.glob("model*.safetensors")):
             folder = _snapshot(hub, base, revision, [*_BASE_FILES, *_BASE_BIN_FILES])
     return folder
 
@@ -180,6 +184,15 @@ def fetch_base_config(hub: Hub, base: str, revision: str) -> Path:
     """
     with _fetching_base(hub, base):
         return _whole_file(hub, base, "config.json", revision)
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    """What the index file of a model names and is not there."""
+    chosen = model_weights(path.name for path in folder.iterdir())
+    if not chosen or not chosen[0].endswith(".safetensors" + INDEX_SUFFIX):
+        return []
+    index = parse_index(chosen[0], (folder / chosen[0]).read_bytes())
+    return [file for file in index.files if not (folder / file).exists()]
 
 
 def _read_start(hub: Hub, key: AdapterKey, file: str, length: int) -> tuple[bytes, int, str | None]:

@@ -83,6 +83,22 @@ def test_the_config_goes_over_the_tag_when_it_names_another_base(
     assert (row.base, row.canonical_base, row.evidence) == (BASE, "other/base-7b", "peft_config")
 
 
+def test_the_roots_config_says_nothing_of_adapters_in_folders(
+    index: Index, hub: Hub, repos: Repos
+) -> None:
+    repos.model("other/base-7b")
+    repos.adapter("org/a", declared="other/base-7b")
+    repos.adapter("org/a", declared=BASE, folder="mine/")
+    repos.adapter("org/a", declared="other/base-7b")
+    crawl(index, hub, BASE)
+    rows = {key[1]: row for key, row in newest_rows(index, BASE).items() if key[0] == "org/a"}
+    assert {folder: row.canonical_base for folder, row in rows.items()} == {
+        "": "other/base-7b",
+        "mine": BASE,
+    }
+    assert rows["mine"].declared_base is None
+
+
 def test_an_old_name_of_the_base_is_the_base(index: Index, hub: Hub, repos: Repos) -> None:
     repos.add("old/base", renamed_to=BASE)
     repos.adapter("org/a", declared="old/base")

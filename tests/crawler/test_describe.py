@@ -96,6 +96,9 @@ def test_formats_that_cannot_be_read_are_taken_down(hub: Hub, repos: Repos) -> N
     repos.add("org/gguf", {"m.Q4_K_M.gguf": b"GGUF", "m.Q8_0.gguf": b"GGUF"}, card={})
     (row,) = describe(hub, name("org/gguf"), BASE)
     assert row.weights_files == ["m.Q4_K_M.gguf", "m.Q8_0.gguf"]
+    repos.add("org/npz", {"adapter_config.json": b"{}", "adapters.npz": b"PK"}, card={})
+    (row,) = describe(hub, name("org/npz"), BASE)
+    assert (row.kind, row.weights_files) == ("adapter", ["adapters.npz"])
 
 
 @pytest.mark.parametrize("declared", [None, "", "/home/me/model", "gone/base-1b", BASE])

@@ -418,7 +418,7 @@ def test_a_base_comes_through_the_ordinary_cache(
         },
     )
     base = find_base(hub, BASE)
-    folder = fetch_base(hub, *base)
+    folder = fetch_base(hub, *base[:2])
     assert folder.is_relative_to(cache)
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
@@ -427,17 +427,41 @@ def test_a_base_comes_through_the_ordinary_cache(
     ]
     before = len(served.requests)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert fetch_base(hub, *base) == folder
+    assert fetch_base(hub, *base[:2]) == folder
     assert len(served.requests) == before
+
+
+def test_a_base_comes_with_the_shards_that_its_index_names(
+    hub: Hub, repos: Repos, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = "ft-model-00001-of-00001.safetensors"
+    repos.model(
+        BASE,
+        files={
+            "config.json": b"{}",
+            "model.safetensors.index.json": f'{{"weight_map": {{"a": "{shard}"}}}}'.encode(),
+            shard: tensors(),
+            "pytorch_model.bin": b"x",
+        },
+    )
+    base = find_base(hub, BASE)[:2]
+    folder = fetch_base(hub, *base)
+    assert sorted(path.name for path in folder.glob("*.*")) == [
+        "config.json",
+        shard,
+        "model.safetensors.index.json",
+    ]
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch_base(hub, *base) == folder
 
 
 def test_a_base_without_safetensors_comes_as_bin(hub: Hub, repos: Repos, cache: Path) -> None:
     repos.model("meta/old", files={"config.json": b"{}", "pytorch_model.bin": b"x"})
-    folder = fetch_base(hub, *find_base(hub, "meta/old"))
+    folder = fetch_base(hub, *find_base(hub, "meta/old")[:2])
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "pytorch_model.bin"]
 
 
 def test_a_gated_base_says_what_to_do(hub: Hub, repos: Repos, cache: Path) -> None:
     repos.model("meta/gated", gated="manual")
     with pytest.raises(HubError, match=r"request access at .*/meta/gated, then set HF_TOKEN"):
-        fetch_base(hub, *find_base(hub, "meta/gated"))
+        fetch_base(hub, *find_base(hub, "meta/gated")[:2])
