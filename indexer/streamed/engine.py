@@ -218,6 +218,9 @@ def _last_token_states(
     Shorter probes are followed by more of their last token, which the mask hides: causal attention
     never looks there, but a stranger's config can ask for another.
     """
+    if len(probes) > 1 and skeleton.depends_on_length(max(map(len, probes))):
+        alone = [_last_token_states(skeleton, [probe], repeats) for probe in probes]
+        return torch.stack(alone, dim=1).flatten(0, 1)
     batch, mask = _padded(probes, repeats)
     states: torch.Tensor = skeleton.parts[0](
         input_ids=batch, attention_mask=mask, use_cache=False

@@ -77,6 +77,23 @@ class Skeleton:
             owner.weight = torch.nn.Parameter(nothing, requires_grad=False)
         return skeleton
 
+    def depends_on_length(self, tokens: int) -> bool:
+        """Whether so many tokens in a batch change what positions mean, also for shorter texts.
+
+        As dynamic and longrope scaling do past a limit: transformers.modeling_rope_utils.
+        """
+        config = self.model.config
+        ropes = getattr(config, "rope_parameters", None) or {}
+        for rope in (ropes, *(part for part in ropes.values() if isinstance(part, dict))):
+            kind = rope.get("rope_type") or ""
+            if "dynamic" not in kind and kind != "longrope":
+                continue
+            original = rope.get("original_max_position_embeddings")
+            limits = [limit for limit in (original, config.max_position_embeddings) if limit]
+            if tokens > min(limits, default=0):
+                return True
+        return False
+
     def units(self) -> list[Unit]:
         """All that has weights, but for the tables, in the order in which models name them."""
         state = self.model.state_dict()

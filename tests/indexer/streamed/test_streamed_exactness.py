@@ -143,6 +143,36 @@ def test_a_finetune_whose_attention_is_not_causal_is_not_led_astray_by_padding(
     assert distance(found, expected(folder, base)) < CLOSE
 
 
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "dynamic", "factor": 4.0},
+        {
+            "rope_type": "longrope",
+            "short_factor": [1.0] * 4,
+            "long_factor": [3.0] * 4,
+            "original_max_position_embeddings": 24,
+        },
+    ],
+    ids=lambda rope: str(rope["rope_type"]),
+)
+def test_positions_that_are_scaled_by_the_length_of_a_text(
+    rope: dict[str, object], tmp_path: Path
+) -> None:
+    base = make_base(
+        tmp_path / "base",
+        max_position_embeddings=24,
+        rope_parameters={"rope_theta": 10000.0, **rope},
+    )
+    lengths = {probe.shape[1] for probe in probes_of(base)}
+    assert len(lengths) > 1
+    assert max(lengths) > 24
+    finetune = make_finetune(tmp_path / "finetune", base)
+    answer = embed(StreamedEngine(base, probes_of(base)), full(finetune))
+    assert distance(answer.activations, expected(finetune, base)) < CLOSE
+    assert distance(answer.baseline.activations, expected(base, base)) < CLOSE
+
+
 def test_a_config_with_an_infinity_is_read(tmp_path: Path) -> None:
     base = make_base(
         tmp_path / "base",
