@@ -4,7 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -21,6 +21,7 @@ from hubdelta.crawler.catalog import (
     mirror_row,
     read_again,
 )
+from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
 from hubdelta.crawler.discovery import (
     STRAYS,
     Walk,
@@ -44,55 +45,6 @@ logger = logging.getLogger(__name__)
 _WALKED: Final = frozenset({"adapter", "finetune"})  # relations with listings of their own
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a crawl is.
-
-    Attributes:
-        listing: tag whose listing is being walked.
-        listed: adapters seen so far.
-        requests: HTTP requests of this crawl so far.
-    """
-
-    listing: str
-    listed: int
-    requests: int
-
-
-@dataclass(frozen=True)
-class CrawlSummary:
-    """What a crawl saw; counts are of adapters unless said otherwise.
-
-    Attributes:
-        base: its present name on the Hub.
-        run_id: of the row in `runs`.
-        listed: seen: new, changed and unchanged ones.
-        new: not in the catalog before.
-        changed: shown differently than before.
-        vanished: gone from the Hub.
-        unchanged: as the catalog has them.
-        mirrors: known mirrors of the base.
-        unreadable: entries of listings that were left out.
-        requests: HTTP requests sent.
-        seconds: wall time.
-        incomplete: tags of listings that were begun and not walked to their end, because of the
-            limit or because the Hub stopped answering; the next crawl walks them again.
-    """
-
-    base: str
-    run_id: str
-    listed: int
-    new: int
-    changed: int
-    vanished: int
-    unchanged: int
-    mirrors: int
-    unreadable: int
-    requests: int
-    seconds: float
-    incomplete: tuple[str, ...] = ()
-
-
 def crawl(
     index: Index,
     hub: Hub,
@@ -101,7 +53,7 @@ def crawl(
     relations: Sequence[str] = ("adapter", "finetune"),
     full: bool = False,
     limit: int | None = None,
-    on_page: Callable[[Progress], None] | None = None,
+    on_page: Callable[[CrawlProgress], None] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> CrawlSummary:
     """Bring the catalog of a base up to date; the caller holds the index for writing.
@@ -152,7 +104,7 @@ class _Crawl:
         relations: Sequence[str],
         full: bool,
         limit: int | None,
-        on_page: Callable[[Progress], None] | None,
+        on_page: Callable[[CrawlProgress], None] | None,
         versions: Mapping[str, str],
     ) -> None:
         self._index, self._hub, self._base = index, hub, base
@@ -327,4 +279,4 @@ class _Crawl:
         if self._on_page is not None and self._requests_reported != self._hub.requests:
             self._requests_reported = self._hub.requests
             requests = self._hub.requests - self._requests_before
-            self._on_page(Progress(tag, self._ledger.counts["listed"], requests))
+            self._on_page(CrawlProgress(tag, self._ledger.counts["listed"], requests))

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from hubdelta.crawler import crawl as crawling
+from hubdelta.crawler.crawl import crawl
+from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
 from hubdelta.crawler.downloads import fetch_base, fetch_base_config
 from hubdelta.crawler.hub import Hub
 from hubdelta.derived import refresh_cache, refresh_clusters
@@ -25,7 +26,7 @@ from hubdelta.schemas.index import Index, new_run_id
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import CatalogRow, RunRow
 from hubdelta.settings import versions
-from hubdelta.targets import choose_base, find_named
+from hubdelta.targets import check_base, choose_base, find_named
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 class Display(Protocol):
     """Shows a person how far a run has come."""
 
-    def crawled(self, progress: crawling.Progress) -> None:
+    def crawled(self, progress: CrawlProgress) -> None:
         """A page of a listing was read."""
 
     def planned(self, pending: int) -> None:
@@ -105,7 +106,31 @@ class IndexSummary:
     needed_bytes: int = 0
     busy: dict[str, float] = field(default_factory=dict)
     waited: dict[str, float] = field(default_factory=dict)
-    crawl: crawling.CrawlSummary | None = None
+    crawl: CrawlSummary | None = None
+
+
+def check_request(
+    request: IndexRequest, settings: IndexSettings, *, index: Index, hub: Hub
+) -> None:
+    """Refuse what cannot be done, before an index is made for it: at most one request.
+
+    Args:
+        request: what was asked for.
+        settings: how.
+        index: the index, which need not exist.
+        hub: where to ask for the base.
+
+    Raises:
+        UsageError: a base without a listing, what is no base, or a setting that does not work here.
+        HubError: the Hub does not know the base, or does not answer.
+    """
+    if request.base.is_local and not request.names:
+        raise UsageError("a base in a local folder has no listing: name the adapters to embed")
+    if settings.engine == "vllm" or settings.device != "auto" or settings.precision == "tf32":
+        from hubdelta.indexer.engines import check_usable  # torch: only where it is asked
+
+        check_usable(settings)
+    check_base(request.base, index, hub)
 
 
 def run_index(
@@ -126,14 +151,8 @@ def run_index(
     started_at, started = datetime.now(UTC), time.monotonic()
     requests_before = hub.requests
     crawled = None
-    if request.base.is_local and not request.names:
-        raise UsageError("a base in a local folder has no listing: name the adapters to embed")
-    if settings.engine == "vllm" or settings.device != "auto" or settings.precision == "tf32":
-        from hubdelta.indexer.engines import check_usable  # torch: only where it is asked
-
-        check_usable(settings)
     if request.crawl and not request.names:
-        crawled = crawling.crawl(
+        crawled = crawl(
             index,
             hub,
             request.base.repo_id,

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from hubdelta.crawler.crawl import Progress as CrawlProgress
+from hubdelta.crawler.crawl_summary import CrawlProgress
 from hubdelta.index_run import Display
 from hubdelta.indexer.progress import Progress
 

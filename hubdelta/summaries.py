@@ -3,7 +3,7 @@
 import click
 
 from hubdelta.cells import counted
-from hubdelta.crawler.crawl import CrawlSummary
+from hubdelta.crawler.crawl_summary import CrawlSummary
 from hubdelta.index_run import IndexSummary
 
 

@@ -141,13 +141,12 @@ def command(
     _refuse_unused(context, named=bool(adapters or from_file), no_crawl=no_crawl)
 
     from hubdelta.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_FAILED
-    from hubdelta.index_run import IndexRequest, run_index
+    from hubdelta.index_run import IndexRequest, check_request, run_index
     from hubdelta.indexer.settings import IndexSettings
     from hubdelta.output import print_json
     from hubdelta.progress import show_progress
     from hubdelta.schemas.index import Index
     from hubdelta.summaries import print_index_summary
-    from hubdelta.targets import check_base
 
     names = adapters + (_listed(from_file) if from_file else ())
     for name in (base, *names):
@@ -176,7 +175,7 @@ def command(
         keep_downloads=keep_downloads,
     )
     with open_hub() as hub:
-        check_base(base, Index(index_path), hub)
+        check_request(request, settings, index=Index(index_path), hub=hub)
         with writable_index(index_path, wait=wait) as index, show_progress() as display:
             summary = run_index(request, index=index, hub=hub, settings=settings, display=display)
     if as_json:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from small_repos import BASE, Repos
 
-from hubdelta.crawler.crawl import CrawlSummary, Progress, crawl
+from hubdelta.crawler.crawl import crawl
+from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
 from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.ledger import newest_rows
 from hubdelta.crawler.local_hub import Fault, LocalHub
@@ -196,7 +197,7 @@ def test_an_interrupted_crawl_keeps_what_it_saw_and_no_mark_beyond(
 ) -> None:
     names = fill(repos)
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: CrawlProgress) -> None:
         if progress.listed >= 4:
             raise KeyboardInterrupt
 
@@ -347,7 +348,7 @@ def test_a_base_without_adapters_is_no_error(index: Index, hub: Hub) -> None:
 
 def test_progress_is_reported_per_page(index: Index, small_pages: Hub, repos: Repos) -> None:
     fill(repos, 5)
-    seen: list[Progress] = []
+    seen: list[CrawlProgress] = []
     summary = crawl(index, small_pages, BASE, on_page=seen.append)
     assert [progress.requests for progress in seen] == sorted({p.requests for p in seen})
     assert seen[-1].requests == summary.requests
