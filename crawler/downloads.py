@@ -170,7 +170,7 @@ def fetch_base(hub: Hub, base: str, revision: str) -> Path:
         folder = _snapshot(hub, base, revision, _BASE_FILES)
         if missing := _missing_shards(folder):  # of other names than most
             folder = _snapshot(hub, base, revision, [*_BASE_FILES, *missing])
-        elif not any(folder.glob("model*.safetensors")):
+        elif not model_weights(path.name for path in folder.iterdir()):
             folder = _snapshot(hub, base, revision, [*_BASE_FILES, *_BASE_BIN_FILES])
     return folder
 

@@ -30,7 +30,7 @@ from hubdelta.schemas.errors import AdapterError, Reason
 
 _ZIP: Final = b"PK\x03\x04"
 _LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C
-_LONGEST_PICKLE: Final = 32 << 20  # bytes; a tensor takes about 200
+_LONGEST_PICKLE: Final = 8 << 20  # bytes; a tensor takes about 200
 _MOST_TIMES: Final = 2
 _SPARE: Final = 16 << 20  # bytes
 """Tensors may take so many times the file, and this much more, for they may share storages."""

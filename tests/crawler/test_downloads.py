@@ -436,7 +436,7 @@ def test_a_base_comes_with_the_shards_that_its_index_names(
 ) -> None:
     shard = "ft-model-00001-of-00001.safetensors"
     repos.model(
-        BASE,
+        "lab/tuned",
         files={
             "config.json": b"{}",
             "model.safetensors.index.json": f'{{"weight_map": {{"a": "{shard}"}}}}'.encode(),
@@ -444,7 +444,7 @@ def test_a_base_comes_with_the_shards_that_its_index_names(
             "pytorch_model.bin": b"x",
         },
     )
-    base = find_base(hub, BASE)[:2]
+    base = find_base(hub, "lab/tuned")[:2]
     folder = fetch_base(hub, *base)
     assert sorted(path.name for path in folder.glob("*.*")) == [
         "config.json",
