@@ -41,6 +41,18 @@ class BaseModel(BaseStructure):
         """The token that an encoder-decoder's decoder is given; None of other bases."""
         return decoder_start(self.model)
 
+    def read_again(self) -> PreTrainedModel:
+        """The same model from its folder, as it was when it was loaded.
+
+        Raises:
+            RuntimeError: the folder no longer holds it.
+        """
+        try:
+            model = load_language_model(self.folder)
+        except (*LOADING_ERRORS, IncompleteModelError) as error:
+            raise RuntimeError(f"{self.folder} cannot be read again: {error}") from error
+        return model.to(self.model.device)
+
     @classmethod
     def load(
         cls, folder: Path, probe_set: ProbeSet, *, device: str = "cpu", as_stored: bool = False

@@ -10,8 +10,11 @@ import torch
 from accelerate import init_empty_weights
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForSeq2SeqLM,
     PreTrainedConfig,
     PreTrainedModel,
@@ -95,9 +98,19 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def language_model_class(config: PreTrainedConfig) -> type[AutoModelForCausalLM]:
-    """The class of transformers that makes a model of such a config; all of them work alike."""
-    both = config.is_encoder_decoder
-    chosen: type[AutoModelForCausalLM] = AutoModelForSeq2SeqLM if both else AutoModelForCausalLM
+    """The class of transformers that makes a model of such a config; all of them work alike.
+
+    Some families have no class for text alone (Qwen3-VL, Mistral 3): an image-text model answers to
+    a text as its text part does.
+    """
+    chosen: type[AutoModelForCausalLM] = AutoModelForCausalLM
+    if config.is_encoder_decoder:
+        chosen = AutoModelForSeq2SeqLM
+    elif (
+        type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING
+        and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    ):
+        chosen = AutoModelForImageTextToText
     return chosen
 
 
@@ -114,6 +127,39 @@ def without_weights(config: PreTrainedConfig) -> PreTrainedModel:
             trust_remote_code=False,
         )
     return model.eval()
+
+
+def below_head(model: PreTrainedModel) -> tuple[torch.nn.Module, str]:
+    """The part of a language model that returns its last hidden state, without the head on top.
+
+    Not `hidden_states[-1]`, which is something else in some families (Gemma 3n keeps four streams
+    apart there).
+
+    Returns:
+        The part, and the prefix of its modules' names in the model; the model itself and "" where
+        no part of it has no head, as in T5.
+    """
+    body: torch.nn.Module = model.base_model
+    while body is model or _has_head(body):
+        if model.config.is_encoder_decoder or not (parts := _parts(body)):
+            return model, ""
+        body = parts[0]
+    name = next(name for name, module in model.named_modules() if module is body)
+    return body, f"{name}."
+
+
+def _has_head(model: torch.nn.Module) -> bool:
+    return isinstance(model, PreTrainedModel) and model.get_output_embeddings() is not None
+
+
+def _parts(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The models inside a model, the one that holds its text layers first.
+
+    Llama 4's have other names than `base_model` looks for, and one has another head.
+    """
+    decoder = model.get_decoder() if isinstance(model, PreTrainedModel) else model
+    inside = [part for part in model.children() if isinstance(part, PreTrainedModel)]
+    return [part for part in (decoder, *inside) if part is not model]
 
 
 def layer_shapes(model: PreTrainedModel) -> dict[str, tuple[int, int]]:

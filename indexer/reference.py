@@ -4,12 +4,10 @@ It follows the published computation (arXiv 2509.04442) to the letter and serves
 so the faster engines are measured against it.
 """
 
-import copy
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,9 @@ import peft
 import torch
 from transformers import PreTrainedModel
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import (
-    BaseModel,
-    decoder_start,
-)
+from hubdelta.indexer.base_guard import BaseGuard
+from hubdelta.indexer.base_model import BaseModel, decoder_start
+from hubdelta.indexer.base_structure import below_head
 from hubdelta.indexer.engine import (
     BUILDING,
     Activations,
@@ -36,7 +32,6 @@ from hubdelta.indexer.engine import (
 from hubdelta.indexer.fit import PREFIX
 from hubdelta.indexer.peft_config import (
     COPY,
-    INITS_THAT_KEEP_THE_BASE,
     one_line,
     peft_config,
     tensors_that_count,
@@ -58,6 +53,7 @@ class ReferenceEngine(Engine):
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
+        self._guard = BaseGuard(base.model, base.read_again)
         activations = hidden_states(base.model, base.probes)
         self.baseline = Baseline(
             self.name, self.precision, activations, _noise_floor(base, activations)
@@ -107,9 +103,7 @@ class ReferenceEngine(Engine):
         model = self._base.model
         config = peft_config(adapter.config, self._base)
         tensors = {name: t.float() for name, t in tensors_that_count(adapter, self._base).items()}
-        if _changes_base(adapter.config, tensors, model):
-            return self._finite(self._run_peft(copy.deepcopy(model), config, tensors))
-        with _restored(model):
+        with self._guard.lent(_written(tensors, model)):
             return self._finite(self._run_peft(model, config, tensors))
 
     def _run_peft(
@@ -187,53 +181,42 @@ def _noise_floor(base: BaseModel, alone: Activations) -> float:
 
 @torch.inference_mode()
 def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Activations:
-    """The hidden state that `recipe` defines, of each probe's first row, [probes, hidden]."""
-    options: dict[str, Any] = {"output_hidden_states": True, "use_cache": False}
-    inner = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+    """The hidden state that `recipe` defines, of each probe's first row, [probes, hidden].
+
+    Args:
+        model: a language model of transformers, perhaps in a wrapper of PEFT's.
+        probes: token ids, int64 [rows, tokens] each.
+    """
+    inner: Any = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+    options: dict[str, Any] = {"use_cache": False}
     if "logits_to_keep" in inspect.signature(inner.forward).parameters:
         options["logits_to_keep"] = 1
     start = decoder_start(inner)
+    parts = {inner.get_decoder()} | ({below_head(inner)[0]} if start is None else set())
+    seen: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if (state := getattr(output, "last_hidden_state", None)) is not None:
+            seen.append(state[0, -1])
+
+    # OPT calls its decoder directly; in others the last one to return is the outer one.
+    hooks = [part.register_forward_hook(keep) for part in parts if part is not inner]
     rows = []
-    for probe in probes:
-        if start is not None:
-            options["decoder_input_ids"] = torch.full_like(probe[:, :1], start)
-        output = model(input_ids=probe, attention_mask=torch.ones_like(probe), **options)
-        states = output.hidden_states if start is None else output.decoder_hidden_states
-        rows.append(states[-1][0, -1])
+    try:
+        for probe in probes:
+            seen.clear()
+            if start is not None:
+                options["decoder_input_ids"] = torch.full_like(probe[:, :1], start)
+            model(input_ids=probe, attention_mask=torch.ones_like(probe), **options)
+            rows.append(seen[-1])
+    finally:
+        for hook in hooks:
+            hook.remove()
     return torch.stack(rows).float().cpu().numpy()
 
 
-def _changes_base(
-    config: AdapterConfig, tensors: dict[str, torch.Tensor], model: PreTrainedModel
-) -> bool:
-    """Whether loading it writes into the base's own weights, as some initialisations do."""
-    if config.values.get("init_lora_weights", True) not in INITS_THAT_KEEP_THE_BASE:
-        return True
-    if config.values.get("layer_replication"):
-        return True
+def _written(tensors: Iterable[str], model: PreTrainedModel) -> set[str]:
+    """Names of the base's own parameters that an adapter brings along: biases, for one."""
     own = dict(model.named_parameters())
     plain = (name.removeprefix(PREFIX).replace(".base_layer.", ".") for name in tensors)
-    return any(name in own for name in plain)
-
-
-@contextmanager
-def _restored(model: PreTrainedModel) -> Iterator[None]:
-    """Put every module of a model back as it was: children, parameters, hooks, config."""
-    saved = [
-        (module, {k: copy.copy(v) if isinstance(v, dict) else v for k, v in vars(module).items()})
-        for module in model.modules()
-    ]
-    configs = {id(c): c for c in (getattr(m, "config", None) for m in model.modules()) if c}
-    settings = [(config, dict(vars(config))) for config in configs.values()]
-    frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        yield
-    finally:
-        for module, attributes in saved:
-            vars(module).clear()
-            vars(module).update(attributes)
-        for config, values in settings:
-            vars(config).clear()
-            vars(config).update(values)
-        for parameter, requires_grad in frozen:
-            parameter.requires_grad_(requires_grad)
+    return {name for name in plain if name in own}

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.base_structure import below_head
 from hubdelta.indexer.stacked.rows import Ends
 from hubdelta.indexer.stacked.structure import structural_copy
 
@@ -52,17 +53,14 @@ class Passage:
         """Last hidden states [rows, hidden] in what the model's own forward pass returns.
 
         Raises:
-            UnstackableError: they are not in it, or it also calls something else so.
+            UnstackableError: they are not in it.
         """
-        name = "hidden_states" if self.decoder_start is None else "decoder_hidden_states"
-        every = getattr(output, name, None)
-        last = getattr(output, "last_hidden_state", None)  # where a head is on top, it is not there
-        if not every or (last is None and self.decoder_start is None):
-            raise UnstackableError("it does not return its hidden states")
-        wanted: torch.Tensor = every[-1][:, -1]
-        if last is not None and not torch.equal(wanted, last[:, -1]):
-            raise UnstackableError("its last hidden state is not what it returns")
-        return wanted
+        last: torch.Tensor | None = getattr(output, "last_hidden_state", None)
+        if last is None and self.decoder_start is not None:  # T5's head is Identity here
+            last = output.decoder_hidden_states[-1]
+        if last is None:
+            raise UnstackableError("it does not return its last hidden state")
+        return last[:, -1]
 
     def _start(self, ids: torch.Tensor) -> torch.Tensor | None:
         """What the decoder is given, [rows, 1], if there is one."""
@@ -77,9 +75,9 @@ def headless(base: BaseModel) -> tuple[nn.Module, str]:
     Most families keep what lies below the head in a module of its own; T5 does not. Tensors are
     shared with the base.
     """
-    inner = base.model.base_model
-    if inner is not base.model:
-        return inner, f"{base.model.base_model_prefix}."
+    inner, prefix = below_head(base.model)
+    if prefix:
+        return inner, prefix
     if base.is_encoder_decoder and base.output_layer is not None:
         inner = structural_copy(inner, lambda tensor: tensor)
         inner.set_submodule(base.output_layer, nn.Identity())

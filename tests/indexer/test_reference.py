@@ -37,6 +37,7 @@ KINDS = {
     "trainable tokens": peft.LoraConfig(target_modules=["q_proj"], trainable_token_indices=[1, 2]),
     "pissa": peft.LoraConfig(target_modules=["q_proj"], init_lora_weights="pissa"),
     "olora": peft.LoraConfig(target_modules=["q_proj"], init_lora_weights="olora"),
+    "kasa": peft.LoraConfig(target_modules=["q_proj", "v_proj"], kasa_config=peft.KasaConfig()),
     "layer replication": peft.LoraConfig(
         target_modules=["q_proj"], layer_replication=[[0, 2], [1, 2]]
     ),

@@ -13,6 +13,17 @@ from hubdelta.indexer.settings import IndexSettings
 from hubdelta.indexer.stacked.engine import StackedEngine
 from hubdelta.indexer.streamed.engine import StreamedEngine
 
+GEMMA_3N = {
+    "num_hidden_layers": 4,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "num_kv_shared_layers": 2,
+    "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": 64,
+    "laurel_rank": 4,
+    "activation_sparsity_pattern": [0.0] * 4,
+    "head_dim": 8,
+}
+
 UNUSUAL = {
     # bases → their sizes, and some of their linear layers
     "llama4_text": (
@@ -20,6 +31,8 @@ UNUSUAL = {
         ["q_proj", "v_proj"],
     ),
     "openai-gpt": ({}, ["c_attn", "c_fc"]),  # its layers return lists
+    "opt": ({"ffn_dim": 64, "word_embed_proj_dim": 32}, ["q_proj", "fc1"]),  # skips its inner model
+    "gemma3n_text": (GEMMA_3N, ["q_proj", "v_proj"]),  # four streams, hidden_states[-1] is not one
 }
 
 SOME_MODULES_LEFT_ALONE = {
@@ -45,6 +58,19 @@ def test_an_unusual_base_has_an_engine_and_right_answers(
     ((_, expected),) = ReferenceEngine(base).answers([lora])
     np.testing.assert_allclose(answer.activations, expected.activations, rtol=1e-4, atol=1e-5)
     assert ("cannot be stacked" in caplog.text) == (answer.baseline.engine == "reference")
+
+
+@pytest.mark.parametrize("model_type", ["opt", "gemma3n_text", "gpt_neox", "falcon_mamba"])
+def test_the_activation_is_the_last_hidden_state_after_the_final_norm(model_type, tmp_path):
+    sizes = UNUSUAL.get(model_type, ({},))[0]
+    base = BaseModel.load(make_base(tmp_path, model_type=model_type, **sizes), ALPACA_5)
+    with torch.no_grad():
+        outputs = [base.model.base_model(input_ids=probe) for probe in base.probes]
+    expected = np.stack([output.last_hidden_state[0, -1].numpy() for output in outputs])
+
+    np.testing.assert_array_equal(ReferenceEngine(base).baseline.activations, expected)
+    stacked = StackedEngine(base).baseline("fp32").activations
+    np.testing.assert_allclose(stacked, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_cap_on_attention_logits_acts(tmp_path):

@@ -69,11 +69,27 @@ CONFIGS: Final[dict[str, dict[str, Any]]] = {
 }
 """Settings of an image-text model by its type."""
 
+NO_TEXT_CLASS: Final[dict[str, dict[str, Any]]] = {
+    "qwen3_vl": {
+        "text_config": _TEXT
+        | {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1]}},
+        "vision_config": {
+            "depth": 1,
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "deepstack_visual_indexes": [0],
+        },
+    },
+}
+"""The same of families whose text part alone has no class in transformers."""
+
 
 def make_image_text_base(folder: Path, model_type: str) -> Path:
     """A tiny image-text model with random weights and the tokenizer of `families`."""
     tokenizer = AutoTokenizer.from_pretrained(make_base(folder / "tokenizer"))
-    config = AutoConfig.for_model(model_type, **CONFIGS[model_type])
+    config = AutoConfig.for_model(model_type, **(CONFIGS | NO_TEXT_CLASS)[model_type])
     config.get_text_config().vocab_size = len(tokenizer)
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)

@@ -1,0 +1,45 @@
+"""Bases that take images as well: probes and adapters meet their text part alone."""
+
+import numpy as np
+import peft
+import pytest
+import torch
+from families import save_adapter
+from image_text import CONFIGS, NO_TEXT_CLASS, load_image_text, make_image_text_base
+
+from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engines import make_engine
+from hubdelta.indexer.probes import ALPACA_5
+from hubdelta.indexer.settings import IndexSettings
+
+
+def text_part(model):
+    """What returns the last hidden state of a text."""
+    parts = dict(model.named_modules())
+    language = next((parts[name] for name in parts if name.endswith("language_model")), model)
+    return getattr(language, "model", language)  # Llama 4's has a head of its own
+
+
+@torch.no_grad()
+def last_states(model, probes):
+    states = [text_part(model)(input_ids=probe).last_hidden_state[0, -1] for probe in probes]
+    return torch.stack(states).numpy()
+
+
+@pytest.mark.parametrize("model_type", sorted(CONFIGS | NO_TEXT_CLASS))
+def test_its_text_part_and_adapters_of_it_are_embedded(model_type, tmp_path, read_adapter):
+    folder = make_image_text_base(tmp_path / "base", model_type)
+    base = BaseModel.load(folder, ALPACA_5)
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    model = base.read_again()
+    config = peft.LoraConfig(r=4, target_modules=r"(?!.*vision).*(q_proj|v_proj|in_proj_qkv)")
+    save_adapter(tmp_path / "adapter", model, config, "org/base")
+    adapter = read_adapter(tmp_path / "adapter")
+
+    ((_, answer),) = engine.answers([adapter])
+
+    expected = last_states(load_image_text(folder), base.probes)
+    found = answer.baseline.activations
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    expected = last_states(model.eval(), base.probes)  # PEFT has put the adapter into it
+    np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)
