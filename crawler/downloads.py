@@ -170,7 +170,7 @@ def fetch_base(hub: Hub, base: str, revision: str) -> Path:
         folder = _snapshot(hub, base, revision, _BASE_FILES)
         if missing := _missing_shards(folder):  # of other names than most
             folder = _snapshot(hub, base, revision, [*_BASE_FILES, *missing])
-        elif not model_weights(path.name for path in folder.iterdir()):
+        elif not any(".safetensors" in name for name in _chosen(folder)):
             folder = _snapshot(hub, base, revision, [*_BASE_FILES, *_BASE_BIN_FILES])
     return folder
 
@@ -186,9 +186,13 @@ def fetch_base_config(hub: Hub, base: str, revision: str) -> Path:
         return _whole_file(hub, base, "config.json", revision)
 
 
+def _chosen(folder: Path) -> list[str]:
+    return model_weights(path.name for path in folder.iterdir())
+
+
 def _missing_shards(folder: Path) -> list[str]:
     """What the index file of a model names and is not there."""
-    chosen = model_weights(path.name for path in folder.iterdir())
+    chosen = _chosen(folder)
     if not chosen or not chosen[0].endswith(".safetensors" + INDEX_SUFFIX):
         return []
     index = parse_index(chosen[0], (folder / chosen[0]).read_bytes())

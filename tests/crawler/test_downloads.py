@@ -455,10 +455,19 @@ def test_a_base_comes_with_the_shards_that_its_index_names(
     assert fetch_base(hub, *base) == folder
 
 
-def test_a_base_without_safetensors_comes_as_bin(hub: Hub, repos: Repos, cache: Path) -> None:
-    repos.model("meta/old", files={"config.json": b"{}", "pytorch_model.bin": b"x"})
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["pytorch_model.bin"],
+        ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"],
+    ],
+)
+def test_a_base_without_safetensors_comes_as_bin(
+    names: list[str], hub: Hub, repos: Repos, cache: Path
+) -> None:
+    repos.model("meta/old", files={"config.json": b"{}"} | dict.fromkeys(names, b"{}"))
     folder = fetch_base(hub, *find_base(hub, "meta/old")[:2])
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "pytorch_model.bin"]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", *names]
 
 
 def test_a_gated_base_says_what_to_do(hub: Hub, repos: Repos, cache: Path) -> None:
