@@ -43,14 +43,19 @@ def test_a_recorded_entry_of_the_real_hub_is_read_completely() -> None:
 def test_no_field_of_a_wrong_type_stops_a_row(hostile: Any, tmp_path: Path) -> None:
     inner = {
         "cardData": dict.fromkeys(["base_model", "datasets", "language", "license"], hostile),
-        "config": {"peft": {"base_model_name_or_path": hostile, "task_type": hostile}},
+        "config": {
+            "peft": {"base_model_name_or_path": hostile, "task_type": hostile},
+            "model_type": hostile,
+            "quantization_config": hostile,
+        },
         "baseModels": {"relation": hostile, "models": [hostile, {"id": hostile}]},
         "siblings": [hostile, {"rfilename": hostile}],
     }
     index = Index.create(tmp_path)
     for read in (entry(**dict.fromkeys(ROW_PROPERTIES, hostile) | {"sha": SHA}), entry(**inner)):
         sighting = Sighting("meta/base", "run", datetime.now(UTC))
-        rows = adapter_rows(read, Conclusion("meta/base", "tag"), sighting)
+        conclusion = Conclusion("meta/base", "tag")
+        rows = adapter_rows(read, conclusion, conclusion, sighting)
         assert index.write(rows, base="meta/base") is not None
 
 
