@@ -66,7 +66,10 @@ class CatalogRow(Row):
         pa.string(), "base_model_name_or_path of adapter_config.json, as written"
     )
     via: str | None = _column(pa.string(), "the mirror of the base that it names, if it names one")
-    weights_files: list[str] = _column(_STRINGS, "weight files, as paths inside the repository")
+    weights_files: list[str] = _column(
+        _STRINGS,
+        "weight files, as paths inside the repository; of shards the index file that names them",
+    )
     author: str | None = _column(pa.string(), "owner of the repository")
     created_at: datetime | None = _column(_TIME, "creation of the repository")
     last_modified: datetime | None = _column(_TIME, "newest commit of the repository")

@@ -20,7 +20,7 @@ COMMENT ON COLUMN adapters.evidence IS
 COMMENT ON COLUMN adapters.declared_base IS
     'base_model_name_or_path of adapter_config.json, as written';
 COMMENT ON COLUMN adapters.via IS 'the mirror of the base that it names, if it names one';
-COMMENT ON COLUMN adapters.weights_files IS 'weight files, as paths inside the repository';
+COMMENT ON COLUMN adapters.weights_files IS 'weight files, as paths inside the repository; of shards the index file that names them';
 COMMENT ON COLUMN adapters.author IS 'owner of the repository';
 COMMENT ON COLUMN adapters.created_at IS 'creation of the repository';
 COMMENT ON COLUMN adapters.last_modified IS 'newest commit of the repository';

@@ -23,7 +23,7 @@ COMMENT ON COLUMN catalog.evidence IS
 COMMENT ON COLUMN catalog.declared_base IS
     'base_model_name_or_path of adapter_config.json, as written';
 COMMENT ON COLUMN catalog.via IS 'the mirror of the base that it names, if it names one';
-COMMENT ON COLUMN catalog.weights_files IS 'weight files, as paths inside the repository';
+COMMENT ON COLUMN catalog.weights_files IS 'weight files, as paths inside the repository; of shards the index file that names them';
 COMMENT ON COLUMN catalog.author IS 'owner of the repository';
 COMMENT ON COLUMN catalog.created_at IS 'creation of the repository';
 COMMENT ON COLUMN catalog.last_modified IS 'newest commit of the repository';
