@@ -11,7 +11,7 @@ from typing import Final
 
 from transformers import PreTrainedModel
 
-from hubdelta.indexer.streamed.naming import Names
+from hubdelta.indexer.streamed.naming import Names, inner_names
 from hubdelta.indexer.streamed.quantization import format_of, quantized
 from hubdelta.indexer.streamed.shards import Stored
 from hubdelta.indexer.streamed.skeleton import Unit
@@ -65,7 +65,8 @@ def check_leftovers(
     ]
     if method := format_of(left):
         raise quantized(method)
-    strange = [name for name in left if familiar is not None and name not in familiar]
+    known = {_innermost(name) for name in familiar or ()}
+    strange = [name for name in left if familiar is not None and _innermost(name) not in known]
     if any(map(_UNMERGED.search, strange)):
         raise AdapterError(
             Reason.UNSUPPORTED_ADAPTER,
@@ -76,6 +77,12 @@ def check_leftovers(
             Reason.UNSUPPORTED_ADAPTER,
             f"tensor {strange[0]} has no place in the model that its config.json describes",
         )
+
+
+def _innermost(name: str) -> str:
+    """A tensor's name without all that wraps the language model."""
+    *_, bare = inner_names(name)
+    return bare
 
 
 def _is_computed(name: str, stored: Stored) -> bool:

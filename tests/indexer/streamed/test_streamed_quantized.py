@@ -421,7 +421,7 @@ def test_a_tensor_that_nothing_takes_outside_of_what_runs_or_as_in_the_base(
 ) -> None:
     wanted = expected(finetune, tiny_base)
     base = shutil.copytree(tiny_base, tmp_path / "base")
-    rewrite(base, {"model.layers.0.self_attn.extra": torch.ones(3)})
+    rewrite(base, {"language_model.model.layers.0.self_attn.extra": torch.ones(3)})
     names = (
         *("v_head.summary.weight", "score.weight", "lm_head.weight_scale", "mtp.layers.0.weight"),
         *("model.layers.2.self_attn.q_proj.weight", "vision_tower.layers.0.weight_scale"),
