@@ -59,6 +59,11 @@ class BaseStructure:
         return BaseStructure(folder, model, layer_shapes(model))
 
     @cached_property
+    def module_names(self) -> tuple[str, ...]:
+        """Names of all modules, as adapters' patterns are matched with them."""
+        return tuple(name for name, _ in self.model.named_modules())
+
+    @cached_property
     def output_layer(self) -> str | None:
         """Name of the layer that makes logits, as in lm_head: nothing here ever needs it."""
         output = self.model.get_output_embeddings()

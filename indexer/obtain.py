@@ -25,6 +25,7 @@ from hubdelta.indexer.chosen_weights import ChosenWeights, choose_weights, rejec
 from hubdelta.indexer.engine import Adapter, FullFinetune, PeftAdapter
 from hubdelta.indexer.fit import PREFIX, Shape, check_fit, check_ranks
 from hubdelta.indexer.model_config import parse_model_config
+from hubdelta.indexer.patterns import check_patterns
 from hubdelta.indexer.plan import Pending
 from hubdelta.indexer.source import Folder, Repository, Source
 from hubdelta.indexer.streamed.checkpoint import open_local, open_remote
@@ -96,6 +97,7 @@ class Obtainer:
             config = parse_model_config(text, self.base)
         else:
             config = AdapterConfig.parse(text)
+            check_patterns(config, self.base.module_names)
             self._check_base(row, config)
         weights = choose_weights(source, row.weights_files)
         if not isinstance(config, AdapterConfig):
