@@ -1,11 +1,17 @@
 """Reading adapter_config.json for what it says, whichever PEFT version wrote it."""
 
 import json
+import logging
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
+
 from hubdelta.schemas.errors import AdapterError, Reason, printable
+
+logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "adapter_config.json"
 LONGEST_CONFIG = 1 << 20  # bytes; real ones have a few thousand
@@ -32,6 +38,8 @@ _NO_EFFECT = frozenset(
         "unsloth_version",
     }
 )
+
+_NUMBERS = frozenset({"r", "lora_alpha", "alpha"})
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,10 @@ class AdapterConfig:
         if not isinstance(peft_type, str) or not peft_type:
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, f"{CONFIG_FILE} names no peft_type")
         values = {key: value for key, value in content.items() if value is not None}
-        return cls(printable(peft_type.upper()), values)
+        for key in _NUMBERS & values.keys():
+            values[key] = _number(values[key])
+        # Some tools write Python's name of the enumeration's member.
+        return cls(printable(peft_type.upper().removeprefix("PEFTTYPE.")), values)
 
     @property
     def rank(self) -> int | None:
@@ -87,23 +98,52 @@ class AdapterConfig:
             return None
         return float(alpha) if abs(alpha) < _MOST else None
 
-    def reject_unknown(self, known: frozenset[str]) -> dict[str, Any]:
-        """The values that PEFT here knows, if the others cannot change what is computed.
+    def known_values(self, known: frozenset[str]) -> dict[str, Any]:
+        """The values that the installed PEFT knows, if the others cannot change what is computed.
 
-        A key that this PEFT does not know is ignored where it is switched off (false, empty)
-        or has no effect on the forward pass; otherwise the vector would silently be another.
+        PEFT itself leaves out what it does not know (`PeftConfigMixin.from_peft_type`). Trainers
+        add keys of their own, and old versions of PEFT had some that are gone: what they change is
+        in the tensors, each of which must have its place. Only a setting of a later PEFT may change
+        the arithmetic and no tensor, as use_rslora did.
 
         Args:
             known: the keys that the installed PEFT's class for this type takes.
 
         Raises:
-            AdapterError: unsupported_adapter, naming the key.
+            AdapterError: unsupported_adapter, naming the key: a later PEFT saved the config.
         """
-        for key, value in self.values.items():
-            if key not in known and key not in _NO_EFFECT and value not in (False, "", [], {}):
-                raise AdapterError(
-                    Reason.UNSUPPORTED_ADAPTER,
-                    f"{CONFIG_FILE} sets {key}={value!r:.80}, which the installed peft does not "
-                    "know: it may change what is computed, and a newer peft may know it",
-                )
+        unknown = {
+            key: value
+            for key, value in self.values.items()
+            if key not in known | _NO_EFFECT and value not in (False, "", [], {})
+        }
+        if unknown and self._is_of_later_peft():
+            key, value = next(iter(unknown.items()))
+            raise AdapterError(
+                Reason.UNSUPPORTED_ADAPTER,
+                f"{CONFIG_FILE} sets {key}={value!r:.80}, which peft {version('peft')} does not "
+                f"know; peft {self.values['peft_version']!s:.40} saved it, so it may change what "
+                "is computed: install that version and use --retry-failed",
+            )
+        if unknown:
+            logger.info("%s: ignored keys that peft does not know: %s", CONFIG_FILE, list(unknown))
         return {key: value for key, value in self.values.items() if key in known}
+
+    def _is_of_later_peft(self) -> bool:
+        """Whether a later PEFT than the installed one saved it; no PEFT before 0.15 says which."""
+        try:
+            saved = Version(str(self.values.get("peft_version", "0")).partition("@")[0])
+        except InvalidVersion:
+            return True
+        return saved.release > Version(version("peft")).release
+
+
+def _number(value: Any) -> Any:
+    """A number that was written as a string, as a number; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number

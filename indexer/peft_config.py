@@ -50,7 +50,7 @@ def peft_config(config: AdapterConfig, base: BaseStructure) -> Any:
             Reason.UNSUPPORTED_ADAPTER,
             f"a {config.peft_type} adapter answers only together with {lacking}",
         )
-    values = config.reject_unknown(_parameters(config_class)) | {"inference_mode": True}
+    values = config.known_values(_parameters(config_class)) | {"inference_mode": True}
     if str(values.get("init_lora_weights", "")).startswith("pissa_niter"):
         raise AdapterError(
             Reason.UNSUPPORTED_ADAPTER,

@@ -183,7 +183,7 @@ def test_configs_of_other_peft_versions(tmp_path, tiny_base, engine, read_adapte
     odd = make_adapter(tmp_path / "odd", tiny_base)
     edit_config(odd, fan_in_fan_out=None, future_option=False, auto_mapping={"x": 1}, revision=None)
     unknown = make_adapter(tmp_path / "unknown", tiny_base)
-    edit_config(unknown, use_qpissa_twice=True)
+    edit_config(unknown, use_qpissa_twice=True, peft_version="99.1.0")
 
     first, second, error = results(engine, *map(read_adapter, (plain, odd, unknown)))
 
@@ -191,6 +191,28 @@ def test_configs_of_other_peft_versions(tmp_path, tiny_base, engine, read_adapte
     assert isinstance(error, AdapterError)
     assert error.reason is Reason.UNSUPPORTED_ADAPTER
     assert "use_qpissa_twice" in str(error)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"created_by": "Axolotl", "training_args": {"lr": 2e-4}, "torch_dtype": "bfloat16"},
+        {"loraplus_lr_ratio": 16.0, "use_gradient_checkpointing": "unsloth"},
+        {"enable_lora": [True, False, True], "merge_weights": True, "peft_version": None},
+        {"quantization_config": {"load_in_4bit": True}, "base_model": "tiny"},
+        {"r": "4", "lora_alpha": "8", "peft_type": "PeftType.LORA"},
+    ],
+)
+def test_keys_of_trainers_and_numbers_in_quotes_change_nothing(
+    more, tmp_path, tiny_base, engine, read_adapter
+):
+    plain = make_adapter(tmp_path / "plain", tiny_base, r=4, lora_alpha=8)
+    own = make_adapter(tmp_path / "own", tiny_base, r=4, lora_alpha=8)
+    edit_config(own, **more)
+
+    first, second = results(engine, *map(read_adapter, (plain, own)))
+
+    np.testing.assert_array_equal(first, second)
 
 
 def test_an_incomplete_base_is_refused_not_filled_with_random_numbers(tmp_path):
