@@ -10,5 +10,6 @@ describe.py     rows of adapters that a person names
 downloads.py, safetensors_header.py    an adapter's files at its commit
 partial_fetch.py, ranged.py     parts of such a file: some of its tensors
 hub.py, hub_errors.py    huggingface_hub's client, configured; what its errors mean
+pages.py, wire.py    walking a listing; what one answer may cost in time, bytes and pauses
 local_hub/      a Hub for a folder of repositories
 """

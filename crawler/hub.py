@@ -1,12 +1,12 @@
 """One configured client of the Hub: huggingface_hub's, with a timeout, a count and retries."""
 
+import json
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar
-from urllib.parse import quote
+from typing import Final, ParamSpec, TypeVar
+from urllib.parse import quote, urlencode
 
 from huggingface_hub import (
     HfApi,
@@ -16,25 +16,22 @@ from huggingface_hub import (
     set_client_factory,
 )
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import (
-    build_hf_headers,
-    disable_progress_bars,
-    httpx,
-    paginate,
-)
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars, httpx
 from huggingface_hub.utils import logging as hf_logging
 from huggingface_hub.utils._http import default_client_factory
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity import RetryCallState, Retrying, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from hubdelta.crawler.entry import Entry, read_entry
 from hubdelta.crawler.hub_errors import (
     HUB_FAILURES,
-    asked_wait,
     hub_error,
     is_transient,
     one_line,
+    what_was_asked,
 )
+from hubdelta.crawler.pages import next_link, walk_pages, what_it_is
+from hubdelta.crawler.wire import Limits, SlowAnswerError, UnusableAnswerError, Wire
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +39,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LIBRARY: Final = "hubdelta"
+
+_TRIED_TWICE: Final = (SlowAnswerError, UnusableAnswerError)
+"""What costs much to find out, or hardly ever heals: it is not tried more often."""
 
 ROW_PROPERTIES: Final = (
     "author",
@@ -77,8 +77,9 @@ class HubSettings:
         attempts: how often a call is tried in all.
         first_wait: ceiling of the first random pause between attempts, in seconds; it doubles.
         longest_wait: ceiling of any such pause, in seconds. A pause that the Hub asks for
-            (RateLimit, Retry-After) is kept whatever its length.
+            (RateLimit, Retry-After) is kept up to `limits.longest_pause`.
         page_size: entries a page of a full walk; the Hub gives at most 1000.
+        limits: what one answer may cost.
     """
 
     endpoint: str | None = None
@@ -89,6 +90,7 @@ class HubSettings:
     first_wait: float = 1.0
     longest_wait: float = 30.0
     page_size: int = 1000
+    limits: Limits = field(default_factory=Limits)
 
 
 class Hub:
@@ -105,8 +107,7 @@ class Hub:
             library_name=LIBRARY,
             library_version=settings.library_version,
         )
-        self._sent = self._received = 0
-        self._counting = threading.Lock()
+        self._wire = Wire(self.endpoint, settings.timeout, settings.limits)
         self._backoff = wait_random_exponential(settings.first_wait, settings.longest_wait)
         set_client_factory(self._client)
         _share_log()
@@ -135,12 +136,12 @@ class Hub:
     @property
     def requests(self) -> int:
         """HTTP requests sent so far; every redirect that is followed is one."""
-        return self._sent
+        return self._wire.sent
 
     @property
     def bytes_received(self) -> int:
         """Bytes of all bodies that arrived so far; what hf_xet fetches by itself is not seen."""
-        return self._received
+        return self._wire.received
 
     def call(self, do: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call what huggingface_hub does not retry, trying again where that can help.
@@ -149,7 +150,7 @@ class Hub:
             Exception: as `do` raises in the last attempt.
         """
         retrying = Retrying(
-            retry=retry_if_exception(is_transient),
+            retry=_may_heal,
             stop=stop_after_attempt(self.settings.attempts),
             wait=self._wait,
             before_sleep=_say_wait,
@@ -160,8 +161,8 @@ class Hub:
     def listing(self, tag: str, *, page_size: int | None = None) -> Iterator[object]:
         """The models that carry a tag, newest change first, as the JSON of each; pages are lazy.
 
-        The client retries these calls itself (408, 429, 5xx, lost connections). Its
-        `list_models` is not used: an entry that its classes cannot hold would end the walk.
+        Its client's own `list_models` is not used: an entry that its classes cannot hold would end
+        the walk, and it follows links to other hosts.
 
         Args:
             tag: value of `filter`.
@@ -177,7 +178,7 @@ class Hub:
             "expand": list(ROW_PROPERTIES),
         }
         try:
-            yield from paginate(f"{self.endpoint}/api/models", parameters, self.headers())
+            yield from walk_pages(lambda query: self.call(self._page, query), parameters)
         except HUB_FAILURES as error:
             raise hub_error(error, self.endpoint) from error
 
@@ -191,14 +192,14 @@ class Hub:
         path = f"/api/models/{repo_id}"
         if revision is not None:
             path += f"/revision/{quote(revision, safe='')}"
-        return read_entry(self.call(self._json, path, {"expand": list(ROW_PROPERTIES)}))
+        return read_entry(self.call(self._model, path))
 
     def refuses_token(self) -> bool:
         """Whether the Hub turns the token down, which it then does for public data as well."""
         if "authorization" not in self.headers():
             return False
         try:
-            self.call(self._json, "/api/models", {"limit": 1})
+            self.call(self._get, "/api/models?limit=1")
         except HfHubHTTPError as error:
             return error.response.status_code == 401
         except httpx.HTTPError:
@@ -213,57 +214,49 @@ class Hub:
             library_version=self.settings.library_version,
         )
 
-    def _json(self, path: str, parameters: dict[str, Any]) -> object:
-        response = get_session().get(
-            f"{self.endpoint}{path}", params=parameters, headers=self.headers()
-        )
+    def _page(self, query: str) -> tuple[list[object], str | None]:
+        """A page of the list of models, and the link to the next."""
+        response = self._get(f"/api/models?{query}")
+        page = _json(response)
+        if not isinstance(page, list):
+            raise UnusableAnswerError(f"its list of models is {what_it_is(page)}")
+        return page, next_link(response)
+
+    def _model(self, path: str) -> object:
+        query = urlencode({"expand": ROW_PROPERTIES}, doseq=True)
+        return _json(self._get(f"{path}?{query}"))
+
+    def _get(self, path: str) -> httpx.Response:
+        response = get_session().get(f"{self.endpoint}{path}", headers=self.headers())
         hf_raise_for_status(response)
-        return response.json()
+        return response
 
     def _client(self) -> httpx.Client:
         client = default_client_factory()  # with its request hook, which keeps HF_HUB_OFFLINE
-        client.event_hooks["request"].append(self._before_request)
-        client.event_hooks["response"].append(self._count_body)
+        client.event_hooks["request"].append(self._wire.before_request)
+        client.event_hooks["response"].append(self._wire.after_response)
         return client
-
-    def _before_request(self, request: httpx.Request) -> None:
-        with self._counting:
-            self._sent += 1
-        # Set here and not on the client: huggingface_hub passes timeout=None with most calls.
-        timeouts = request.extensions.get("timeout", {})
-        request.extensions["timeout"] = {
-            phase: self.settings.timeout if timeouts.get(phase) is None else timeouts[phase]
-            for phase in ("connect", "read", "write", "pool")
-        }
-
-    def _count_body(self, response: httpx.Response) -> None:
-        if isinstance(response.stream, httpx.SyncByteStream):
-            response.stream = _CountedBody(response.stream, self._count)
-
-    def _count(self, size: int) -> None:
-        with self._counting:
-            self._received += size
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        asked = None if error is None else asked_wait(error)
+        asked = None if error is None else what_was_asked(error)
         # The Hub counts in whole seconds: one more, or the next attempt may come too early.
         return self._backoff(state) if asked is None else asked + 1.0
 
 
-class _CountedBody(httpx.SyncByteStream):
-    """The body of an answer, its bytes counted as they arrive."""
+def _json(response: httpx.Response) -> object:
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError) as error:
+        page = "an HTML page" if response.content.lstrip()[:1] == b"<" else "no JSON"
+        raise UnusableAnswerError(f"it answers with {page}") from error
 
-    def __init__(self, body: httpx.SyncByteStream, count: Callable[[int], None]) -> None:
-        self._body, self._count = body, count
 
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._body:
-            self._count(len(chunk))
-            yield chunk
-
-    def close(self) -> None:
-        self._body.close()
+def _may_heal(state: RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    if error is None or not is_transient(error):
+        return False
+    return state.attempt_number == 1 or not isinstance(error, _TRIED_TWICE)
 
 
 def _share_log() -> None:

@@ -15,8 +15,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import httpx, parse_ratelimit_headers
+from huggingface_hub.utils import httpx
 
+from hubdelta.crawler.wire import UnusableAnswerError, asked_wait, dropped_wait
 from hubdelta.schemas.errors import (
     AdapterError,
     HubdeltaError,
@@ -38,7 +39,13 @@ HUB_FAILURES: Final = (
 an answer that is not what it should be. RuntimeError: a client closed by another thread, hf_xet."""
 
 _TRANSIENT_STATUS: Final = {408, 429, 500, 502, 503, 504}
-_TRANSIENT: Final = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
+_TRANSIENT: Final = (
+    httpx.TimeoutException,
+    httpx.NetworkError,
+    httpx.RemoteProtocolError,
+    httpx.DecodingError,
+    UnusableAnswerError,
+)
 _FULL_DISK: Final = {errno.ENOSPC, errno.EDQUOT}
 _OPEN_FILES: Final = {errno.EMFILE, errno.ENFILE}
 _BROKEN_DISK: Final = {errno.EROFS, errno.EIO}
@@ -63,22 +70,17 @@ def is_outage(error: BaseException | None) -> bool:
     return error is not None and is_transient(error)
 
 
-def asked_wait(error: BaseException) -> float | None:
-    """How long the Hub asks to wait (`RateLimit: …t=`, `Retry-After`), in seconds."""
-    if not isinstance(error, HfHubHTTPError):
-        return None
-    headers = error.response.headers
-    limit = parse_ratelimit_headers(headers)
-    if error.response.status_code == 429 and limit is not None and limit.remaining == 0:
-        return float(limit.reset_in_seconds)
-    asked = headers.get("retry-after", "").strip()
-    return float(asked) if asked.isdigit() else None
+def what_was_asked(error: BaseException) -> float | None:
+    """How long the Hub asks to wait, in seconds."""
+    return asked_wait(error.response) if isinstance(error, HfHubHTTPError) else None
 
 
 def one_line(error: BaseException) -> str:
     """What an error says, in a line; without a URL's query, which may be signed."""
     if isinstance(error, HfHubHTTPError):
         answer = f"{error.response.status_code} {error.response.reason_phrase}"
+        if (asked := dropped_wait(error.response)) is not None:
+            answer += f", and asks to wait {asked:.0f} seconds"
         text = f"{answer}: {error.server_message}" if error.server_message else answer
     else:
         text = str(error).strip() or type(error).__name__
@@ -100,6 +102,8 @@ def hub_error(error: Exception, endpoint: str) -> HubdeltaError:
             f"no answer from {endpoint} ({one_line(cause)}): "
             "check the network, HF_ENDPOINT and any proxy"
         )
+    if isinstance(cause, UnusableAnswerError):
+        return HubError(f"{endpoint} does not answer as a Hub: {cause}; check HF_ENDPOINT")
     if isinstance(cause, ValueError):
         return HubError(f"{endpoint} does not answer as a Hub: check HF_ENDPOINT")
     if isinstance(cause, OSError) and cause.filename is not None:
@@ -209,6 +213,8 @@ def _reason(error: BaseException, repo_id: str, endpoint: str) -> tuple[Reason, 
             Reason.NOT_FOUND,
             f"not at {endpoint}, or hidden: deleted, private (set HF_TOKEN) or renamed",
         )
+    if isinstance(error, UnusableAnswerError):
+        return Reason.NETWORK, f"{endpoint} does not answer as a Hub: {error}"
     if isinstance(error, ValueError):
         return Reason.NETWORK, "the answer cannot be read"
     return Reason.NETWORK, f"no usable answer from {endpoint}: {one_line(error)}"

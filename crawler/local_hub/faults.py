@@ -2,7 +2,7 @@
 
 import fnmatch
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import anyio
@@ -24,6 +24,10 @@ class Fault:
         delay: seconds before the answer begins; longer than the client's patience is a timeout.
         cut_after: bytes of the body after which the connection is closed.
         bytes_per_second: of the body.
+        body: sent in place of the real one, with its length, and with status 200 if `status` is
+            not given.
+        headers: set in place of the real ones of these names, in small letters; None leaves one
+            out.
         no_ranges: the whole file is sent, whichever part was asked for.
         before_answer: called when the answer stands and before it is sent: what it changes in the
             folder is seen by the next request and not by this one.
@@ -38,6 +42,8 @@ class Fault:
     delay: float = 0.0
     cut_after: int | None = None
     bytes_per_second: float | None = None
+    body: bytes | None = None
+    headers: Mapping[str, str | None] = field(default_factory=dict)
     no_ranges: bool = False
     before_answer: Callable[[], object] | None = None
     _seen: int = field(default=0, repr=False)
@@ -113,16 +119,23 @@ def _status_answer(fault: Fault) -> JSONResponse:
 
 
 def _spoiled(send: Send, fault: Fault) -> Send:
-    sent = 0
+    sent, replaced = 0, False
 
     async def spoil(message: Message) -> None:
-        nonlocal sent
+        nonlocal sent, replaced
         if message["type"] == "http.response.start":
             if fault.before_answer is not None:
                 await anyio.to_thread.run_sync(fault.before_answer)
-            await send(message)
+            status = message["status"] if fault.body is None else fault.status or 200
+            headers = _headers(fault, message["headers"])
+            await send({**message, "status": status, "headers": headers})
             return
         body = message.get("body", b"")
+        if fault.body is not None:
+            if replaced:
+                return
+            replaced = True
+            body, message = fault.body, {"type": message["type"], "more_body": False}
         if fault.bytes_per_second is not None:
             step = max(1, int(fault.bytes_per_second / 20))
             for start in range(0, len(body), step):
@@ -138,3 +151,12 @@ def _spoiled(send: Send, fault: Fault) -> Send:
         await send({**message, "body": body})
 
     return spoil
+
+
+def _headers(fault: Fault, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    changed = dict(fault.headers)
+    if fault.body is not None:
+        changed = {"content-length": str(len(fault.body)), **changed}
+    kept = [header for header in headers if header[0].decode() not in changed]
+    new = [(name.encode(), text.encode()) for name, text in changed.items() if text is not None]
+    return kept + new

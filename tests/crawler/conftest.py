@@ -57,8 +57,9 @@ def index(tmp_path: Path) -> Index:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that huggingface_hub would have made, in seconds; it makes none."""
+    """The pauses between attempts that would have been made, in seconds; none is."""
     made: list[float] = []
     clock = SimpleNamespace(sleep=made.append)
     monkeypatch.setattr("huggingface_hub.utils._http.time", clock)
+    monkeypatch.setattr("tenacity.nap.time", clock)
     return made
