@@ -7,7 +7,7 @@ from typing import Final
 
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, one_line
-from hubdelta.crawler.ranged import open_part
+from hubdelta.crawler.ranged import read_start
 from hubdelta.schemas.keys import AdapterKey
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,8 @@ def fetch_card(hub: Hub, key: AdapterKey) -> bytes:
         fails for that.
     """
     try:
-        return hub.call(_read_start, hub, key)
+        content, _, _ = hub.call(read_start, hub, key, CARD_FILE, CARD_BYTES)
+        return content
     except HUB_FAILURES as error:
         logger.debug("%s: no card: %s", key, one_line(error))
         return b""
@@ -70,13 +71,3 @@ def card_text(content: bytes) -> str | None:
     text = _MARKS.sub(" ", html.unescape(text)).replace("\N{REPLACEMENT CHARACTER}", " ")
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     return " ".join(text.split())[:_LONGEST_TEXT].rstrip() or None
-
-
-def _read_start(hub: Hub, key: AdapterKey) -> bytes:
-    content = bytearray()
-    with open_part(hub, key, CARD_FILE, 0, CARD_BYTES) as part:
-        for chunk in part.chunks:
-            content += chunk
-            if len(content) >= CARD_BYTES:
-                break
-    return bytes(content[:CARD_BYTES])

@@ -5,12 +5,30 @@ from pathlib import Path
 
 
 def has_hash(path: Path, etag: str) -> bool:
-    """Whether a file is what its ETag says: SHA-256 of an LFS file, git's blob hash of another."""
+    """Whether a file is what its ETag says; see `content_has_hash`."""
     if len(etag) == 64:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == etag
-    if len(etag) == 40:
-        content = path.read_bytes()
-        blob = b"blob %d\0" % len(content) + content
-        return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == etag
+    return content_has_hash(path.read_bytes(), etag) if len(etag) == 40 else True
+
+
+def content_has_hash(content: bytes, etag: str | None) -> bool:
+    """Whether bytes are what an ETag says.
+
+    Args:
+        content: of the whole file.
+        etag: 64 hex digits are the SHA-256 of an LFS file. 40 are git's blob hash of another, or
+            the plain SHA-1 that Artifactory gives in its place. Anything else, and none at all,
+            says nothing about the content, which is then believed.
+    """
+    match len(etag or ""):
+        case 64:
+            return hashlib.sha256(content).hexdigest() == etag
+        case 40:
+            blob = b"blob %d\0" % len(content) + content
+            return etag in {_sha1(blob), _sha1(content)}
     return True
+
+
+def _sha1(content: bytes) -> str:
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()

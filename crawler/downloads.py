@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
 from hubdelta.crawler.adapter_files import INDEX_SUFFIX, model_weights
-from hubdelta.crawler.content_hash import has_hash
+from hubdelta.crawler.content_hash import content_has_hash, has_hash
 from hubdelta.crawler.hub import LIBRARY, Hub
 from hubdelta.crawler.hub_errors import (
     HUB_FAILURES,
@@ -21,7 +21,7 @@ from hubdelta.crawler.hub_errors import (
     disk_error,
     hub_error,
 )
-from hubdelta.crawler.ranged import open_part
+from hubdelta.crawler.ranged import read_start
 from hubdelta.crawler.safetensors_header import (
     BadHeaderError,
     Header,
@@ -29,6 +29,7 @@ from hubdelta.crawler.safetensors_header import (
     parse_header,
 )
 from hubdelta.crawler.weight_index import parse_index
+from hubdelta.crawler.wire import WrongAnswerError
 from hubdelta.schemas.errors import AdapterError, HubError, Reason
 from hubdelta.schemas.keys import AdapterKey
 
@@ -89,11 +90,11 @@ def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
         HubError: offline, or a refused token.
     """
     try:
-        start, file_bytes, recorded = hub.call(_read_start, hub, key, file, _FIRST_READ)
-        length = header_length(start)
-        if len(start) < length <= file_bytes:
-            start, file_bytes, recorded = hub.call(_read_start, hub, key, file, length)
-        return replace(parse_header(start, file_bytes), hash=recorded)
+        try:
+            return hub.call(_read_header, hub, key, file)
+        except BadHeaderError as error:
+            logger.debug("%s: %s %s: it is asked for once more", key, file, error)
+            return hub.call(_read_header, hub, key, file)
     except BadHeaderError as error:
         raise AdapterError(Reason.CORRUPT, f"{file} {error}") from error
     except HUB_FAILURES as error:
@@ -103,6 +104,9 @@ def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
 def small_file(hub: Hub, key: AdapterKey, file: str, *, limit: int) -> bytes:
     """The content of a small file at the adapter's commit: one ranged GET.
 
+    It is checked against the hash that the Hub has on record, and asked for once more where it
+    differs. Where a server's ETag is no such hash, the content is believed.
+
     Args:
         hub: where from.
         key: the adapter.
@@ -111,18 +115,25 @@ def small_file(hub: Hub, key: AdapterKey, file: str, *, limit: int) -> bytes:
 
     Raises:
         AdapterError: corrupt (longer than the limit), gated, not_found, disabled, no_weights (no
-            such file) or network.
+            such file) or network (also where it arrives altered).
         HubError: offline, or a refused token.
     """
-    try:
-        content, file_bytes, _ = hub.call(_read_start, hub, key, file, limit)
-    except HUB_FAILURES as error:
-        raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
-    if file_bytes > limit:
-        raise AdapterError(Reason.CORRUPT, f"{file} has {file_bytes} bytes, more than {limit}")
-    if len(content) != file_bytes:
-        raise AdapterError(Reason.NETWORK, f"{file} arrived cut short")
-    return content
+    for _ in (1, 2):
+        try:
+            content, file_bytes, recorded = hub.call(read_start, hub, key, file, limit + 1)
+        except HUB_FAILURES as error:
+            raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
+        if len(content) > limit:
+            size = f"{file_bytes} bytes, " if file_bytes is not None else ""
+            raise AdapterError(Reason.CORRUPT, f"{file} has {size}more than {limit}")
+        if content_has_hash(content, recorded):
+            return content
+        logger.warning("%s: %s has another hash than the Hub has on record", key, file)
+    raise AdapterError(
+        Reason.NETWORK,
+        f"{file} came twice with another hash than {hub.endpoint} has on record: something on "
+        "the way alters it; try again later, or from another network",
+    )
 
 
 def fetch(hub: Hub, key: AdapterKey, files: Sequence[str], into: Path) -> list[Path]:
@@ -199,18 +210,6 @@ def _missing_shards(folder: Path) -> list[str]:
     return [file for file in index.files if not (folder / file).exists()]
 
 
-def _read_start(hub: Hub, key: AdapterKey, file: str, length: int) -> tuple[bytes, int, str | None]:
-    """The first bytes of a file, its length, and the hash of the whole."""
-    content = bytearray()
-    with open_part(hub, key, file, 0, length) as part:
-        for chunk in part.chunks:
-            content += chunk
-            if len(content) >= length:
-                break
-    file_bytes = len(content) if part.file_bytes is None else part.file_bytes
-    return bytes(content[:length]), file_bytes, part.hash
-
-
 def _fetch_file(hub: Hub, key: AdapterKey, file: str, into: Path) -> Path:
     for attempt in (1, 2):
         path = _download(hub, key, file, into, again=attempt > 1)
@@ -255,6 +254,18 @@ def _whole_file(
             library_version=hub.settings.library_version,
         )
     )
+
+
+def _read_header(hub: Hub, key: AdapterKey, file: str) -> Header:
+    start, file_bytes, recorded = read_start(hub, key, file, _FIRST_READ)
+    length = header_length(start)
+    if file_bytes is None and len(start) < _FIRST_READ:
+        file_bytes = len(start)
+    if file_bytes is None:
+        raise WrongAnswerError("the server does not say how long the file is")
+    if len(start) < length <= file_bytes:
+        start, _, recorded = read_start(hub, key, file, length)
+    return replace(parse_header(start, file_bytes), hash=recorded)
 
 
 @contextmanager

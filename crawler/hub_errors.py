@@ -17,7 +17,12 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
-from hubdelta.crawler.wire import UnusableAnswerError, asked_wait, dropped_wait
+from hubdelta.crawler.wire import (
+    UnusableAnswerError,
+    WrongAnswerError,
+    asked_wait,
+    dropped_wait,
+)
 from hubdelta.schemas.errors import (
     AdapterError,
     HubdeltaError,
@@ -227,7 +232,7 @@ def _is_closed_client(error: BaseException) -> bool:
 
 def _is_cut_short(error: BaseException) -> bool:
     # huggingface_hub's "Consistency check failed" is a plain OSError without a number.
-    return type(error) is OSError and error.errno is None
+    return isinstance(error, WrongAnswerError) or (type(error) is OSError and error.errno is None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -11,11 +11,13 @@ from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
 from huggingface_hub.utils import httpx
 
 from hubdelta.crawler.hub import Hub
-from hubdelta.schemas.keys import AdapterKey
+from hubdelta.crawler.wire import WrongAnswerError
+from hubdelta.schemas.keys import AdapterKey, is_commit
 
 _MOST_EXTRA: Final = 0.05  # of the bytes needed, fetched in vain to save requests
 
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(?:([0-9]{1,18})|\*)")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
     serves the next request after a part that ends where it should; others are cut off, and closed.
 
     Raises:
+        WrongAnswerError: the answer is not of this part of this file at this commit.
         HUB_FAILURES: as huggingface_hub and httpx raise them, also while chunks are taken.
     """
     url = hf_hub_url(key.repo_id, file, revision=key.revision, endpoint=hub.endpoint)
@@ -55,25 +58,49 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
         "accept-encoding": "identity",
     }
     with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
-        if response.status_code == 416 and start == 0:  # an empty file has no first byte
-            yield Part(True, 0, 0, None, iter(()))
+        size = _length(response)
+        if response.status_code == 416 and start == 0 and not size:
+            yield Part(True, 0, 0, _hash(response), iter(()))  # an empty file has no first byte
             return
+        if response.status_code == 416:
+            raise WrongAnswerError(f"refuses the part from byte {start} of a file that has it")
         hf_raise_for_status(response)
-        stated = response.headers.get("content-range", "")
-        ranged = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", stated)
-        whole = ranged[3] if ranged else response.headers.get("content-length", "")
+        _check_commit(response, key.revision)
+        last, whole = _place(response, start)
+        if size is not None and whole not in {None, size}:
+            raise WrongAnswerError(f"a file of {whole} bytes where the Hub says {size}")
         chunks = response.iter_bytes()
         yield Part(
-            ranged is not None,
-            int(ranged[1]) if ranged else 0,
-            int(whole) if whole.isdecimal() else None,
+            last is not None,
+            start if last is not None else 0,
+            size if whole is None else whole,
             _hash(response),
             chunks,
         )
-        if ranged and int(ranged[2]) < end:
+        if last is not None and last < end:
             with suppress(httpx.HTTPError):  # the caller has what it wanted
                 for _ in chunks:
                     pass
+
+
+def read_start(
+    hub: Hub, key: AdapterKey, file: str, length: int
+) -> tuple[bytes, int | None, str | None]:
+    """The first bytes of a file, its length where the server says it, and the hash of the whole.
+
+    Raises:
+        WrongAnswerError: the body ends early, or is of something else.
+        HUB_FAILURES: as `open_part`.
+    """
+    content = bytearray()
+    with open_part(hub, key, file, 0, length) as part:
+        for chunk in part.chunks:
+            content += chunk
+            if len(content) >= length:
+                break
+    if part.file_bytes is not None and len(content) < min(length, part.file_bytes):
+        raise WrongAnswerError(f"the answer ends after {len(content)} bytes")
+    return bytes(content[:length]), part.file_bytes, part.hash
 
 
 def joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -97,6 +124,39 @@ def joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     for start, end in ranges:
         fewer.append((fewer.pop()[0] if start in bridged else start, end))
     return fewer
+
+
+def _place(response: httpx.Response, start: int) -> tuple[int | None, int | None]:
+    """Offset of the last byte of the range that comes, None for a whole file, and its length."""
+    if response.status_code != 206:
+        whole = response.headers.get("content-length", "")
+        return None, int(whole) if re.fullmatch("[0-9]{1,18}", whole) else None
+    stated = response.headers.get("content-range", "")
+    match = _RANGE.fullmatch(stated)
+    if match is None or int(match[1]) != start or int(match[2]) < start:
+        raise WrongAnswerError(f"the part {stated[:60]!r} where one from byte {start} was wanted")
+    whole_file = None if match[3] is None else int(match[3])
+    if whole_file is not None and int(match[2]) >= whole_file:
+        raise WrongAnswerError(f"an impossible part, {stated[:60]!r}")
+    return int(match[2]), whole_file
+
+
+def _length(response: httpx.Response) -> int | None:
+    """What the Hub has on record of the whole file's length (`X-Linked-Size`, of LFS files).
+
+    Of a refused range also what the refusal itself says (RFC 9110, 15.5.17).
+    """
+    stated = [answer.headers.get("x-linked-size", "") for answer in (*response.history, response)]
+    if response.status_code == 416:
+        stated.append(response.headers.get("content-range", "").removeprefix("bytes */"))
+    return next((int(text) for text in stated if re.fullmatch("[0-9]{1,18}", text)), None)
+
+
+def _check_commit(response: httpx.Response, revision: str) -> None:
+    for answer in (*response.history, response):
+        commit = answer.headers.get("x-repo-commit", "")
+        if is_commit(commit) and is_commit(revision) and commit != revision:
+            raise WrongAnswerError(f"a file of commit {commit}, not of {revision}")
 
 
 def _hash(response: httpx.Response) -> str | None:

@@ -11,9 +11,11 @@ from typing import Final, Protocol
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_transient
 from hubdelta.crawler.ranged import joined, open_part
+from hubdelta.crawler.wire import SlowAnswerError, WrongAnswerError
 from hubdelta.schemas.keys import AdapterKey
 
 _LONGEST: Final = 32 << 20  # bytes of one request: more are shared between connections
+_PROGRESS: Final = 20  # as small a share of what was missing is worth counting attempts anew
 
 Piece = tuple[int, memoryview]
 """An offset in a file, and the buffer for the bytes that follow it."""
@@ -93,7 +95,7 @@ class RemoteRanges:
     def _fetch(
         self, start: int, end: int, pieces: Sequence[tuple[int, Target]], whole: Lock
     ) -> None:
-        """Fetch the bytes [start, end); attempts are counted anew when some of them have come.
+        """Fetch the bytes [start, end); attempts are counted anew when a share of them came.
 
         Args:
             start: offset of the first byte.
@@ -109,11 +111,8 @@ class RemoteRanges:
         def attempt() -> None:
             nonlocal reached, end, fills_all
             with open_part(self.hub, self.key, self.file, reached, end) as part:
-                if (part.ranged and part.start != reached) or (
-                    part.file_bytes not in {None, self.file_bytes}
-                ):
-                    # Without a number, as huggingface_hub's own checks raise: it is tried again.
-                    raise OSError("another part, or of another file, than was asked for")
+                if part.file_bytes not in {None, self.file_bytes}:
+                    raise WrongAnswerError("a part of another file than was asked for")
                 self._ranged = part.ranged
                 if not part.ranged and not fills_all:
                     if not whole.acquire(blocking=False):
@@ -132,14 +131,19 @@ class RemoteRanges:
                 finally:
                     with self._counting:
                         self.fetched += position - part.start
-            raise OSError(f"the answer ends at byte {position}, before {end}")
+            raise WrongAnswerError(f"the answer ends at byte {position}, before {end}")
 
         while reached < end:
             before = reached
             try:
                 self.hub.call(attempt)
             except HUB_FAILURES as error:
-                if reached == before or not is_transient(error):
+                # A server that trickles, or cuts each answer after a byte, would never end.
+                if (
+                    reached - before < max(1, (end - before) // _PROGRESS)
+                    or isinstance(error, SlowAnswerError)
+                    or not is_transient(error)
+                ):
                     raise
 
 

@@ -24,6 +24,10 @@ class UnusableAnswerError(ValueError):
     """An answer that no Hub gives; the text says what is wrong with it."""
 
 
+class WrongAnswerError(OSError):
+    """Another part, of another file or another commit, than was asked for: worth asking again."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What an answer may cost.
