@@ -8,7 +8,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import peft
@@ -41,6 +41,10 @@ from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
 logger = logging.getLogger(__name__)
 
 
+_PREFIXES: Final = (peft.PeftType.PREFIX_TUNING, peft.PeftType.CARTRIDGE)
+"""Methods whose parameters go into the cache of keys and values."""
+
+
 class ReferenceEngine(Engine):
     """PEFT's own modules on the base, put in and taken out again for each adapter.
 
@@ -70,18 +74,29 @@ class ReferenceEngine(Engine):
     def run(self, step: tuple[int, Adapter]) -> Iterator[Result]:
         """Put one adapter in, run it, and take it out again.
 
+        What breaks for a reason that is not the adapter's own, such as modules made in another
+        thread at the same moment, is tried once more while no module is made anywhere.
+
         Raises:
             HubdeltaError: the base no longer answers as before.
         """
         place, adapter = step
+        result = self._result(adapter)
+        if isinstance(result, AdapterError) and result.reason is Reason.ENGINE:
+            logger.info("%s: once more, by itself: %s", adapter.key, result)
+            with BUILDING:
+                result = self._result(adapter)
+        yield place, result
+
+    def _result(self, adapter: Adapter) -> Answer | AdapterError:
         try:
-            yield place, Answer(self._run(adapter), self.baseline)
+            return Answer(self._run(adapter), self.baseline)
         except AdapterError as error:
-            yield place, error
+            return error
         except Exception as error:
             logger.debug("%s", adapter.key, exc_info=True)
             self._check_base(error)
-            yield place, unexpected(error)
+            return unexpected(error)
 
     def _check_base(self, error: Exception) -> None:
         """Make sure that the base still answers as before, and so that later vectors are right.
@@ -102,6 +117,7 @@ class ReferenceEngine(Engine):
             raise TypeError(f"{adapter.key} is a whole model, not an adapter")
         model = self._base.model
         config = peft_config(adapter.config, self._base)
+        _reject_prefix(config, model)
         tensors = {name: t.float() for name, t in tensors_that_count(adapter, self._base).items()}
         with self._guard.lent(_written(tensors, model)):
             return self._finite(self._run_peft(model, config, tensors))
@@ -152,7 +168,8 @@ class ReferenceEngine(Engine):
                 f"tensor {missing[0]} is missing from the weights ({len(missing)} such tensors)",
             )
         try:
-            return hidden_states(wrapped, self._base.probes)
+            with BUILDING:  # some of PEFT's modules make others as they run: target_parameters
+                return hidden_states(wrapped, self._base.probes)
         except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
             if not config.is_prompt_learning:
                 raise
@@ -213,6 +230,29 @@ def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Act
         for hook in hooks:
             hook.remove()
     return torch.stack(rows).float().cpu().numpy()
+
+
+def _reject_prefix(config: Any, model: PreTrainedModel) -> None:
+    """Refuse a learned prefix where some layers would never see it.
+
+    A prefix is keys and values in the cache of attention layers. Layers that carry a state from
+    token to token (Mamba, RWKV, linear attention) have none: PEFT leaves the prefix out there, or
+    everywhere, and what it then answers has no meaning.
+
+    Raises:
+        AdapterError: unsupported_adapter.
+    """
+    if config.peft_type not in _PREFIXES:
+        return
+    kinds = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
+    recurrent = [kind for kind in kinds if "attention" not in kind or "linear" in kind]
+    if recurrent or getattr(model, "_is_stateful", False):
+        kind = f"{recurrent[0]} layers" if recurrent else "recurrent layers"
+        raise AdapterError(
+            Reason.UNSUPPORTED_ADAPTER,
+            f"{config.peft_type.value} puts learned keys and values before the prompt, which the "
+            f"{kind} of this base never read",
+        )
 
 
 def _written(tensors: Iterable[str], model: PreTrainedModel) -> set[str]:

@@ -1,6 +1,7 @@
 """The way of an adapter to the engine that computes it exactly."""
 
 from dataclasses import replace
+from threading import Event, Thread
 
 import numpy as np
 import peft
@@ -10,6 +11,8 @@ from families import make_adapter, make_base
 from limited_device import LimitedModel
 
 from hubdelta.indexer.adapter_config import AdapterConfig
+from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.base_structure import without_weights
 from hubdelta.indexer.engine import Answer, FullFinetune
 from hubdelta.indexer.engines import device_of, load_base, make_engine
 from hubdelta.indexer.probes import ALPACA_5
@@ -166,6 +169,50 @@ def test_what_breaks_the_fast_engine_has_a_second_chance(base, on_device, lora, 
     ]
     (expected,) = answers(ReferenceEngine(base), [larger])
     np.testing.assert_array_equal(second.activations, expected.activations)
+
+
+def test_what_another_thread_broke_is_tried_once_more(base, lora, monkeypatch):
+    """As when one thread makes modules without weights while another runs PEFT's."""
+    load, times = peft.set_peft_model_state_dict, []
+
+    def disturbed(*arguments):
+        times.append(1)
+        if len(times) == 1:
+            raise OSError("somebody else's moment")
+        return load(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(peft, "set_peft_model_state_dict", disturbed)
+        (answer,) = answers(ReferenceEngine(base), [lora])
+
+    (expected,) = answers(ReferenceEngine(base), [lora])
+    np.testing.assert_array_equal(answer.activations, expected.activations)
+    assert len(times) == 2
+
+
+def test_modules_made_elsewhere_do_not_disturb_those_that_a_method_makes_as_it_runs(
+    tmp_path, read_adapter
+):
+    """PEFT parametrizes experts in each forward pass; accelerate exchanges what it calls for it."""
+    folder = make_base(tmp_path / "base", model_type="mixtral", num_local_experts=2)
+    base = BaseModel.load(folder, ALPACA_5)
+    config = peft.LoraConfig(r=2, target_modules=[], target_parameters=["mlp.experts.down_proj"])
+    adapter = read_adapter(make_adapter(tmp_path / "experts", folder, config=config))
+    engine, stop = ReferenceEngine(base), Event()
+
+    def build():
+        while not stop.is_set():
+            without_weights(base.model.config)
+
+    builder = Thread(target=build)
+    builder.start()
+    try:
+        found = answers(engine, [adapter] * 10)
+    finally:
+        stop.set()
+        builder.join()
+
+    assert not [answer for answer in found if isinstance(answer, AdapterError)]
 
 
 def test_what_breaks_both_engines_is_one_error(routed, lora):

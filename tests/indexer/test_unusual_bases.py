@@ -1,6 +1,7 @@
 """Bases of unusual build: each has an engine, and right answers from it."""
 
 import numpy as np
+import peft
 import pytest
 import torch
 from families import make_adapter, make_base
@@ -12,6 +13,7 @@ from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.indexer.stacked.engine import StackedEngine
 from hubdelta.indexer.streamed.engine import StreamedEngine
+from hubdelta.schemas.errors import AdapterError, Reason
 
 GEMMA_3N = {
     "num_hidden_layers": 4,
@@ -127,3 +129,22 @@ SOME_LINEAR = {
     "recurrent_gemma": ["gate_proj", "down_proj"],
     "mamba2": ["in_proj"],
 }
+
+
+@pytest.mark.parametrize("model_type", ["mamba", "mamba2", "rwkv", "recurrent_gemma", "qwen3_next"])
+@pytest.mark.parametrize("method", [peft.PrefixTuningConfig, peft.CartridgeConfig])
+def test_a_learned_prefix_is_refused_where_layers_carry_a_state(
+    method, model_type, tmp_path, read_adapter
+):
+    """PEFT answers as if there were no prefix, or not at all."""
+    sizes = SOME_MODULES_LEFT_ALONE.get(model_type, {})
+    folder = make_base(tmp_path / "base", model_type=model_type, **sizes)
+    llama = make_base(tmp_path / "llama")
+    config = method(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    adapter = read_adapter(make_adapter(tmp_path / "adapter", llama, config=config))
+
+    ((_, error),) = ReferenceEngine(BaseModel.load(folder, ALPACA_5)).answers([adapter])
+
+    assert isinstance(error, AdapterError)
+    assert error.reason is Reason.UNSUPPORTED_ADAPTER
+    assert "layers of this base never read" in str(error)
