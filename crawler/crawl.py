@@ -26,6 +26,7 @@ from hubdelta.crawler.discovery import (
     STRAYS,
     Walk,
     changed_marks,
+    gone,
     lineage_listings,
     read_marks,
 )
@@ -227,7 +228,9 @@ class _Crawl:
             if not self._walk_listing(walk.tag, walk.next_mark):
                 return
         unreadable = {repo_id for walk in self._walks for repo_id in walk.unreadable}
-        self._ledger.vanish_unseen(_WALKED - set(self._relations), unreadable)
+        unseen = self._ledger.unseen(_WALKED - set(self._relations), unreadable)
+        tags = {walk.tag for walk in self._walks}
+        self._ledger.vanish(gone(self._hub, unseen, tags))
 
     def _take(self, entry: Entry) -> None:
         """Conclude what an entry is, and take it down; one seen before only if it changed since."""

@@ -1,15 +1,16 @@
 """Which listings show a base's models, and how far down each has to be walked."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from hubdelta.crawler.entry import Entry, read_entry
 from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.hub_errors import HUB_FAILURES, is_hidden
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import RunRow, rows_of
+from hubdelta.schemas.rows import CatalogRow, RunRow, rows_of
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ OVERLAP: Final = timedelta(hours=1)
 
 _INCREMENTAL_PAGE: Final = 100
 """Entries a page where little is expected to be new; a page of 1000 is several megabytes."""
+
+_MOST_ASKED: Final = 10  # repositories that are asked for themselves before any counts as gone
 
 
 def lineage_listings(name: str, relations: Iterable[str], *, with_copies: bool) -> list[str]:
@@ -108,6 +111,48 @@ class Walk:
         """The mark for the next crawl, after a complete walk."""
         known = [time for time in (self.mark, self.newest) if time is not None]
         return min(max(known), self.began) if known else None
+
+
+def gone(hub: Hub, unseen: Sequence[CatalogRow], tags: Set[str]) -> list[CatalogRow]:
+    """Those of the rows in no listing that have vanished, as far as listings can be believed.
+
+    A Hub whose listings come out short or empty for a while must not make a catalog vanish: some
+    of the repositories are asked for themselves, at most `_MOST_ASKED`. One that is there and that
+    carries the tag of a listing should have been in it.
+
+    Args:
+        hub: where from.
+        unseen: rows that no listing showed.
+        tags: of the listings that were walked.
+
+    Returns:
+        All rows, if none of those asked for should have been seen; else no row that was not asked
+        for.
+    """
+    names = sorted({row.repo_id for row in unseen})
+    asked = names[:: -(-len(names) // _MOST_ASKED) or 1]
+    left_out = {name for name in asked if _is_listed(hub, name, tags)}
+    if not left_out:
+        return list(unseen)
+    believed = set(asked) - left_out if len(asked) == len(names) else set()
+    logger.warning(
+        "the listings leave out %s, which is on %s: of %d repositories in no listing, %d are "
+        "marked as vanished; the next full crawl looks again",
+        min(left_out),
+        hub.endpoint,
+        len(names),
+        len(believed),
+    )
+    return [row for row in unseen if row.repo_id in believed]
+
+
+def _is_listed(hub: Hub, repo_id: str, tags: Set[str]) -> bool:
+    """Whether a repository should be in one of the listings of these tags, or may be."""
+    try:
+        entry = hub.model(repo_id)
+    except HUB_FAILURES as error:
+        return not is_hidden(error)
+    return entry.repo_id == repo_id and not tags.isdisjoint(entry.tags)
 
 
 def changed_marks(walks: Iterable[Walk]) -> Mapping[str, datetime]:

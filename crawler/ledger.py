@@ -83,20 +83,30 @@ class Ledger:
         for row in rows:
             self._keep(row)
 
-    def vanish_unseen(self, relations: Set[str], repo_ids: Set[str]) -> None:
-        """After a complete walk: what was not recorded is gone.
+    def unseen(self, relations: Set[str], repo_ids: Set[str]) -> list[CatalogRow]:
+        """What a complete walk did not record, of what no crawl has marked as vanished yet.
 
         Args:
             relations: that were not walked, and are spared.
             repo_ids: that were seen but could not be read, and are spared.
+        """
+        return [
+            row
+            for key, row in self._newest.items()
+            if key not in self._seen
+            and row.vanished_at is None
+            and row.evidence != NAMED  # what a person named no crawl has found, so none can miss it
+            and row.relation not in relations
+            and row.repo_id not in repo_ids
+        ]
+
+    def vanish(self, rows: Iterable[CatalogRow]) -> None:
+        """Mark what is gone.
 
         Raises:
             IndexWriteError: no space, no permission.
         """
-        unseen = [row for key, row in self._newest.items() if key not in self._seen]
-        self._vanish(
-            row for row in unseen if row.relation not in relations and row.repo_id not in repo_ids
-        )
+        self._vanish(rows)
 
     def write(self) -> None:
         """Write the rows in hand.

@@ -147,6 +147,41 @@ def test_a_full_crawl_marks_what_vanished_and_what_came_back(
     assert newest_rows(index, BASE)["org/a3", ""].vanished_at is None
 
 
+@pytest.mark.parametrize("body", [b"[]", b"[null, {}]", b'[{"id": "org/a1", "sha": null}]'])
+def test_listings_that_come_out_short_make_nothing_vanish_that_is_there(
+    body: bytes,
+    index: Index,
+    hub: Hub,
+    repos: Repos,
+    served: LocalHub,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for number in range(25):
+        repos.adapter(f"org/b{number}")
+    crawl(index, hub, BASE)
+    shutil.rmtree(repos.place / "org/b3")
+    served.faults.add(Fault("/api/models", times=None, body=body))
+    assert crawl(index, hub, BASE, full=True).vanished == 0
+    assert f"the listings leave out org/b0, which is on {served.url}" in caplog.text
+    served.faults.clear()
+    assert crawl(index, hub, BASE, full=True).vanished == 1
+
+
+def test_a_few_in_no_listing_are_judged_one_by_one(
+    index: Index, hub: Hub, repos: Repos, served: LocalHub
+) -> None:
+    fill(repos)
+    repos.adapter("org/other")
+    crawl(index, hub, BASE)
+    shutil.rmtree(repos.place / "org/a3")
+    repos.adapter("org/other", tag="meta/other", declared="meta/other", card={"library_name": "x"})
+    served.faults.add(Fault("/api/models", times=None, body=b"[]"))
+    crawl(index, hub, BASE, full=True)
+    rows = newest_rows(index, BASE)
+    gone = {name for (name, _), row in rows.items() if row.vanished_at is not None}
+    assert gone == {"org/a3", "org/other"}
+
+
 def test_a_vanished_mirror_is_not_asked_about_again(
     index: Index, hub: Hub, repos: Repos, served: LocalHub
 ) -> None:
