@@ -14,6 +14,8 @@ from hubdelta.schemas.errors import AdapterError, Reason, printable
 logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "adapter_config.json"
+MLX = "MLX"
+"""Stands for the type of an adapter that mlx-lm saved, whose config names none."""
 LONGEST_CONFIG = 1 << 20  # bytes; real ones have a few thousand
 
 _MOST = 2**31  # beyond any rank or alpha, and what a column holds
@@ -39,6 +41,7 @@ _NO_EFFECT = frozenset(
     }
 )
 
+_MLX_KEYS = frozenset({"fine_tune_type", "lora_parameters"})
 _NUMBERS = frozenset({"r", "lora_alpha", "alpha"})
 
 
@@ -47,7 +50,7 @@ class AdapterConfig:
     """What an adapter_config.json says.
 
     Attributes:
-        peft_type: LORA, IA3, ..., upper case.
+        peft_type: LORA, IA3, ..., upper case; MLX for an adapter of mlx-lm.
         values: every key as written, nulls left out (a null means PEFT's default).
     """
 
@@ -76,6 +79,9 @@ class AdapterConfig:
         if not isinstance(content, dict):
             raise AdapterError(Reason.CORRUPT, f"{CONFIG_FILE} does not hold a JSON object")
         peft_type = content.get("peft_type")
+        if peft_type is None and _MLX_KEYS & content.keys():
+            peft_type = MLX
+            content.setdefault("base_model_name_or_path", content.get("model"))
         if not isinstance(peft_type, str) or not peft_type:
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, f"{CONFIG_FILE} names no peft_type")
         values = {key: value for key, value in content.items() if value is not None}

@@ -28,7 +28,8 @@ def check_fit(tensors: Mapping[str, Shape], modules: Mapping[str, tuple[int, int
         modules: the base's module name → (out_features, in_features).
 
     Raises:
-        AdapterError: no_weights (no tensor at all), base_mismatch (naming the tensor).
+        AdapterError: no_weights (no tensor at all), base_mismatch (naming the tensor), corrupt (a
+            part of each tensor).
     """
     if not tensors:
         raise AdapterError(Reason.NO_WEIGHTS, "the weight file holds no tensor")
@@ -43,7 +44,16 @@ def check_fit(tensors: Mapping[str, Shape], modules: Mapping[str, tuple[int, int
         out_features, in_features = layer
         is_a = match["factor"] == "A"
         wanted = in_features if is_a else out_features
+        if len(shape) == 2 and is_a and ".lora_embedding_" in name:
+            wanted = shape[1]  # tokens may have been added to the vocabulary
         if len(shape) != 2 or shape[1 if is_a else 0] != wanted:
+            if not is_a and (parts := _parts(name, tensors, out_features)) > 1:
+                raise AdapterError(
+                    Reason.CORRUPT,
+                    f"tensor {name} has shape {list(shape)}, 1/{parts} of its rows, as has the "
+                    "other factor: one rank's part of an FSDP training. Its author should gather "
+                    "the weights before saving (FULL_STATE_DICT)",
+                )
             raise AdapterError(
                 Reason.BASE_MISMATCH,
                 f"tensor {name} has shape {list(shape)}, but the base's layer has "
@@ -56,12 +66,29 @@ def check_fit(tensors: Mapping[str, Shape], modules: Mapping[str, tuple[int, int
                 f"tensor {name} has rank {rank}, its other factor {ranks[match['module']]}",
             )
     factors = [name for name in tensors if _FACTOR.match(name)]
-    if factors and not known:
+    # PEFT renames and joins the factors of experts that were saved one by one.
+    if factors and not known and not any(".experts." in name for name in factors):
         raise AdapterError(
             Reason.BASE_MISMATCH,
             f"none of its {len(factors)} low-rank tensors names a layer of the base "
             f"(the first is {factors[0]})",
         )
+
+
+def _parts(up: str, tensors: Mapping[str, Shape], out_features: int) -> int:
+    """Into how many parts both factors were cut along their rows, of which one is there; else 1.
+
+    Args:
+        up: name of the factor B; whole it is [out_features, r], and A is [r, in_features].
+        tensors: tensor name → shape.
+        out_features: of the base's layer.
+    """
+    rows, *columns = tensors[up]
+    down = tensors.get(up.replace("lora_B", "lora_A"), ())
+    if not rows or len(columns) != 1 or not down or out_features % rows:
+        return 1
+    parts = out_features // rows
+    return parts if down[0] * parts == columns[0] else 1
 
 
 def check_ranks(config: AdapterConfig, tensors: Mapping[str, Shape]) -> None:
@@ -71,7 +98,9 @@ def check_ranks(config: AdapterConfig, tensors: Mapping[str, Shape]) -> None:
         AdapterError: corrupt: the config asks for more than the weights hold.
     """
     factors = [(_FACTOR.match(name), shape) for name, shape in tensors.items()]
-    ranks = [shape[0 if match["factor"] == "A" else -1] for match, shape in factors if match]
+    ranks = [
+        shape[0 if match["factor"] == "A" else -1] for match, shape in factors if match and shape
+    ]
     pattern = config.values.get("rank_pattern")
     asked = dict(pattern) if isinstance(pattern, dict) else {}
     if config.peft_type == "LORA" and ranks:

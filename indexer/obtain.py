@@ -20,6 +20,7 @@ from hubdelta.crawler.describe import BasesBehind
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.safetensors_header import Tensor
 from hubdelta.indexer.adapter_config import CONFIG_FILE, LONGEST_CONFIG, AdapterConfig
+from hubdelta.indexer.adapter_names import AdapterNames, Placement
 from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.indexer.chosen_weights import ChosenWeights, choose_weights, reject_unreadable
 from hubdelta.indexer.engine import Adapter, FullFinetune, PeftAdapter
@@ -109,8 +110,10 @@ class Obtainer:
         memory_bytes = needed_bytes = weights.size
         if weights.headers is not None and isinstance(config, AdapterConfig):
             tensors = weights.tensors
-            self._check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()})
-            needed = [tensor for name, tensor in tensors.items() if self._needs(name)]
+            placement = self._place_tensors(
+                config, {name: tensor.shape for name, tensor in tensors.items()}
+            )
+            needed = [tensor for name, tensor in tensors.items() if name in placement.names]
             memory_bytes = sum(map(_held_bytes, needed))
             needed_bytes = sum(tensor.bytes for tensor in needed)
         elif weights.headers is not None:
@@ -174,12 +177,19 @@ class Obtainer:
                 tensors = read_tensors(paths, self._needs, weights.index)
             else:
                 tensors = read_tensors(paths, index=weights.index)
-                shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-                self._check_shapes(inspected.config, shapes)
-                tensors = {name: tensor for name, tensor in tensors.items() if self._needs(name)}
         finally:
             self.release(pending)
-        return PeftAdapter(pending.key, inspected.config, tensors, weights.size, inspected.card)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        seen = weights.headers is not None  # then they were checked, with those that are not read
+        place = self._names.place if seen else self._place_tensors
+        placement = place(inspected.config, shapes)
+        return PeftAdapter(
+            pending.key,
+            placement.config,
+            placement.tensors(tensors),
+            weights.size,
+            inspected.card,
+        )
 
     def release(self, pending: Pending) -> None:
         """Delete what was fetched for an adapter, unless it is to be kept."""
@@ -194,9 +204,18 @@ class Obtainer:
         """
         return not self.base.is_above_hidden_state(name.removeprefix(PREFIX))
 
-    def _check_shapes(self, config: AdapterConfig, shapes: Mapping[str, Shape]) -> None:
-        check_fit(shapes, self.base.shapes)
-        check_ranks(config, shapes)
+    def _place_tensors(self, config: AdapterConfig, saved: Mapping[str, Shape]) -> Placement:
+        """Find the places of an adapter's tensors in the base, and check that they fit there."""
+        placement = self._names.place(config, saved)
+        shapes = placement.shapes(saved)
+        if shapes or not saved:  # with tensors of the output layer alone nothing is changed
+            check_fit(shapes, self.base.shapes)
+        check_ranks(placement.config, {**saved, **shapes})
+        return placement
+
+    @cached_property
+    def _names(self) -> AdapterNames:
+        return AdapterNames(self.base)
 
     def _check_base(self, row: CatalogRow, config: AdapterConfig) -> None:
         """Check the base that an adapter's own config names, where no crawl could see that.
