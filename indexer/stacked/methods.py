@@ -119,7 +119,13 @@ def table_rows(site: Site, table: nn.Embedding, tokens: torch.Tensor) -> torch.T
     rows = own[tokens].float()
     if "lora_embedding_A" in site:
         rank, scale = site.rank_and_scale()
-        down = site.shaped("lora_embedding_A", (rank, own.shape[0])).float()
+        down = site["lora_embedding_A"].float()
+        # Tokens that were added have columns too, and no probe holds them.
+        wanted = (rank, own.shape[0])
+        if down.dim() != 2 or down.shape[0] != rank or down.shape[1] <= int(tokens.max()):
+            raise site.misfit("lora_embedding_A", wanted)
+        if "lora_magnitude_vector" in site:  # its norms are over the whole vocabulary
+            down = site.shaped("lora_embedding_A", wanted).float()
         up = site.shaped("lora_embedding_B", (columns, rank)).float()
         rows = rows + scale * down[:, tokens].T @ up.T
         if "lora_magnitude_vector" in site:
@@ -128,7 +134,7 @@ def table_rows(site: Site, table: nn.Embedding, tokens: torch.Tensor) -> torch.T
             rows = rows * magnitude / norms
     if "trainable_tokens_delta" in site:
         indices = torch.tensor(site.token_indices(), dtype=torch.int64)
-        if ((indices < 0) | (indices >= own.shape[0])).any():
+        if (indices < 0).any():  # above the vocabulary are tokens that were added
             raise AdapterError(
                 Reason.CORRUPT, f"{site.name} has rows for tokens that are not in the vocabulary"
             )

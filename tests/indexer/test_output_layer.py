@@ -167,13 +167,11 @@ def test_it_is_dropped_from_a_pickle(obtainer: Obtainer, folder: Path, tiny_base
     assert_same(adapter, tensors)
 
 
-def test_one_that_does_not_fit_still_tells_of_another_base(
+def test_one_of_another_vocabulary_is_no_reason_to_refuse(
     obtainer: Obtainer, local_hub: LocalHub
 ) -> None:
     other = replace(obtainer.base, shapes={**obtainer.base.shapes, "lm_head": (7, 7)})
-    with pytest.raises(AdapterError, match=HEAD) as caught:
-        replace(obtainer, base=other).inspect(pending(obtainer.hub, "a/low-rank"))
-    assert caught.value.reason is Reason.BASE_MISMATCH
+    replace(obtainer, base=other).inspect(pending(obtainer.hub, "a/low-rank"))
 
 
 def test_an_answer_cut_short_is_network_and_leaves_nothing(
