@@ -118,7 +118,11 @@ class ReferenceEngine(Engine):
         model = self._base.model
         config = peft_config(adapter.config, self._base)
         _reject_prefix(config, model)
-        tensors = {name: t.float() for name, t in tensors_that_count(adapter, self._base).items()}
+        counting = tensors_that_count(adapter, self._base)
+        rows: int | None = model.get_input_embeddings().weight.shape[0]
+        if any("embed_tokens.lora_magnitude" in name for name in counting):
+            rows = None  # DoRA's norms are over the whole vocabulary, so it must be the base's
+        tensors = {name: _without_added(name, t, rows).float() for name, t in counting.items()}
         with self._guard.lent(_written(tensors, model)):
             return self._finite(self._run_peft(model, config, tensors))
 
@@ -260,3 +264,11 @@ def _written(tensors: Iterable[str], model: PreTrainedModel) -> set[str]:
     own = dict(model.named_parameters())
     plain = (name.removeprefix(PREFIX).replace(".base_layer.", ".") for name in tensors)
     return {name for name in plain if name in own}
+
+
+def _without_added(name: str, tensor: torch.Tensor, rows: int | None) -> torch.Tensor:
+    """A tensor of the input embedding without tokens that were added, which no probe holds."""
+    if name.endswith("embed_tokens.lora_embedding_A"):
+        return tensor[:, :rows]
+    of_table = name.endswith(("embed_tokens.weight", "embed_tokens.base_layer.weight"))
+    return tensor[:rows] if of_table else tensor

@@ -51,3 +51,20 @@ def keep_tensors(folder, keep):
     """Drop the other tensors of a file, as save_embedding_layers=False does."""
     file = folder / "adapter_model.safetensors"
     save_file({name: tensor for name, tensor in load_file(file).items() if keep(name)}, file)
+
+
+def test_the_reference_engine_leaves_their_rows_out(tmp_path, base, read_adapter):
+    model = base.read_again()
+    model.resize_token_embeddings(model.config.vocab_size + ROWS, mean_resizing=False)
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "embed_tokens"])
+    save_adapter(tmp_path / "adapter", model, config, "org/base")
+    engine = make_engine(base, lambda: base, IndexSettings(engine="reference", device="cpu"))
+
+    ((_, answer),) = engine.answers([read_adapter(tmp_path / "adapter")])
+
+    with torch.no_grad():
+        model.eval()
+        states = [model.model(probe)[0][0, -1] for probe in base.probes]
+    np.testing.assert_allclose(
+        answer.activations, torch.stack(states).numpy(), rtol=1e-4, atol=1e-5
+    )
