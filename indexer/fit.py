@@ -110,6 +110,9 @@ def check_ranks(config: AdapterConfig, tensors: Mapping[str, Shape]) -> None:
     else:
         allowed = general_allowed = max((max(s) for s in tensors.values() if s), default=0)
     sizes = {key: config.values.get(key) for key in ("r", "init_r", "num_virtual_tokens")}
+    if config.peft_type == "LOKR":
+        # An r above a factor's size asks for that factor whole, as LyCORIS writes 100000.
+        sizes, asked = {}, {}
     for key, size, most in [
         *((key, size, general_allowed) for key, size in sizes.items()),
         *((f"rank_pattern {key}", size, allowed) for key, size in asked.items()),

@@ -208,7 +208,9 @@ class Obtainer:
         """Find the places of an adapter's tensors in the base, and check that they fit there."""
         placement = self._names.place(config, saved)
         shapes = placement.shapes(saved)
-        if shapes or not saved:  # with tensors of the output layer alone nothing is changed
+        # With tensors of the output layer alone nothing is changed. BD-LoRA's factors are blocks of
+        # a matrix's diagonal, which PEFT checks as it loads them.
+        if (shapes or not saved) and not config.values.get("use_bdlora"):
             check_fit(shapes, self.base.shapes)
         check_ranks(placement.config, {**saved, **shapes})
         return placement

@@ -32,6 +32,7 @@ from hubdelta.indexer.engine import (
 from hubdelta.indexer.fit import PREFIX
 from hubdelta.indexer.peft_config import (
     COPY,
+    INITS_THAT_KEEP_THE_BASE,
     one_line,
     peft_config,
     tensors_that_count,
@@ -139,6 +140,11 @@ class ReferenceEngine(Engine):
             warnings.simplefilter("ignore")
             try:
                 wrapped = wrapper(model, config).eval()
+            except (RuntimeError, KeyError, ValueError, ImportError) as error:
+                raise _unmade(config, error) from error
+            except (TypeError, AttributeError, NotImplementedError) as error:
+                raise AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error)) from error
+            try:
                 result = peft.set_peft_model_state_dict(wrapped, tensors)
                 expected = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
             except (RuntimeError, KeyError, ValueError) as error:
@@ -234,6 +240,21 @@ def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Act
         for hook in hooks:
             hook.remove()
     return torch.stack(rows).float().cpu().numpy()
+
+
+def _unmade(config: Any, error: Exception) -> AdapterError:
+    """Why PEFT does not make an adapter's modules."""
+    init = getattr(config, "init_lora_weights", True)
+    if init not in INITS_THAT_KEEP_THE_BASE:
+        return AdapterError(
+            Reason.UNSUPPORTED_ADAPTER,
+            f"PEFT cannot repeat the start that init_lora_weights={init} took from the base "
+            f"({one_line(error)}): ask its author for the adapter converted to plain LoRA "
+            "(save_pretrained with path_initial_model_for_weight_conversion)",
+        )
+    if isinstance(error, ImportError):
+        return AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error))
+    return AdapterError(Reason.BASE_MISMATCH, one_line(error))
 
 
 def _reject_prefix(config: Any, model: PreTrainedModel) -> None:

@@ -261,6 +261,17 @@ def test_what_cannot_be_exact_is_refused_in_printable_words(
     assert str(error).encode("utf-8").decode().isprintable()
 
 
+@pytest.mark.parametrize("init", ["corda", "loftq", "of-a-later-peft"])
+def test_a_start_that_peft_cannot_repeat_is_named(init, tmp_path, tiny_base, engine, read_adapter):
+    folder = make_adapter(tmp_path / "adapter", tiny_base)
+    edit_config(folder, init_lora_weights=init, loftq_config={"loftq_bits": 4, "loftq_iter": 1})
+
+    (error,) = results(engine, read_adapter(folder))
+
+    assert error.reason is Reason.UNSUPPORTED_ADAPTER
+    assert f"init_lora_weights={init}" in str(error)
+
+
 def test_tied_embeddings_that_were_saved_are_used(tmp_path, read_adapter):
     """The output layer's copy is left out; the input's own must not be missed for it."""
     gemma = family("gemma2")
