@@ -44,7 +44,6 @@ from hubdelta.sql.connection import Queries, connect
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TRUE = {adapter.repo_id: adapter.domains[0] for adapter in SINGLE}
-_NAMED_AT = 0.25  # the distance of `hubdelta domains`
 
 
 def components(queries: Queries, distance: float) -> dict[str, int]:
@@ -92,7 +91,7 @@ def score(groups: Mapping[str, int]) -> dict[str, float | int]:
 
 def names(queries: Queries) -> dict[str, str]:
     """True domain → name of the domain that has most of its adapters."""
-    found = answers.domains(queries, BASE_ID, _NAMED_AT).to_pylist()
+    found = answers.domains(queries, BASE_ID).to_pylist()
     name_of = {member: row["name"] for row in found for member in row["members"]}
     given = {
         true: Counter(name_of[adapter] for adapter in name_of if _TRUE.get(adapter) == true)

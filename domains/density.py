@@ -9,29 +9,15 @@ Density is ln(FAR / distance), and the highest at FLOOR. HDBSCAN's own 1 / dista
 bound: ten uploads of one adapter would outweigh the hundred different ones of a domain around
 them, which would then count as noise.
 
-Measured: the adjusted Rand index to the true domains, noise counting as clusters of one. The demo's
-Hub has 28 adapters, of which three are of two domains at once, so of none; the second column leaves
-them out. In synthetic pools, 70% are in domains of Zipf's sizes, 20% come in bursts of up to 300
-near-duplicates, 10% are noise; the cosine is .7….95 within a domain and .2….6 between two, or, in
-the column after, .5….8 and .05….3 (means over 20, 20, 10 and 2 pools that none was chosen on).
-"1 / distance" is HDBSCAN as it is, without FAR, and with distances raised to a floor.
-
-|                               | demo |       | 30  |     | 100 |     | 300 |     | 3000 |     |
-|-------------------------------|------|-------|-----|-----|-----|-----|-----|-----|------|-----|
-| this                          | .90  | 1.00  | .99 | .87 | .97 | .91 | .99 | .93 | .98  | .98 |
-| FAR .4                        | .90  | 1.00  | .99 | .77 | .97 | .79 | .98 | .80 | 1.00 | .95 |
-| FAR .6                        | .90  | 1.00  | .97 | .90 | .96 | .96 | .98 | .95 | .98  | 1.00|
-| FLOOR .05                     | .90  | 1.00  | .98 | .85 | .97 | .87 | .97 | .86 | .98  | .98 |
-| FLOOR .2                      | .70  | .71   | .99 | .92 | .98 | .96 | .99 | .95 | .98  | .98 |
-| 1 / distance, floor .1        | .90  | 1.00  | .95 | .83 | .95 | .87 | .93 | .87 | 1.00 | .93 |
-| 1 / distance, floor .02       | .90  | 1.00  | .76 | .78 | .63 | .61 | .69 | .64 | .67  | .64 |
-| 1 / distance, floor 1e-6      | .90  | 1.00  | .74 | .76 | .61 | .61 | .62 | .60 | .52  | .53 |
-| connected components at .25   | .95  | 1.00  | .93 | .49 | .91 | .45 | .94 | .44 | .98  | .72 |
-
-Six pools without any domain, their cosines between .1 and .4, have no cluster; with FAR .6 each has
-one to three. A smallest cluster of 4 finds .32 in the demo's pool without copies, where a domain
-has three adapters, against .81, and changes nothing at 4,000. Leaves of the hierarchy instead of
-excess of mass cut domains up: .06 at 4,000, against .98.
+FAR decides whether one domain may be nearly all of a large pool: a pool grows together, and from .4
+on the whole of 3,000 synthetic adapters with the geometry of real deltas (bench/delta_geometry.py)
+had more excess of mass than its domains in some draws (adjusted Rand index 0). Clusters of two
+matter to pools of hundreds: at 300, .98 with them and .97 without. Pools of fewer than FEW adapters
+have too little density for either: at 30, .93, where steps of up to FEW_DISTANCE give .95; the
+other way round at 100, .95 and .91. FLOOR .05 cuts domains that spread more than the demo's into
+their groups (.28 at 300, against .88). Leaves of the hierarchy instead of excess of mass cut
+domains up too. Each of some hundred copies of one adapter counts, so that they may become a domain
+beside that of its kin.
 """
 
 from typing import NamedTuple, Protocol
@@ -42,14 +28,20 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import HDBSCAN
 
-FAR = 0.5
+FAR = 0.3
 """The cosine distance from which on two adapters have nothing in common: their density is 0."""
 
 FLOOR = 0.1
 """The cosine distance below which no density is higher."""
 
-SMALLEST = 3
+SMALLEST = 2
 """Adapters of the smallest cluster [adapters]."""
+
+FEW = 40
+"""A pool of fewer adapters tells too little of density: it is linked at FEW_DISTANCE [adapters]."""
+
+FEW_DISTANCE = 0.22
+"""The cosine distance of steps that join the adapters of a small pool."""
 
 _NO_DENSITY = 1e-12
 """Stands for a density of 0, since a weight is 1 / density; that of any distance below FAR in
@@ -86,17 +78,29 @@ class Clustering(NamedTuple):
 
 
 def cluster(tree: SpanningTree) -> Clustering:
-    """The clusters of HDBSCAN by excess of mass.
+    """The clusters of HDBSCAN by excess of mass or, of fewer than FEW vertices, of linkage.
 
     Args:
         tree: the minimum spanning tree of n vertices.
     """
     n = len(tree.order)
+    if n < FEW:
+        return _linked(tree)
     found = HDBSCAN(min_cluster_size=SMALLEST, min_samples=1, metric="precomputed", copy=False)
     found.fit(_graph(tree))
     of_hub = found.labels_[n]
     labels = np.where(found.labels_ == of_hub, -1, found.labels_ - (found.labels_ > of_hub))[:n]
     return Clustering(labels, np.where(labels < 0, 0.0, found.probabilities_[:n]))
+
+
+def _linked(tree: SpanningTree) -> Clustering:
+    """The components at FEW_DISTANCE of two vertices and more, each member at strength 1."""
+    component = np.empty(len(tree.order), np.int64)
+    # Distances are compared as SQL shows them, to six decimals.
+    component[tree.order] = np.cumsum(np.round(tree.gap.astype(np.float64), 6) > FEW_DISTANCE) - 1
+    is_cluster = np.bincount(component, minlength=1) >= SMALLEST
+    labels = np.where(is_cluster, np.cumsum(is_cluster) - 1, -1)[component]
+    return Clustering(labels, (labels >= 0).astype(np.float64))
 
 
 def _graph(tree: SpanningTree) -> csr_array:

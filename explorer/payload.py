@@ -36,8 +36,8 @@ class Domains:
     of: list[int | None]
 
 
-def domains_of(pool: Pool, distance: float) -> Domains:
-    """The domains of a pool at a cosine distance; those of a single adapter are none.
+def domains_of(pool: Pool, distance: float | None = None) -> Domains:
+    """The domains of a pool, as `domains` finds them; those of a single adapter are none.
 
     Raises:
         UsageError: the distance is out of range.
@@ -72,7 +72,7 @@ def payload(
         pool: the adapters.
         placement: where they stand.
         domains: their domains.
-        threshold: the cosine distance of these.
+        threshold: up to which cosine distance neighbors are shown at first.
         hub: address of the Hub, which repositories are linked to; without a slash at its end.
         version: of hubdelta.
         made_at: now.

@@ -171,32 +171,34 @@ class OpenIndex:
         )
 
     def domains(
-        self, base: str | None = None, distance: float | None = 0.25, *, center: bool = False
+        self, base: str | None = None, distance: float | None = None, *, center: bool = False
     ) -> Frame:
-        """The domains: groups of adapters that steps of up to a distance join.
+        """The domains: groups of adapters that do alike.
 
         Args:
             base: the base; None for every base.
-            distance: of a step; None for the density clusters, whose numbers last.
+            distance: chains of steps of up to this distance join a group; None for the domains
+                that the last run found, whose numbers last: density clusters or, among fewer than
+                40 adapters, linkage at 0.22.
             center: first subtract what all adapters of a base share; distances become larger.
 
         Returns:
-            domain, name, size, central, members, base; the largest first, or clusters by number.
+            domain, name, size, central, members, base, method; the largest of a base first.
 
         Raises:
             QueryError: the index has no such base; or centering needs its cache, which cannot be
                 written.
-            UsageError: the distance is out of range, or density clusters are to be centered.
+            UsageError: the distance is out of range, or centering is asked for without one.
 
         >>> sum(size >= 4 for size in index.domains()["size"].to_pylist())
         5
         """
         if center and distance is None:
-            raise UsageError("density clusters are kept without centering: give a distance")
+            raise UsageError("centered domains need a distance, such as 0.35")
         with centered(self._queries, base) if center else nullcontext():
             return self._framed(answers.domains(self._queries, base, distance))
 
-    def domain_terms(self, base: str | None = None, distance: float | None = 0.25) -> Frame:
+    def domain_terms(self, base: str | None = None, distance: float | None = None) -> Frame:
         """What the names of the domains rest on.
 
         Args:

@@ -35,7 +35,7 @@ class KeptMap:
 
 
 @contextmanager
-def opened_map(index: Index, base: str | None, distance: float) -> Iterator[KeptMap]:
+def opened_map(index: Index, base: str | None, distance: float | None = None) -> Iterator[KeptMap]:
     """The map of a base, brought up to date. What is new of it is kept in the index.
 
     That the index cannot be written is only a warning: the map may look otherwise the next time.
@@ -43,7 +43,7 @@ def opened_map(index: Index, base: str | None, distance: float) -> Iterator[Kept
     Args:
         index: the index.
         base: the base; None where there is only one.
-        distance: the cosine distance of the domains.
+        distance: the cosine distance at which domains are linked; None for the index's own.
 
     Raises:
         QueryError: the index has no such base, or no vector that ranks.

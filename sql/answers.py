@@ -237,7 +237,7 @@ def compare(queries: Queries, a: str, b: str) -> Comparison:
 def domains(
     queries: Queries,
     base: str | None = None,
-    distance: float | None = 0.25,
+    distance: float | None = None,
 ) -> pa.Table:
     """The domains of a base: groups of adapters that do alike.
 
@@ -245,10 +245,12 @@ def domains(
         queries: the index.
         base: the base; None for every base.
         distance: chains of steps up to this cosine distance, 0 to 2, join a group; None for the
-            density clusters, whose numbers last from night to night.
+            domains that the last run found, whose numbers last from night to night: density
+            clusters or, among few adapters, linkage at a fixed distance.
 
     Returns:
-        domain, name, size, central, members, base; the largest domain first, or clusters by number.
+        domain, name, size, central, members, base, method ("density" or "linkage at DISTANCE");
+        the largest domain of a base first.
 
     Raises:
         QueryError: the index has no such base.
@@ -262,7 +264,7 @@ def domains(
 
 
 def domain_terms(
-    queries: Queries, base: str | None = None, distance: float | None = 0.25
+    queries: Queries, base: str | None = None, distance: float | None = None
 ) -> pa.Table:
     """What the names of the domains rest on.
 
@@ -278,8 +280,8 @@ def domain_terms(
     return queries.run("FROM domain_terms(?, distance := ?)", [base, distance])
 
 
-def outside_clusters(queries: Queries, base: str | None = None) -> int:
-    """How many adapters with a vector are in no density cluster.
+def comparable_adapters(queries: Queries, base: str | None = None) -> int:
+    """How many adapters have a vector that can be compared.
 
     Args:
         queries: the index.
@@ -287,7 +289,6 @@ def outside_clusters(queries: Queries, base: str | None = None) -> int:
     """
     (row,) = queries.run(
         "SELECT count(*) AS adapters FROM comparable AS c"
-        " ANTI JOIN clusters AS m ON m.base = c.base AND m.adapter = c.adapter"
         " WHERE c.newest AND (?::VARCHAR IS NULL OR c.base = ?)",
         [base, base],
     ).to_pylist()

@@ -18,7 +18,7 @@ CREATE OR REPLACE MACRO hubdelta.frequency(worth, n) AS worth * (1 + ln(n));
 CREATE OR REPLACE MACRO hubdelta.summaries(base, distance) AS TABLE
     WITH members AS MATERIALIZED (
         SELECT
-            g.base, g.domain, g.size, g.adapter, split_part(g.repo_id, '/', 1) AS author,
+            g.base, g.domain, g.size, g.method, g.adapter, split_part(g.repo_id, '/', 1) AS author,
             if(g.size > 1, g.domain, 0) AS class,
             count(*) OVER (PARTITION BY g.base) - g.size AS others
         FROM hubdelta.groups(base, distance) AS g
@@ -113,28 +113,28 @@ CREATE OR REPLACE MACRO hubdelta.summaries(base, distance) AS TABLE
     ),
     sets AS (
         SELECT
-            m.base, m.domain, any_value(m.size) AS size,
+            m.base, m.domain, any_value(m.size) AS size, any_value(m.method) AS method,
             list(m.adapter ORDER BY m.adapter) AS members
         FROM members AS m
         GROUP BY m.base, m.domain
     )
     SELECT
-        s.base, s.domain, s.size, s.members, coalesce(t.label, t.terms) AS name,
+        s.base, s.domain, s.size, s.method, s.members, coalesce(t.label, t.terms) AS name,
         coalesce(t.evidence, []) AS evidence
     FROM sets AS s
     LEFT JOIN terms AS t ON t.base = s.base AND t.domain = s.domain;
 
-CREATE OR REPLACE MACRO domains(base, distance := 0.25) AS TABLE
+CREATE OR REPLACE MACRO domains(base, distance := NULL) AS TABLE
     SELECT
         s.domain, coalesce(s.name, c.adapter) AS name, s.size, c.adapter AS central, s.members,
-        s.base
+        s.base, s.method
     FROM hubdelta.summaries(base, distance) AS s
     JOIN hubdelta.central(base, distance) AS c ON c.base = s.base AND c.domain = s.domain
-    ORDER BY s.base, s.domain;
+    ORDER BY s.base, s.size DESC, s.domain;
 COMMENT ON MACRO TABLE domains IS
-    'Domains of a base (null: of each base): number, name, size, most central member, members';
+    'Domains of a base (null: of each base): number, name, size, central member, members, method; density clusters, or linkage at a distance';
 
-CREATE OR REPLACE MACRO domain_terms(base, distance := 0.25) AS TABLE
+CREATE OR REPLACE MACRO domain_terms(base, distance := NULL) AS TABLE
     SELECT
         e.base, e.domain, e.term.term, e.term.source, e.term.inside, e.term.outside,
         e.term.weight, e.place

@@ -11,7 +11,6 @@ from hubdelta.commands.options import (
     answer_options,
     base_option,
     index_option,
-    refuse_unused,
 )
 from hubdelta.schemas.errors import UsageError
 
@@ -25,26 +24,19 @@ _SHOWN_TERMS = 3
 @click.command(
     epilog="""\b
 Examples:
-  hubdelta domains --distance 0.3
-  hubdelta domains --density --evidence"""
+  hubdelta domains --evidence
+  hubdelta domains --distance 0.3"""
 )
 @base_option(kind=OfIndexBase(), help="Only this base model.")
 @click.option(
     "--distance",
     type=click.FloatRange(0, 2),
-    default=0.25,
-    show_default=True,
-    help="Two adapters no further apart than this belong together.",
-)
-@click.option(
-    "--density",
-    is_flag=True,
-    help="The density clusters instead, whose numbers last from night to night.",
+    help="Linkage instead: two adapters no further apart than this belong together.",
 )
 @click.option(
     "--center",
     is_flag=True,
-    help="Measure distances without what all adapters of a base share; needs the cache.",
+    help="With --distance: measure without what all adapters of a base share; needs the cache.",
 )
 @click.option(
     "--min-size",
@@ -56,22 +48,21 @@ Examples:
 @click.option("--evidence", is_flag=True, help="Show what each name rests on.")
 @index_option
 @answer_options
-@click.pass_context
 def command(
-    context: click.Context,
     base: str | None,
-    distance: float,
-    density: bool,
+    distance: float | None,
     center: bool,
     min_size: int,
     evidence: bool,
     index_path: Path,
     as_json: bool,
 ) -> None:
-    """List the domains of a base's adapters: groups connected by steps of a small distance.
+    """List the domains of a base's adapters: what lies more densely than around it.
 
-    Or, with --density, what lies more densely than around it, however far its ends are apart.
-    Centered distances are larger: unrelated adapters lie near 1 there.
+    Every run finds them, and their numbers last from night to night. Fewer than 40 adapters tell
+    too little of density: they are joined by steps of up to 0.22. With --distance, steps of up to
+    that distance join adapters. The answer names its method. Centered distances are larger:
+    unrelated adapters lie near 1 there.
 
     A domain is called by your labels of its members, if there are any, or else by what sets them
     apart: datasets, tags, words of names and model cards. `central` is the member most like the
@@ -81,26 +72,23 @@ def command(
 
     from hubdelta.output import print_json, write_table
     from hubdelta.schemas.index import Index
-    from hubdelta.sql.answers import domain_terms, domains, outside_clusters
+    from hubdelta.sql.answers import comparable_adapters, domain_terms, domains
     from hubdelta.sql.centered import centered
     from hubdelta.sql.connection import connect
 
-    if density and center:
-        raise UsageError("density clusters are kept without centering: leave out one of the two")
-    if density:
-        refuse_unused(context, "with --density", "distance")
-    up_to = None if density else distance
+    if center and distance is None:
+        raise UsageError("--center needs a --distance, such as 0.35")
     with (
         connect(Index.open(index_path)) as queries,
         centered(queries, base) if center else nullcontext(),
     ):
-        found = domains(queries, base, up_to)
+        found = domains(queries, base, distance)
         columns = list(_SHOWN)
         if evidence:
-            terms = domain_terms(queries, base, up_to)
+            terms = domain_terms(queries, base, distance)
             found = _with_evidence(found, terms, as_text=not as_json)
             columns[-1] = "evidence"
-        alone = outside_clusters(queries, base) if density else 0
+        alone = comparable_adapters(queries, base) - sum(found["size"].to_pylist())
     shown = found.filter(pc.greater_equal(found["size"], min_size))
     if as_json:
         print_json(shown)
@@ -108,34 +96,38 @@ def command(
     in_small = sum(found["size"].to_pylist()) - sum(shown["size"].to_pylist())
     if len(set(found["base"].to_pylist())) > 1:
         columns.append("base")
-    noun = "cluster" if density else "domain"
+    methods = set(found["method"].to_pylist())
+    if len(methods) > 1:
+        columns.append("method")
+    left_out = _left_out(in_small, alone, min_size)
     write_table(
         shown.select(columns),
         "table",
-        counts=noun,
-        note=_left_out(in_small, alone, min_size),
+        counts="domain",
+        note="; ".join([*(f"by {method}" for method in methods if len(methods) == 1), *left_out]),
         optional=["base", "central"],
-        empty=_without_any(noun, in_small, alone, min_size),
+        empty=_without_any(left_out, min_size),
     )
 
 
-def _left_out(in_small: int, alone: int, min_size: int) -> str:
-    """As in: not shown: 2 adapters in domains of fewer than 2."""
+def _left_out(in_small: int, alone: int, min_size: int) -> list[str]:
+    """As in: 2 adapters in domains of fewer than 3 not shown."""
     from hubdelta.cells import counted
 
     parts = []
     if in_small:
-        parts.append(f"not shown: {counted(in_small, 'adapter')} in those of fewer than {min_size}")
+        parts.append(
+            f"{counted(in_small, 'adapter')} in domains of fewer than {min_size} not shown"
+        )
     if alone:
-        parts.append(f"in no cluster: {counted(alone, 'adapter')}")
-    return "; ".join(parts)
+        parts.append(f"{counted(alone, 'adapter')} in no domain")
+    return parts
 
 
-def _without_any(noun: str, in_small: int, alone: int, min_size: int) -> str:
-    if not in_small and not alone:
-        return f"no {noun}: no adapter has a vector yet, `hubdelta status` says why"
-    left_out = _left_out(in_small, alone, min_size)
-    return f"no {noun} of {min_size} or more adapters; {left_out}"
+def _without_any(left_out: list[str], min_size: int) -> str:
+    if not left_out:
+        return "no domain: no adapter has a vector yet, `hubdelta status` says why"
+    return f"no domain of {min_size} or more adapters; {'; '.join(left_out)}"
 
 
 def _with_evidence(found: "pa.Table", terms: "pa.Table", *, as_text: bool) -> "pa.Table":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OUT = Path("hubdelta-map.html")
+_NEAR = 0.25  # the cosine distance up to which the page lists neighbors at first
 _BELOW = 3  # lines of the terminal for what stands below the map
 
 
@@ -59,9 +60,8 @@ Examples:
 @click.option(
     "--distance",
     type=click.FloatRange(0, 2),
-    default=0.25,
-    show_default=True,
-    help="Domains: two adapters no further apart than this belong together.",
+    help="Domains by linkage: two adapters no further apart than this belong together.  "
+    "[default: the domains of `hubdelta domains`]",
 )
 @index_option
 @json_option
@@ -70,7 +70,7 @@ def command(
     out: Path | None,
     open_page: bool,
     as_text: bool,
-    distance: float,
+    distance: float | None,
     index_path: Path,
     as_json: bool,
 ) -> None:
@@ -120,7 +120,7 @@ def command(
         _open(path)
 
 
-def _write_page(found: "KeptMap", path: Path, distance: float) -> None:
+def _write_page(found: "KeptMap", path: Path, distance: float | None) -> None:
     from datetime import UTC, datetime
 
     from hubdelta import __version__
@@ -134,7 +134,7 @@ def _write_page(found: "KeptMap", path: Path, distance: float) -> None:
             found.pool,
             found.placement,
             found.domains,
-            threshold=distance,
+            threshold=_NEAR if distance is None else distance,
             hub=hub_url(),
             version=__version__,
             made_at=datetime.now(UTC),

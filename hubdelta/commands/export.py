@@ -8,7 +8,6 @@ from hubdelta.commands.options import OfIndexBase, base_option, index_option, js
 from hubdelta.schemas.errors import UsageError
 
 _FORMATS = ("parquet", "npz", "embedding-atlas")
-_DISTANCE = 0.25  # of the domains that are named
 
 
 @click.command(
@@ -54,7 +53,7 @@ def command(
         raise UsageError(f"embedding-atlas goes by the name's end: call it {out.name}.parquet")
     index = Index.open(index_path)
     check_output(out)
-    with opened_map(index, base, _DISTANCE) as found:
+    with opened_map(index, base) as found:
         with output(out) as file:
             WRITERS[output_format](Export(found.pool, found.placement, found.domains), file)
         rows = len(found.pool)

@@ -43,8 +43,8 @@ def command(
     \b
     Views:  adapters, vectors, failures, bases, runs, clusters, labels, maps
     Macros: neighbors(adapter, k := 10), within(adapter, distance := 0.25), similarity(a, b),
-            duplicates(base, distance := 0.01), domains(base, distance := 0.25),
-            domain_terms(base, distance := 0.25), suggestions(base, k := 5, distance := 0.25),
+            duplicates(base, distance := 0.01), domains(base, distance := NULL),
+            domain_terms(base, distance := NULL), suggestions(base, k := 5, distance := 0.25),
             compare(a, b), "between"(a, b, k := 10), outliers(base, k := 10), new_since(since)
 
     A query cannot write, nor read anything but the index, unless --unsafe is given.

@@ -140,8 +140,8 @@ def test_a_cluster_dissolves_once_and_returns_under_its_number(nights):
     assert nights.state()[b.cluster].members == b.members
 
 
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_of_a_pool_with_fewer_than_three_adapters_no_cluster_is_left(nights, count):
+@pytest.mark.parametrize("count", [0, 1])
+def test_of_a_pool_with_fewer_than_two_adapters_no_cluster_is_left(nights, count):
     adapters = domains()
     nights.night(adapters)
     few = dict(list(adapters.items())[:count])

@@ -1,5 +1,6 @@
 """HDBSCAN on the tree is HDBSCAN on all pairs, and finds what is a domain."""
 
+from importlib import resources
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ from simulated import Family
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 
-from hubdelta.domains.density import FAR, FLOOR, SMALLEST, cluster
+from hubdelta.domains.density import FAR, FEW, FEW_DISTANCE, FLOOR, SMALLEST, cluster
 from hubdelta.sql.linkage import link
 
 
@@ -64,7 +65,8 @@ def test_domains_are_found_and_noise_is_left_out(seed):
 def test_hundreds_of_copies_do_not_turn_the_rest_of_their_domain_into_noise():
     units, truth = in_domains(1, copies=300)
     labels, _ = cluster(link(units))
-    assert set(labels[truth == 1]) == {labels[truth == 1][0]} != {-1}
+    assert (labels[truth == 1] >= 0).mean() > 0.99
+    assert (labels[np.flatnonzero(truth == 1)[:14]] >= 0).mean() > 0.9
 
 
 def test_a_pool_of_one_domain_is_one_cluster():
@@ -87,7 +89,7 @@ def test_equal_vectors_are_one_cluster_of_full_strength():
     assert set(strengths) == {1.0}
 
 
-@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("count", [0, 1])
 def test_fewer_adapters_than_the_smallest_cluster_are_noise(count):
     labels, strengths = cluster(link(np.repeat(Family(4).directions(1), count, axis=0)))
     assert labels.tolist() == [-1] * count
@@ -101,16 +103,44 @@ def test_three_adapters_are_a_domain():
 
 
 def test_strength_is_the_density_at_which_a_member_leaves():
+    alone = FEW - 3
     tree = SimpleNamespace(
-        order=np.arange(5),
-        gap=np.array([np.inf, 0.05, 0.2, 0.4, 0.6], np.float32),
-        parent=np.array([-1, 0, 1, 0, 2]),
+        order=np.arange(3 + alone),
+        gap=np.array([np.inf, 0.05, 0.2, *[0.6] * alone], np.float32),
+        parent=np.array([-1, 0, 1, *range(2, 2 + alone)]),
     )
     labels, strengths = cluster(tree)
-    assert labels.tolist() == [0, 0, 0, 0, -1]
-    # three are the smallest cluster, so that these leave together, at a distance of .2
-    last = np.log(0.5 / 0.4) / np.log(0.5 / 0.2)
-    np.testing.assert_allclose(strengths, [1, 1, 1, last, 0], atol=1e-6)
+    assert labels.tolist() == [0, 0, 0] + [-1] * alone
+    last = np.log(FAR / 0.2) / np.log(FAR / FLOOR)
+    np.testing.assert_allclose(strengths, [1, 1, last] + [0] * alone, atol=1e-6)
+
+
+def test_fewer_than_forty_adapters_are_joined_by_steps_of_a_fixed_distance():
+    gap = np.array([np.inf, 0.22, 0.2, 0.221, 0.1, 0.3], np.float32)
+    tree = SimpleNamespace(order=np.array([3, 1, 0, 5, 2, 4]), gap=gap, parent=np.full(6, -1))
+    labels, strengths = cluster(tree)
+    assert labels.tolist() == [0, 0, 1, 0, -1, 1]
+    assert strengths.tolist() == [1, 1, 1, 1, 0, 1]
+
+
+def test_sql_and_python_agree_on_what_few_adapters_are():
+    groups = (resources.files("hubdelta.sql") / "groups.sql").read_text("utf-8")
+    assert f"hubdelta.few() AS {FEW};" in groups
+    assert f"hubdelta.few_distance() AS {FEW_DISTANCE};" in groups
+
+
+@pytest.mark.parametrize("spread", ["tight", "loose"])
+def test_thousands_do_not_become_one_domain(spread):
+    """Zipf sizes, wide spread: where single linkage at .25 chains and density from .5 on did."""
+    random, within = np.random.default_rng(4), {"tight": 0.9, "loose": 0.8}[spread]
+    family, weights = Family(4), 1 / np.arange(1, 81)
+    sizes = random.multinomial(1400, weights / weights.sum())
+    centers = family.directions(len(sizes))
+    parts = [family.around(c, n, within) for c, n in zip(centers, sizes, strict=True)]
+    truth = np.repeat(np.arange(len(sizes)), sizes)
+    labels, _ = cluster(link(np.concatenate(parts)))
+    alone = np.where(labels < 0, -1 - np.arange(len(labels)), labels)
+    assert adjusted_rand_score(truth, alone) >= 0.95
 
 
 def test_the_order_of_the_vectors_does_not_matter():

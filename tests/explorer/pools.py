@@ -61,4 +61,4 @@ def map_of(index: Index, *, keep: bool = True, now: datetime | None = None) -> d
 
 def drawn(pool: Pool) -> tuple[Placement, Domains]:
     """A pool's map and domains."""
-    return place(pool, datetime.now(UTC)), domains_of(pool, 0.25)
+    return place(pool, datetime.now(UTC)), domains_of(pool)

@@ -83,8 +83,8 @@ def test_the_commands_give_the_same_answers(demo, answers):
         assert answers(opened.similar(A, k=4)) == demo.ask("similar", A, "-k", "4")
         assert answers(opened.compare(A, B)) == demo.ask("compare", A, B)
         assert answers(opened.domains()) == demo.ask("domains", "--min-size", "1")
-        clusters = demo.ask("domains", "--density", "--min-size", "1")
-        assert answers(opened.domains(distance=None)) == clusters
+        linked = demo.ask("domains", "--distance", "0.25", "--min-size", "1")
+        assert answers(opened.domains(distance=0.25)) == linked
         centered = demo.ask("domains", "--center", "--distance", "0.7", "--min-size", "1")
         assert answers(opened.domains(distance=0.7, center=True)) == centered
         assert answers(opened.suggestions()) == demo.ask("label", "--suggest")

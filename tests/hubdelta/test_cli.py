@@ -85,7 +85,7 @@ def test_help_and_queries_never_import_torch(arguments, tmp_path):
         (["similar"], 2, "error: missing argument 'ADAPTER'; see `hubdelta similar --help`"),
         (["similar", "a/b", "-k", "0"], 2, "0 is not in the range x>=1"),
         (["similar", "https://huggingface.co/datasets/a/b"], 2, "not the page of a model"),
-        (["domains", "--density", "--distance", "0.3"], 2, "--distance means nothing with --dens"),
+        (["domains", "--center"], 2, "--center needs a --distance"),
         (["domains", "--base", "x"], 2, "'x' is not a base model"),
         (["label", "--suggest", "--wait"], 2, "--wait means nothing with --suggest"),
         (["label", "--suggest", "--json", "--csv"], 2, "leave out one of the two"),

@@ -54,7 +54,7 @@ def offered(line: str, **environment: str) -> list[str]:
     ("line", "words"),
     [
         ("hubdelta sim", ["plain,similar"]),
-        ("hubdelta domains --den", ["plain,--density"]),
+        ("hubdelta domains --dis", ["plain,--distance"]),
         ("hubdelta sql --format p", ["plain,parquet"]),
         ("hubdelta completion f", ["plain,fish"]),
         ("hubdelta similar org/o", ["plain,org/one", "plain,org/other"]),

@@ -36,13 +36,14 @@ def test_a_run_without_news_writes_no_clusters(demo):
     assert sorted(folder.rglob("*.parquet")) == before
 
 
-def test_density_domains_are_the_clusters_with_names(demo):
-    found = demo.ask("domains", "--density", "--base", BASE_ID)
+def test_domains_are_the_clusters_with_names_and_say_how_they_were_found(demo):
+    found = demo.ask("domains", "--base", BASE_ID)
     with demo.queries() as queries:
         medoids = queries.run("SELECT cluster, adapter FROM clusters WHERE is_medoid").to_pylist()
     assert {row["domain"]: row["central"] for row in found} == {
         row["cluster"]: row["adapter"] for row in medoids
     }
+    assert {row["method"] for row in found} == {"linkage at 0.22"}, "fewer than 40 adapters"
     assert all(row["name"] != row["central"] for row in found), "terms name each of them"
 
 

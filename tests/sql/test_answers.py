@@ -123,7 +123,9 @@ def test_k_and_distance_are_checked(queries: Queries) -> None:
 
 def test_domains_of_one_base_or_of_all(queries: Queries) -> None:
     assert domains(queries, "org/base")["size"].to_pylist() == [3]
-    assert domains(queries)["base"].to_pylist() == ["org/base", "org/second"]
+    assert domains(queries)["base"].to_pylist() == ["org/base"], "one adapter is no domain"
+    assert domains(queries)["method"].to_pylist() == ["linkage at 0.22"]
+    assert domains(queries, distance=0.25)["base"].to_pylist() == ["org/base", "org/second"]
     assert domains(queries, "org/base", 0.0)["size"].to_pylist() == [1, 1, 1]
 
 

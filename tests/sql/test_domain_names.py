@@ -39,14 +39,15 @@ def label(index: Index, **labels: str) -> None:
 
 def names(index: Index, base: str = "org/base") -> list[str]:
     with connect(index) as queries:
-        return queries.run("FROM domains(?)", [base])["name"].to_pylist()
+        return queries.run("FROM domains(?, distance := 0.25)", [base])["name"].to_pylist()
 
 
 def terms(index: Index, domain: int = 1) -> list[dict[str, Any]]:
     """The evidence for a domain's name, the first terms first."""
     with connect(index) as queries:
         return queries.run(
-            "FROM domain_terms('org/base') WHERE domain = ? ORDER BY place", [domain]
+            "FROM domain_terms('org/base', distance := 0.25) WHERE domain = ? ORDER BY place",
+            [domain],
         ).to_pylist()
 
 
