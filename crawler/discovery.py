@@ -93,7 +93,7 @@ class Walk:
             size = min(size, _INCREMENTAL_PAGE)
         for raw in self.hub.listing(self.tag, page_size=size):
             try:
-                entry = read_entry(raw)
+                entry = _listed_entry(raw)
             except ValueError as error:
                 self.unreadable.append(str(raw.get("id")) if isinstance(raw, dict) else "")
                 logger.warning("%s: an entry is left out: %s", self.tag, error)
@@ -111,6 +111,14 @@ class Walk:
         """The mark for the next crawl, after a complete walk."""
         known = [time for time in (self.mark, self.newest) if time is not None]
         return min(max(known), self.began) if known else None
+
+
+def _listed_entry(raw: object) -> Entry:
+    """An entry of a listing; without its files it must not look as if they were all gone."""
+    entry = read_entry(raw)
+    if isinstance(raw, dict) and not isinstance(raw.get("siblings"), list):
+        raise ValueError(f"{entry.repo_id}: no list of files")
+    return entry
 
 
 def gone(hub: Hub, unseen: Sequence[CatalogRow], tags: Set[str]) -> list[CatalogRow]:

@@ -1,7 +1,9 @@
 """The files of an adapter at its commit: their sizes, headers and contents. Safe in threads."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +12,6 @@ from typing import Final
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub._local_folder import read_download_metadata
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.hf_api import RepoFile
 
 from hubdelta.crawler.adapter_files import INDEX_SUFFIX, model_weights
 from hubdelta.crawler.content_hash import content_has_hash, has_hash
@@ -29,13 +30,15 @@ from hubdelta.crawler.safetensors_header import (
     parse_header,
 )
 from hubdelta.crawler.weight_index import parse_index
-from hubdelta.crawler.wire import WrongAnswerError
+from hubdelta.crawler.wire import UnusableAnswerError, WrongAnswerError
 from hubdelta.schemas.errors import AdapterError, HubError, Reason
 from hubdelta.schemas.keys import AdapterKey
 
 logger = logging.getLogger(__name__)
 
 _FIRST_READ: Final = 100_000  # bytes; nearly every adapter's header is shorter
+
+_HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 
 _BASE_FILES: Final = ["*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"]
 _BASE_BIN_FILES: Final = ["pytorch_model*.bin"]
@@ -64,14 +67,10 @@ def file_info(hub: Hub, key: AdapterKey, files: Sequence[str]) -> dict[str, Remo
         HubError: offline, or a refused token.
     """
     try:
-        found = hub.call(hub.api.get_paths_info, key.repo_id, list(files), revision=key.revision)
+        found = map(_remote_file, hub.paths_info(key.repo_id, key.revision, files))
+        known = {file.path: file for file in found if file is not None}
     except HUB_FAILURES as error:
         raise adapter_error(error, "its weights", key.repo_id, hub.endpoint) from error
-    known = {
-        info.path: RemoteFile(info.path, info.size, info.lfs.sha256 if info.lfs else None)
-        for info in found
-        if isinstance(info, RepoFile)
-    }
     for file in files:
         if file not in known:
             raise AdapterError(Reason.NO_WEIGHTS, f"there is no {file} at this commit")
@@ -178,12 +177,7 @@ def fetch_base(hub: Hub, base: str, revision: str) -> Path:
         IndexWriteError: no disk space.
     """
     with _fetching_base(hub, base):
-        folder = _snapshot(hub, base, revision, _BASE_FILES)
-        if missing := _missing_shards(folder):  # of other names than most
-            folder = _snapshot(hub, base, revision, [*_BASE_FILES, *missing])
-        elif not any(".safetensors" in name for name in _chosen(folder)):
-            folder = _snapshot(hub, base, revision, [*_BASE_FILES, *_BASE_BIN_FILES])
-    return folder
+        return _unaltered(hub, base, lambda: _base_folder(hub, base, revision))
 
 
 def fetch_base_config(hub: Hub, base: str, revision: str) -> Path:
@@ -194,7 +188,64 @@ def fetch_base_config(hub: Hub, base: str, revision: str) -> Path:
         IndexWriteError: no disk space.
     """
     with _fetching_base(hub, base):
-        return _whole_file(hub, base, "config.json", revision)
+        return _unaltered(hub, base, lambda: _whole_file(hub, base, "config.json", revision))
+
+
+def _base_folder(hub: Hub, base: str, revision: str) -> Path:
+    folder = _snapshot(hub, base, revision, _BASE_FILES)
+    if missing := _missing_shards(folder):  # of other names than most
+        return _snapshot(hub, base, revision, [*_BASE_FILES, *missing])
+    if not any(".safetensors" in name for name in _chosen(folder)):
+        return _snapshot(hub, base, revision, [*_BASE_FILES, *_BASE_BIN_FILES])
+    return folder
+
+
+def _unaltered(hub: Hub, base: str, get: Callable[[], Path]) -> Path:
+    """What `get` puts into the cache, got once more where a file is not what it should be.
+
+    The cache keeps a file under its ETag, which is its hash. Weights are read for it only when
+    they have just arrived.
+    """
+    began = time.time()
+    for _ in (1, 2):
+        got = get()
+        files = list(got.iterdir()) if got.is_dir() else [got]
+        altered = [path for path in files if _is_altered(path, began)]
+        if not altered:
+            return got
+        for path in altered:
+            logger.warning("%s: %s has another hash than the Hub has on record", base, path.name)
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+    raise HubError(
+        f"{altered[0].name} of {base} came twice with another hash than {hub.endpoint} has on "
+        "record: something on the way alters it; try again later, or from another network"
+    )
+
+
+def _is_altered(path: Path, began: float) -> bool:
+    blob = path.resolve()
+    if not _HASH.fullmatch(blob.name):  # a cache without symbolic links keeps no ETags
+        return False
+    if path.suffix in {".safetensors", ".bin"} and blob.stat().st_mtime < began - 1:
+        return False
+    return not has_hash(blob, blob.name)
+
+
+def _remote_file(raw: object) -> RemoteFile | None:
+    """An entry of the API's answer about paths; None for a folder.
+
+    Raises:
+        UnusableAnswerError: it is none.
+    """
+    match raw:
+        case {"type": "directory"}:
+            return None
+        case {"path": str(path), "size": int(size), "lfs": {"oid": str(sha256)}} if size >= 0:
+            return RemoteFile(path, size, sha256)
+        case {"path": str(path), "size": int(size)} if size >= 0:
+            return RemoteFile(path, size, None)
+    raise UnusableAnswerError("its answer about files is none")
 
 
 def _chosen(folder: Path) -> list[str]:

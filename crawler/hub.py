@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, ParamSpec, TypeVar
@@ -194,6 +194,16 @@ class Hub:
             path += f"/revision/{quote(revision, safe='')}"
         return read_entry(self.call(self._model, path))
 
+    def paths_info(self, repo_id: str, revision: str, paths: Sequence[str]) -> list[object]:
+        """The JSON of those of the paths that a commit holds: one request.
+
+        Raises:
+            HfHubHTTPError, httpx.HTTPError: as huggingface_hub raises them.
+            UnusableAnswerError: the answer is no list.
+        """
+        path = f"/api/models/{repo_id}/paths-info/{quote(revision, safe='')}"
+        return self.call(self._paths_info, path, paths)
+
     def refuses_token(self) -> bool:
         """Whether the Hub turns the token down, which it then does for public data as well."""
         if "authorization" not in self.headers():
@@ -225,6 +235,15 @@ class Hub:
     def _model(self, path: str) -> object:
         query = urlencode({"expand": ROW_PROPERTIES}, doseq=True)
         return _json(self._get(f"{path}?{query}"))
+
+    def _paths_info(self, path: str, paths: Sequence[str]) -> list[object]:
+        form = {"paths": list(paths), "expand": "false"}
+        response = get_session().post(f"{self.endpoint}{path}", data=form, headers=self.headers())
+        hf_raise_for_status(response)
+        found = _json(response)
+        if not isinstance(found, list):
+            raise UnusableAnswerError(f"its list of files is {what_it_is(found)}")
+        return found
 
     def _get(self, path: str) -> httpx.Response:
         response = get_session().get(f"{self.endpoint}{path}", headers=self.headers())

@@ -147,7 +147,12 @@ def test_a_full_crawl_marks_what_vanished_and_what_came_back(
     assert newest_rows(index, BASE)["org/a3", ""].vanished_at is None
 
 
-@pytest.mark.parametrize("body", [b"[]", b"[null, {}]", b'[{"id": "org/a1", "sha": null}]'])
+NO_FILES = b'[{"id": "org/b1", "sha": "%s"}]' % (b"a" * 40)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"[null, {}]", NO_FILES, b'[{"id": "org/a1", "sha": null}]']
+)
 def test_listings_that_come_out_short_make_nothing_vanish_that_is_there(
     body: bytes,
     index: Index,

@@ -542,3 +542,44 @@ def test_a_gated_base_says_what_to_do(hub: Hub, repos: Repos, cache: Path) -> No
     repos.model("meta/gated", gated="manual")
     with pytest.raises(HubError, match=r"request access at .*/meta/gated, then set HF_TOKEN"):
         fetch_base(hub, *find_base(hub, "meta/gated")[:2])
+
+
+@pytest.mark.parametrize("times", [1, None])
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_file_of_a_base_altered_on_its_way_is_fetched_once_more_and_then_told(
+    file: str, times: int | None, hub: Hub, repos: Repos, served: LocalHub, cache: Path
+) -> None:
+    files = {"config.json": b"{ }", "tokenizer.json": b"{}", "model.safetensors": tensors()}
+    repos.model(BASE, files=files)
+    altered = files[file][:-1] + b"!"
+    served.faults.add(
+        Fault(f"/api/resolve-cache/*/{file}", method="GET", times=times, body=altered)
+    )
+    base = find_base(hub, BASE)
+    if times:
+        assert (fetch_base(hub, *base[:2]) / file).read_bytes() == files[file]
+        return
+    with pytest.raises(HubError, match=f"{file} of {BASE} came twice with another hash"):
+        fetch_base(hub, *base[:2])
+
+
+@pytest.mark.parametrize("body", [b"{}", b"null", b"3", b"<html>"])
+def test_an_answer_about_files_that_is_none_is_network(
+    body: bytes, hub: Hub, key: AdapterKey, served: LocalHub, no_pauses: list[float]
+) -> None:
+    served.faults.add(Fault("/api/models/*/paths-info/*", body=body))
+    assert file_info(hub, key, [WEIGHTS])[WEIGHTS].size == len(tensors(1000))
+    served.faults.add(Fault("/api/models/*/paths-info/*", times=None, body=body))
+    with pytest.raises(AdapterError) as caught:
+        file_info(hub, key, [WEIGHTS])
+    assert caught.value.reason is Reason.NETWORK
+
+
+@pytest.mark.parametrize("body", [b"[1]", b'[{"type": "file", "path": "x", "size": "1"}]'])
+def test_an_entry_about_a_file_that_is_none_is_network(
+    body: bytes, hub: Hub, key: AdapterKey, served: LocalHub
+) -> None:
+    served.faults.add(Fault("/api/models/*/paths-info/*", body=body))
+    with pytest.raises(AdapterError) as caught:
+        file_info(hub, key, [WEIGHTS])
+    assert caught.value.reason is Reason.NETWORK
