@@ -72,9 +72,23 @@ class BaseModel(BaseStructure):
         try:
             model = load_language_model(folder, as_stored=as_stored).to(device)
         except (*LOADING_ERRORS, IncompleteModelError) as error:
-            raise HubdeltaError(f"the base in {folder} cannot be loaded: {error}") from error
+            raise _unloadable(folder, error) from error
         probes = tuple(ids.to(device) for ids in tokenized(folder, probe_set))
         return cls(folder, model, layer_shapes(model), probes)
+
+
+def _unloadable(folder: Path, error: Exception) -> HubdeltaError:
+    try:
+        settings = getattr(read_config(folder), "quantization_config", None)
+    except LOADING_ERRORS:
+        settings = None
+    if settings:
+        method = settings.get("quant_method", "unknown")
+        return HubdeltaError(
+            f"the base is quantized ({method}) and cannot be loaded here: pass the model that it "
+            f"was made from as --base, or install what transformers asks for ({error})"
+        )
+    return HubdeltaError(f"the base in {folder} cannot be loaded: {error}")
 
 
 def tokenized(folder: Path, probe_set: ProbeSet) -> tuple[torch.Tensor, ...]:
@@ -86,7 +100,7 @@ def tokenized(folder: Path, probe_set: ProbeSet) -> tuple[torch.Tensor, ...]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except LOADING_ERRORS as error:
-        raise HubdeltaError(f"the base in {folder} cannot be loaded: {error}") from error
+        raise HubdeltaError(f"the base's tokenizer cannot be loaded: {error}") from error
     return tuple(
         tokenizer(prompt, truncation=True, max_length=MAX_PROBE_TOKENS, return_tensors="pt")[
             "input_ids"

@@ -1,19 +1,22 @@
 """Bases of unusual build: each has an engine, and right answers from it."""
 
+import json
+
 import numpy as np
 import peft
 import pytest
+import sentencepiece
 import torch
 from families import make_adapter, make_base
 
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.base_model import BaseModel, tokenized
 from hubdelta.indexer.engines import RoutedEngine, make_engine
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.indexer.stacked.engine import StackedEngine
 from hubdelta.indexer.streamed.engine import StreamedEngine
-from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
 
 GEMMA_3N = {
     "num_hidden_layers": 4,
@@ -148,3 +151,39 @@ def test_a_learned_prefix_is_refused_where_layers_carry_a_state(
     assert isinstance(error, AdapterError)
     assert error.reason is Reason.UNSUPPORTED_ADAPTER
     assert "layers of this base never read" in str(error)
+
+
+def test_a_quantized_base_that_cannot_be_loaded_names_the_way_out(tmp_path):
+    folder = make_base(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "awq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(HubdeltaError, match=r"quantized \(awq\).*pass the model") as failure:
+        BaseModel.load(folder, ALPACA_5)
+    assert len(str(failure.value).splitlines()) == 1
+
+
+def test_a_base_with_tokenizer_model_alone_is_tokenized_by_it(tmp_path):
+    folder = make_base(tmp_path / "base")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    text = tmp_path / "text"
+    text.write_text("\n".join(ALPACA_5.prompts) + "\n")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=350,
+        model_type="bpe",  # and the next three: as Llama's was made
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        byte_fallback=True,
+        minloglevel=2,
+    )
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+
+    found = tokenized(folder, ALPACA_5)
+
+    pieces = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
+    for ids, prompt in zip(found, ALPACA_5.prompts, strict=True):
+        assert ids[0].tolist()[-9:] == pieces.encode(prompt)[-9:]
