@@ -130,6 +130,7 @@ class Ledger:
                 self._keep(replace(row, vanished_at=now, crawled_at=now, run_id=self._run_id))
 
     def _keep(self, row: CatalogRow) -> None:
+        row = row.after(self._newest.get(_key(row)))
         self._newest[_key(row)] = row
         self._folders.setdefault(row.repo_id, set()).add(_key(row))
         self._unwritten.append(row)

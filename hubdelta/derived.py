@@ -1,7 +1,7 @@
 """What every run brings up to date at its end: the cache for queries, and the density clusters."""
 
 import logging
-from contextlib import closing
+from contextlib import ExitStack
 from datetime import datetime
 
 import duckdb
@@ -15,9 +15,11 @@ logger = logging.getLogger(__name__)
 def refresh_cache(index: Index) -> None:
     """Bring the cache up to date; that it cannot be is only a warning, since queries try again."""
     from hubdelta.sql import cache
+    from hubdelta.sql.stoppable import interruptible
 
     try:
-        cache.refresh(index)
+        with interruptible():
+            cache.refresh(index)
     except (OSError, duckdb.Error) as error:
         logger.warning("%s is not up to date: %s", cache.path_of(index), error)
 
@@ -29,8 +31,10 @@ def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> 
 
     Raises:
         IndexWriteError: no space, no permission.
+        KeyboardInterrupt: Ctrl-C stopped it.
     """
     from hubdelta.sql import cache
+    from hubdelta.sql.stoppable import interruptible
 
     if index.has_damage(ClusterRow, base=base):
         logger.warning(
@@ -39,9 +43,10 @@ def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> 
         return
     with duckdb.connect() as database:
         try:
-            attached = cache.attach(database, index, linked=True)
-            if attached is not None:
-                with closing(attached):
+            with interruptible(), ExitStack() as stack:
+                attached = cache.attach(database, index, linked=True)
+                if attached is not None:
+                    stack.callback(attached.close)
                     _cluster(database, index, base, run_id, now)
         except (OSError, duckdb.Error) as error:
             logger.warning("clusters of %s are not up to date: %s", base, error)

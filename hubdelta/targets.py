@@ -88,7 +88,9 @@ def _used_before(base: str, index: Index) -> str | None:
     """The commit of the base in the newest index run; the name must be the present one."""
     runs = rows_of(index.read(RunRow, base=base), RunRow)
     used = [run for run in runs if run.base_revision]
-    return max(used, key=lambda run: run.started_at).base_revision if used else None
+    now = datetime.now(UTC)  # a run in the future is one under a wrong clock
+    newest = max(used, key=lambda run: (run.started_at <= now, run.started_at), default=None)
+    return None if newest is None else newest.base_revision
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def find_named(
         HubError: offline, or a refused token.
     """
     catalog = rows_of(index.read(CatalogRow, base=base), CatalogRow)
-    known = {(row.repo_id, row.subfolder): row.revision for row in newest(catalog)}
+    known = {(row.repo_id, row.subfolder): row for row in newest(catalog)}
     attempts = newest_failures(index, base)
     named, news = Named(), []
     for name in names:
@@ -134,8 +136,8 @@ def find_named(
         for row in found:
             before = known.get((row.repo_id, row.subfolder))
             # An old revision asked for by its commit must not pass for the newest one.
-            if before is None or (name.revision is None and before != row.revision):
-                news.append(row)
+            if before is None or (name.revision is None and before.revision != row.revision):
+                news.append(row.after(before))
     index.write(news, base=base)
     index.write(named.failures, base=base)
     return named

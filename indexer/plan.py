@@ -128,6 +128,8 @@ def newest_failures(index: Index, base: str) -> dict[AdapterKey, FailureRow]:
 
 def _due(failure: FailureRow, row: CatalogRow, now: datetime) -> bool:
     """Whether its pause is over, or the Hub has since taken back what the failure rests on."""
+    if failure.failed_at > now:  # under a clock that was ahead: its times say nothing
+        return failure.due_at is not None or failure.reason in _ROW_VERDICTS
     if failure.reason in _ROW_VERDICTS and row.crawled_at > failure.failed_at:
         return True
     return failure.due_at is not None and failure.due_at <= now

@@ -7,7 +7,8 @@ HubdeltaError                  the run could not be done            exit code 1
 ├── IndexStoreError            the index cannot be used
 │   ├── NoIndexError           there is none at that place
 │   ├── NewerIndexError        a newer hubdelta wrote it
-│   ├── DamagedFileError       a Parquet file cannot be read
+│   ├── DamagedFileError       a Parquet file is not whole
+│   ├── UnreadableError        no permission to read a file or folder, or the disk fails
 │   ├── IndexBusyError         another run holds it
 │   └── IndexWriteError        no space, no permission
 ├── OutputError                a file that was asked for cannot be written
@@ -100,7 +101,11 @@ class NewerIndexError(IndexStoreError):
 
 
 class DamagedFileError(IndexStoreError):
-    """A Parquet file of the index cannot be read."""
+    """A Parquet file of the index is not whole."""
+
+
+class UnreadableError(IndexStoreError):
+    """A file or folder of the index may be whole, but cannot be read at the moment."""
 
 
 class IndexBusyError(IndexStoreError):

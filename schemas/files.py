@@ -71,6 +71,14 @@ def why_unwritten(path: Path, error: OSError) -> str:
     return f"cannot write {path}: {error.strerror or error}"
 
 
+def why_unread(path: Path, error: OSError) -> str:
+    """What to tell a user who cannot read a file or folder."""
+    what = "folder" if path.is_dir() else "file"
+    if isinstance(error, PermissionError):
+        return f"no permission to read the {what} {path}: grant it, then run again"
+    return f"cannot read the {what} {path}: {error.strerror or error}"
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

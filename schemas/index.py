@@ -1,6 +1,7 @@
 """An index: a directory of Parquet files that are written once, whole, and never changed."""
 
 import logging
+import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +22,9 @@ from hubdelta.schemas.errors import (
     IndexWriteError,
     NewerIndexError,
     NoIndexError,
+    UnreadableError,
 )
-from hubdelta.schemas.files import UNFINISHED, appearing, why_unwritten
+from hubdelta.schemas.files import UNFINISHED, appearing, why_unread, why_unwritten
 from hubdelta.schemas.rows import (
     SCHEMA_VERSION,
     TABLES,
@@ -58,8 +60,13 @@ class Index:
         Raises:
             NoIndexError: there is none at `root`.
             NewerIndexError: a newer hubdelta wrote it.
+            UnreadableError: no permission to look into it.
         """
-        if not (root / RunRow.table).is_dir():
+        try:
+            has_runs = (root / RunRow.table).is_dir()
+        except OSError as error:
+            raise UnreadableError(why_unread(root, error)) from error
+        if not has_runs:
             raise NoIndexError(
                 f"no index at {root}: make one with `hubdelta index --base ORG/NAME`, "
                 "or name another with --index"
@@ -78,10 +85,16 @@ class Index:
             NewerIndexError: a newer hubdelta wrote it.
         """
         index = cls(root)
-        for row_type in TABLES:
-            path = root / row_type.table / _SCHEMA_FILE
-            if not path.exists():
-                index._write_file(path, table_of([], row_type))
+        try:
+            lacking = [
+                (row_type, path)
+                for row_type in TABLES
+                if not (path := root / row_type.table / _SCHEMA_FILE).exists()
+            ]
+        except OSError as error:
+            raise UnreadableError(why_unread(root, error)) from error
+        for row_type, path in lacking:
+            index._write_file(path, table_of([], row_type))
         return cls.open(root)
 
     @property
@@ -117,8 +130,10 @@ class Index:
             raise _write_error(self.root, error) from error
         try:
             for row_type in TABLES:
-                for path in (self.root / row_type.table).rglob(f"*{UNFINISHED}"):
+                for path in files_under(self.root / row_type.table, UNFINISHED):
                     path.unlink(missing_ok=True)
+            for path in self.root.glob(f"*.sql.*{UNFINISHED}"):
+                path.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
@@ -155,12 +170,15 @@ class Index:
             row_type: which table.
             base: the base model.
             columns: the columns wanted; all by default.
+
+        Raises:
+            UnreadableError: there may be rows that cannot be read at the moment.
         """
         schema = schema_of(row_type)
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
         tables = [schema.empty_table()]
-        for path in sorted(self._folder(row_type, base).glob("*.parquet")):
+        for path in files_under(self._folder(row_type, base)):
             try:
                 tables.append(_read_file(path, schema, base))
             except DamagedFileError as error:
@@ -171,14 +189,15 @@ class Index:
         """All rows of one file of a table, with the columns of this version.
 
         Raises:
-            DamagedFileError: it cannot be read.
+            DamagedFileError: it is not whole.
+            UnreadableError: it cannot be read at the moment.
             NewerIndexError: a newer hubdelta wrote it.
         """
         return _read_file(path, schema_of(row_type))
 
     def has_damage(self, row_type: type[Row], *, base: str) -> bool:
         """Whether some rows of a base cannot be read; only footers are looked at."""
-        for path in self._folder(row_type, base).glob("*.parquet"):
+        for path in files_under(self._folder(row_type, base)):
             try:
                 _open(path)
             except DamagedFileError:
@@ -188,13 +207,16 @@ class Index:
     def files(self, row_type: type[Row]) -> list[Path]:
         """The readable Parquet files of a table, all bases, oldest first.
 
-        Only footers are read. Damaged files are named in a warning and left out.
+        Only footers are read. Damaged and unreadable files are named in a warning and left out.
+
+        Raises:
+            UnreadableError: a folder cannot be listed.
         """
         sound = []
-        for path in sorted((self.root / row_type.table).rglob("*.parquet")):
+        for path in files_under(self.root / row_type.table):
             try:
                 _check_version(path, _version(_open(path).schema_arrow))
-            except DamagedFileError as error:
+            except (DamagedFileError, UnreadableError) as error:
                 logger.warning("%s; left out", error)
             else:
                 sound.append(path)
@@ -231,6 +253,26 @@ def _appearing(path: Path) -> Iterator[BinaryIO]:
         raise _write_error(path, error) from error
 
 
+def files_under(folder: Path, suffix: str = ".parquet") -> list[Path]:
+    """The files of a folder and those in it, by name; none where there is no such folder.
+
+    Raises:
+        UnreadableError: some folder cannot be listed, so that it is unknown what it holds.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            place = Path(os.fsdecode(error.filename))
+            raise UnreadableError(why_unread(place, error)) from error
+
+    return sorted(
+        Path(place, name)
+        for place, _, names in os.walk(folder, onerror=refuse)
+        for name in names
+        if name.endswith(suffix)
+    )
+
+
 def slug(base: str) -> str:
     """The folder name of a base: `ORG--NAME`; a local base also gets a hash of its path."""
     if base.startswith("/"):
@@ -246,8 +288,14 @@ def new_run_id(now: datetime) -> str:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
+        with path.open("rb") as file:
+            file.read(1)
         return pq.ParquetFile(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+    except OSError as error:
+        if error.errno is None:  # Arrow's way of saying that a page or footer makes no sense
+            raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
+        raise UnreadableError(why_unread(path, error)) from error
+    except pa.ArrowException as error:
         raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
 
 
@@ -268,6 +316,8 @@ def _read_file(path: Path, schema: pa.Schema, base: str | None = None) -> pa.Tab
             for spec in schema
         ]
     except (pa.ArrowException, OSError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UnreadableError(why_unread(path, error)) from error
         raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
     return pa.table(columns, schema=schema)
 

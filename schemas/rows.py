@@ -5,8 +5,8 @@ description and unit travel in the Parquet files as field metadata.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from datetime import datetime
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
 from types import NoneType
 from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
@@ -86,8 +86,14 @@ class CatalogRow(Row):
     languages: list[str] = _column(_STRINGS, "languages it declares")
     tags: list[str] = _column(_STRINGS, "every tag of the repository")
     vanished_at: datetime | None = _column(_TIME, "when a full crawl found it gone")
-    crawled_at: datetime = _column(_TIME, "when the row was made")
+    crawled_at: datetime = _column(_TIME, "when the row was made; later than all before it")
     run_id: str = _column(pa.string(), "run that made the row")
+
+    def after(self, before: "CatalogRow | None") -> "CatalogRow":
+        """This row, dated later than the one that it replaces, even if a clock was ahead then."""
+        if before is None or self.crawled_at > before.crawled_at:
+            return self
+        return replace(self, crawled_at=before.crawled_at + timedelta(microseconds=1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ COMMENT ON COLUMN adapters.datasets IS 'datasets it declares';
 COMMENT ON COLUMN adapters.languages IS 'languages it declares';
 COMMENT ON COLUMN adapters.tags IS 'every tag of the repository';
 COMMENT ON COLUMN adapters.vanished_at IS 'when a full crawl found it gone';
-COMMENT ON COLUMN adapters.crawled_at IS 'when the row was made';
+COMMENT ON COLUMN adapters.crawled_at IS 'when the row was made; later than all before it';
 COMMENT ON COLUMN adapters.reason IS
     'why the newest attempt at this revision failed; null unless status is failed';
 COMMENT ON COLUMN adapters.message IS 'what happened and what to do, in a line';

@@ -8,7 +8,6 @@ open keeps what it sees: where somebody has, a copy is brought up to date and pu
 import logging
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from pathlib import Path
 
 import duckdb
 
-from hubdelta.schemas.index import Index
+from hubdelta.schemas.index import Index, files_under
 from hubdelta.schemas.rows import SCHEMA_VERSION, TABLES, schema_of
 from hubdelta.sql import flat_deltas, sketch
 from hubdelta.sql.attached import Attached
 from hubdelta.sql.flat_deltas import FlatDeltasError
 from hubdelta.sql.locks import CACHE_NAME, Reading, refreshing, without_readers
+from hubdelta.sql.spill import spill_folder
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,8 @@ class _File:
 
     Attributes:
         bytes: its size.
-        modified: when it was last written [ns]: one that was damaged may have been mended.
+        modified: when its content, name or permissions last changed [ns]: one that was damaged may
+            have been mended.
         damaged: whether it could not be read.
     """
 
@@ -244,8 +245,8 @@ def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> 
 
     is_new = not path.exists()
     with (
-        tempfile.TemporaryDirectory(prefix="hubdelta-") as spill,
-        duckdb.connect(config={"temp_directory": spill}) as database,
+        spill_folder() as spill,
+        duckdb.connect(config={"temp_directory": str(spill)}) as database,
     ):
         database.execute("SET TimeZone = 'UTC'")
         _attach(database, path, read_only=False)
@@ -260,11 +261,14 @@ def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> 
 def _files(index: Index) -> dict[str, _File]:
     found = {}
     for row_type in TABLES:
-        for path in (index.root / row_type.table).rglob("*.parquet"):
+        for path in files_under(index.root / row_type.table):
             if not path.name.startswith("schema-v"):
-                state = path.stat()
+                try:
+                    state = path.stat()
+                except FileNotFoundError:  # taken away since it was listed
+                    continue
                 name = path.relative_to(index.root).as_posix()
-                found[name] = _File(state.st_size, state.st_mtime_ns)
+                found[name] = _File(state.st_size, state.st_ctime_ns)
     return found
 
 

@@ -2,8 +2,6 @@
 
 import logging
 import re
-import secrets
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,7 +21,8 @@ from hubdelta.sql.flat_deltas import FlatDeltasError
 from hubdelta.sql.parquet_files import ParquetFiles
 from hubdelta.sql.script import cache_definitions
 from hubdelta.sql.search import Search
-from hubdelta.sql.stoppable import StoppableThread
+from hubdelta.sql.spill import spill_folder
+from hubdelta.sql.stoppable import StoppableThread, interruptible
 
 logger = logging.getLogger(__name__)
 
@@ -313,8 +312,8 @@ def connect(index: Index, *, unsafe: bool = False) -> Queries:
 
 def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _Opened:
     """A connection over the cache, its linkage up to date if it must be, or over the files."""
-    with _interruptible(), ExitStack() as stack:
-        database = stack.enter_context(_database(unsafe))
+    with interruptible(), ExitStack() as stack:
+        database = stack.enter_context(_database(unsafe, stack.enter_context(spill_folder())))
         parquet, search = None, None
         attached = cache.attach(database, index, linked=linked) if cached else None
         if attached is not None:
@@ -335,21 +334,7 @@ def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _
         return _Opened(database, parquet, linked, search, stack.pop_all())
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt where DuckDB has heard Ctrl-C first, and has another name for it."""
-    try:
-        yield
-    except RuntimeError as error:
-        if str(error) == "Query interrupted":
-            raise KeyboardInterrupt from error
-        raise
-
-
-def _database(unsafe: bool) -> duckdb.DuckDBPyConnection:
-    # Spilled data goes to a folder of its own: DuckDB lets queries read its spill folder, which
-    # by default is `.tmp` in the working directory.
-    spill = Path(tempfile.gettempdir()) / f"hubdelta-{secrets.token_hex(8)}"
+def _database(unsafe: bool, spill: Path) -> duckdb.DuckDBPyConnection:
     options: dict[str, str | bool | int | float | list[str]] = {"temp_directory": str(spill)}
     if not unsafe:
         options |= {

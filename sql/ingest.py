@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hubdelta.schemas.errors import DamagedFileError
+from hubdelta.schemas.errors import DamagedFileError, UnreadableError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES, CatalogRow, FailureRow, Row, VectorRow, schema_of
 from hubdelta.sql import flat_deltas
@@ -22,6 +22,9 @@ _ROOM = resources.files(__package__)
 
 _ROWS = 8192  # added at once: a row group of the cache
 _KEY = ["base", "repo_id", "subfolder"]
+_READ_NEXT_TIME = 0
+"""When a file was changed that could not be read: no other file's time, so it is tried again."""
+
 _OF_ADAPTERS = (CatalogRow, VectorRow, FailureRow)
 """Tables whose rows speak of an adapter, by that key."""
 
@@ -113,14 +116,17 @@ def _tables(
         database.execute("DELETE FROM cache.files AS f WHERE f.name = ?", [name])
         if not (index.root / name).exists():
             continue
-        state, damage = (index.root / name).stat(), None
+        state = (index.root / name).stat()
+        modified, damage = state.st_ctime_ns, None
         try:
             held = pa.concat_tables([held, index.read_file(row_type, index.root / name)])
         except DamagedFileError as error:
             damage = " ".join(str(error).split())
+        except UnreadableError as error:
+            modified, damage = _READ_NEXT_TIME, " ".join(str(error).split())
         database.execute(
             "INSERT INTO cache.files VALUES (?, ?, ?, ?)",
-            [name, state.st_size, state.st_mtime_ns, damage],
+            [name, state.st_size, modified, damage],
         )
         while len(held) >= _ROWS:
             yield held.slice(0, _ROWS)

@@ -31,7 +31,7 @@ attempted AS (
     FROM failures AS f
     QUALIFY row_number() OVER (
         PARTITION BY f.base, f.repo_id, f.subfolder, f.revision
-        ORDER BY f.failed_at DESC, f.attempt DESC
+        ORDER BY f.attempt DESC, f.failed_at DESC, f.run_id DESC
     ) = 1
 )
 SELECT

@@ -1,5 +1,7 @@
 """The state of an index: what it knows of each base, lacks, and takes on disk."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -9,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from hubdelta.schemas.errors import QueryError
+from hubdelta.schemas.index import files_under
 from hubdelta.schemas.rows import TABLES
 from hubdelta.sql import flat_deltas
 from hubdelta.sql.connection import Queries
@@ -85,24 +88,32 @@ def status(queries: Queries, base: str | None = None, *, last_runs: int = 5) -> 
     """
     if base is not None:
         check_base(queries, base)
-    sizes = [
-        path.stat().st_size
-        for row_type in TABLES
-        for path in (queries.index.root / row_type.table).rglob("*.parquet")
-    ]
+    sizes = _sizes(
+        path for row_type in TABLES for path in files_under(queries.index.root / row_type.table)
+    )
     with_log = queries.index.root.glob(f"{CACHE_NAME}*")
     derived = [*with_log, *flat_deltas.files(queries.index)]
     return IndexStatus(
         root=queries.index.root,
         bases=_base_statuses(queries, base),
         runs=queries.run(
-            "FROM runs WHERE ?::VARCHAR IS NULL OR base = ? ORDER BY started_at DESC LIMIT ?",
+            "FROM runs WHERE ?::VARCHAR IS NULL OR base = ? "
+            "ORDER BY started_at > now(), started_at DESC LIMIT ?",
             [base, base, last_runs],
         ),
         files=len(sizes),
         bytes=sum(sizes),
-        cache_bytes=sum(path.stat().st_size for path in derived),
+        cache_bytes=sum(_sizes(derived)),
     )
+
+
+def _sizes(paths: Iterable[Path]) -> list[int]:
+    """Those of files [bytes]; a run may take away any of them after they were listed."""
+    sizes = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return sizes
 
 
 def check_base(queries: Queries, base: str) -> None:
@@ -162,11 +173,18 @@ _COUNTS = """
     ORDER BY adapters DESC, s.reason
 """
 
+# A crawl in the future was written under a wrong clock: it counts only where there is no other.
 _CRAWLS = """
-    SELECT r.base, max(r.started_at + to_microseconds((r.seconds * 1e6)::BIGINT)) AS ended
-    FROM runs AS r
-    WHERE r.kind = 'crawl' AND r.outcome = 'done'
-    GROUP BY r.base
+    WITH crawls AS (
+        SELECT
+            r.base, r.started_at,
+            r.started_at + to_microseconds((r.seconds * 1e6)::BIGINT) AS ended
+        FROM runs AS r
+        WHERE r.kind = 'crawl' AND r.outcome = 'done'
+    )
+    SELECT c.base, coalesce(max(c.ended) FILTER (c.started_at <= now()), max(c.ended)) AS ended
+    FROM crawls AS c
+    GROUP BY c.base
 """
 
 

@@ -1,8 +1,11 @@
 """Work that Ctrl-C stops, whether or not it listens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
+
+import duckdb
 
 from hubdelta.schemas.errors import QueryError
 
@@ -16,6 +19,19 @@ Where polars is imported, its handler of Ctrl-C (SA_RESTART) makes an endless wa
 
 _AGAIN = 0.05
 """After how long to interrupt again what has not ended [seconds]."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt where DuckDB has heard Ctrl-C first, and has other names for it."""
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise KeyboardInterrupt from error
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
 
 
 class StoppableThread:

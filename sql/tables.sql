@@ -40,7 +40,7 @@ COMMENT ON COLUMN catalog.datasets IS 'datasets it declares';
 COMMENT ON COLUMN catalog.languages IS 'languages it declares';
 COMMENT ON COLUMN catalog.tags IS 'every tag of the repository';
 COMMENT ON COLUMN catalog.vanished_at IS 'when a full crawl found it gone';
-COMMENT ON COLUMN catalog.crawled_at IS 'when the row was made';
+COMMENT ON COLUMN catalog.crawled_at IS 'when the row was made; later than all before it';
 COMMENT ON COLUMN catalog.run_id IS 'run that made the row';
 
 CREATE OR REPLACE VIEW vectors AS

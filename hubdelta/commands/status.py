@@ -30,6 +30,9 @@ _REMEDIES = {
     Reason.ENGINE: "please report it",
 }
 
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""By so much at most, where several machines share an index."""
+
 
 @click.command(
     epilog="""\b
@@ -88,7 +91,7 @@ def _bases(status: "IndexStatus") -> "pa.Table":
     rows = [
         {
             "base": one.base,
-            "crawled": "never" if one.crawl_age is None else f"{_long(one.crawl_age)} ago",
+            "crawled": _ago(one.crawl_age),
             "known": one.known,
             "embedded": one.embedded,
             "pending": one.pending,
@@ -150,6 +153,14 @@ def _runs(status: "IndexStatus") -> "pa.Table":
         row["counts"] = ", ".join(f"{n:,} {what}" for what, n in row["counts"].items())
     table = pa.Table.from_pylist(rows)
     return table.drop_columns("base") if len(status.bases) == 1 else table
+
+
+def _ago(age: timedelta | None) -> str:
+    if age is None:
+        return "never"
+    if age < -_CLOCKS_DIFFER:
+        return "in the future (a wrong clock?)"
+    return f"{_long(max(age, timedelta()))} ago"
 
 
 def _due(due: datetime | None, now: datetime) -> str:

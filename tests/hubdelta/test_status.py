@@ -11,10 +11,12 @@ import pytest
 from rows import catalog_row, failure_row, vector_row
 from terminal import plain, show
 
-from hubdelta.commands.status import _REMEDIES
+from hubdelta.commands.status import _REMEDIES, _ago
 from hubdelta.schemas.errors import Reason
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import RunRow
+from hubdelta.sql.connection import connect
+from hubdelta.sql.status import _sizes, status
 
 NOW = datetime.now(UTC)
 
@@ -161,3 +163,32 @@ def test_an_empty_index_says_what_to_do(tmp_path: Path) -> None:
 
 def test_there_is_advice_for_every_reason() -> None:
     assert set(_REMEDIES) == set(Reason)
+
+
+@pytest.mark.parametrize(
+    ("age", "shown"),
+    [
+        (None, "never"),
+        (timedelta(hours=5), "5 h ago"),
+        (timedelta(seconds=-2), "0 s ago"),
+        (timedelta(days=-2954), "in the future (a wrong clock?)"),
+    ],
+)
+def test_the_age_of_a_crawl_is_said_in_words(age: timedelta | None, shown: str) -> None:
+    assert _ago(age) == shown
+
+
+def test_a_crawl_under_a_clock_that_was_ahead_does_not_hide_later_ones(tmp_path: Path) -> None:
+    made = Index.create(tmp_path / "index")
+    made.write([run_row(run_id="ahead", started_at=NOW + timedelta(days=2954))])
+    made.write([run_row(run_id="later")])
+    with connect(made) as queries:
+        found = status(queries)
+    assert found.bases[0].last_crawl == NOW - timedelta(hours=5.5) + timedelta(seconds=90)
+    assert found.runs["run_id"].to_pylist() == ["later", "ahead"]
+
+
+def test_a_file_that_is_taken_away_after_it_was_listed_has_no_size(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_bytes(b"four")
+    assert _sizes([there, tmp_path / "gone"]) == [4]

@@ -102,3 +102,10 @@ def test_only_reasons_that_can_heal_come_due_again_with_growing_pauses(reason):
         assert pauses[0] < pauses[1] < pauses[2] < pauses[3] == timedelta(days=30)
     else:
         assert pauses == [None] * 4
+
+
+def test_what_failed_under_a_clock_that_was_ahead_is_tried_again(index):
+    index.write([catalog_row()], base="org/base")
+    ahead = NOW + timedelta(days=3000)
+    index.write([failure_row(failed_at=ahead, due_at=ahead + timedelta(days=1))], base="org/base")
+    assert [pending.attempt for pending in plan(index)[2].pending] == [2]

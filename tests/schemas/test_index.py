@@ -1,5 +1,6 @@
 """The index as a directory of Parquet files."""
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -9,7 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hubdelta.schemas.errors import IndexBusyError, IndexWriteError, NewerIndexError, NoIndexError
+from hubdelta.schemas.errors import (
+    IndexBusyError,
+    IndexWriteError,
+    NewerIndexError,
+    NoIndexError,
+    UnreadableError,
+)
 from hubdelta.schemas.index import Index, slug
 from hubdelta.schemas.rows import VERSION_KEY, FailureRow, RunRow, rows_of
 
@@ -79,6 +86,35 @@ def test_a_damaged_file_is_named_and_the_others_are_read(index, caplog):
     assert str(damaged) in caplog.text
 
 
+def test_a_file_that_cannot_be_opened_is_an_error_and_no_damage(index):
+    path = index.write([failure()], base=BASE)
+    kept = path.rename(path.with_suffix(".kept"))
+    path.symlink_to(path.name)  # a loop, which even the superuser cannot follow
+    with pytest.raises(UnreadableError, match="cannot read the file"):
+        index.read(FailureRow, base=BASE)
+    kept.replace(path)
+    assert len(index.read(FailureRow, base=BASE)) == 1
+
+
+def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(index, monkeypatch):
+    folder = index.write([failure()], base=BASE).parent
+    listed = os.scandir
+
+    def refused(place):
+        if os.fspath(place) == os.fspath(folder):
+            raise PermissionError(13, "Permission denied", os.fspath(place))
+        return listed(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    for look in (
+        lambda: index.read(FailureRow, base=BASE),
+        lambda: index.files(FailureRow),
+        lambda: index.has_damage(FailureRow, base=BASE),
+    ):
+        with pytest.raises(UnreadableError, match="no permission to read the folder"):
+            look()
+
+
 def test_no_space_is_an_error_in_a_line_and_leaves_nothing_behind(index, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
@@ -129,6 +165,13 @@ def test_a_second_run_leaves_and_says_so_and_a_killed_run_holds_nothing(index, h
 
 def test_what_a_killed_run_left_half_written_is_removed(index):
     leftover = index.root / "failures" / "x.parquet.tmp"
+    leftover.write_bytes(b"half")
+    with index.writing():
+        assert not leftover.exists()
+
+
+def test_a_script_that_a_killed_run_left_half_written_is_removed(index):
+    leftover = index.root / "hubdelta.sql.0a1b2c3d.tmp"
     leftover.write_bytes(b"half")
     with index.writing():
         assert not leftover.exists()

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -92,6 +93,25 @@ def test_a_damaged_file_that_was_mended_is_read(
     assert adapters_of(two_files) == ["a/one"]
     path.write_bytes(sound)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    caplog.clear()
+    assert adapters_of(two_files) == ["a/one", "a/two"]
+    assert warnings(caplog) == []
+
+
+def test_a_file_without_permission_is_named_and_read_as_soon_as_it_can_be(
+    two_files: Index, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = newest(two_files, VectorRow), Path.open
+
+    def refused(place: Path, *arguments: Any, **named: Any) -> Any:
+        if place == path:
+            raise PermissionError(13, "Permission denied", str(place))
+        return opened(place, *arguments, **named)
+
+    with monkeypatch.context() as without_permission:
+        without_permission.setattr(Path, "open", refused)
+        assert adapters_of(two_files) == ["a/one"]
+    assert f"no permission to read the file {path}" in caplog.text
     caplog.clear()
     assert adapters_of(two_files) == ["a/one", "a/two"]
     assert warnings(caplog) == []
