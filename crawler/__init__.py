@@ -8,6 +8,7 @@ adapter_files.py, catalog.py    its adapters, and their rows
 ledger.py       which of the rows say something new
 describe.py     rows of adapters that a person names
 downloads.py, safetensors_header.py    an adapter's files at its commit
+base_download.py    the base itself, in the ordinary cache
 partial_fetch.py, ranged.py     parts of such a file: some of its tensors
 hub.py, hub_errors.py    huggingface_hub's client, configured; what its errors mean
 pages.py, wire.py    walking a listing; what one answer may cost in time, bytes and pauses

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from hubdelta.crawler.base_download import fetch_base, fetch_base_config
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
-from hubdelta.crawler.downloads import fetch_base, fetch_base_config
 from hubdelta.crawler.hub import Hub
 from hubdelta.derived import refresh_cache, refresh_clusters
 from hubdelta.indexer.plan import Plan, make_plan

@@ -16,9 +16,9 @@ from huggingface_hub import constants
 from small_repos import BASE, Repos, tensors
 
 from hubdelta.crawler.base import find_base
+from hubdelta.crawler.base_download import fetch_base
 from hubdelta.crawler.downloads import (
     fetch,
-    fetch_base,
     file_info,
     small_file,
     weight_header,
