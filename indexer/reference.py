@@ -30,6 +30,7 @@ from hubdelta.indexer.engine import (
     unexpected,
 )
 from hubdelta.indexer.fit import PREFIX
+from hubdelta.indexer.out_of_memory import is_out_of_memory
 from hubdelta.indexer.peft_config import (
     COPY,
     INITS_THAT_KEEP_THE_BASE,
@@ -180,10 +181,12 @@ class ReferenceEngine(Engine):
         try:
             with BUILDING:  # some of PEFT's modules make others as they run: target_parameters
                 return hidden_states(wrapped, self._base.probes)
-        except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
-            if not config.is_prompt_learning:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if not config.is_prompt_learning or is_out_of_memory(error):
                 raise
-            # A learned prefix goes in by the cache, whose form transformers changes now and then.
+            # A learned prefix goes in by the cache, whose form transformers changes now and then,
+            # and PEFT does not know how many heads every family keeps there. A lost GPU fails too.
+            self._check_base(error)
             what = f"the installed peft cannot run {config.peft_type.value} on this base: {error}"
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, what) from error
 

@@ -187,3 +187,20 @@ def test_a_base_with_tokenizer_model_alone_is_tokenized_by_it(tmp_path):
     pieces = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
     for ids, prompt in zip(found, ALPACA_5.prompts, strict=True):
         assert ids[0].tolist()[-9:] == pieces.encode(prompt)[-9:]
+
+
+def test_a_learned_prefix_of_other_heads_than_the_cache_holds_is_unsupported(
+    tmp_path, read_adapter
+):
+    """Falcon keeps keys and values of one head, and PEFT makes a prefix for all of them."""
+    folder = make_base(tmp_path / "base", model_type="falcon")
+    config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    adapter = read_adapter(make_adapter(tmp_path / "adapter", folder, config=config))
+    lora = read_adapter(make_adapter(tmp_path / "lora", folder, target_modules=["query_key_value"]))
+    engine = ReferenceEngine(BaseModel.load(folder, ALPACA_5))
+
+    (_, error), (_, answer) = engine.answers([adapter, lora])
+
+    assert error.reason is Reason.UNSUPPORTED_ADAPTER
+    assert "the installed peft cannot run PREFIX_TUNING on this base" in str(error)
+    assert answer.signal > 100
