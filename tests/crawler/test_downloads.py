@@ -583,3 +583,19 @@ def test_an_entry_about_a_file_that_is_none_is_network(
     with pytest.raises(AdapterError) as caught:
         file_info(hub, key, [WEIGHTS])
     assert caught.value.reason is Reason.NETWORK
+
+
+@pytest.mark.parametrize("trouble", [{"cut_after": 1}, {"bytes_per_second": 50}])
+def test_a_download_that_brings_next_to_nothing_each_time_ends(
+    trouble: dict[str, float],
+    settings: HubSettings,
+    key: AdapterKey,
+    served: LocalHub,
+    into: Path,
+    no_pauses: list[float],
+) -> None:
+    served.faults.add(Fault("/api/resolve-cache/*", method="GET", times=None, **trouble))  # type: ignore[arg-type]
+    with Hub(replace(settings, timeout=0.2)) as hub, pytest.raises(AdapterError) as caught:
+        fetch(hub, key, [WEIGHTS], into)
+    assert caught.value.reason is Reason.NETWORK
+    assert hub.requests <= 3 * settings.attempts
