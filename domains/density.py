@@ -14,10 +14,11 @@ on the whole of 3,000 synthetic adapters with the geometry of real deltas (bench
 had more excess of mass than its domains in some draws (adjusted Rand index 0). Clusters of two
 matter to pools of hundreds: at 300, .98 with them and .97 without. Pools of fewer than FEW adapters
 have too little density for either: at 30, .93, where steps of up to FEW_DISTANCE give .95; the
-other way round at 100, .95 and .91. FLOOR .05 cuts domains that spread more than the demo's into
-their groups (.28 at 300, against .88). Leaves of the hierarchy instead of excess of mass cut
-domains up too. Each of some hundred copies of one adapter counts, so that they may become a domain
-beside that of its kin.
+other way round at 100, .95 and .91. These are the seeds on which the constants were chosen; on
+others, in bench/PERFORMANCE.md, it is .92 at 30. FLOOR .05 cuts domains that spread more than the
+demo's into their groups (.28 at 300, against .88). Leaves of the hierarchy instead of excess of
+mass cut domains up too. Each of some hundred copies of one adapter counts, so that they may become
+a domain beside that of its kin.
 """
 
 from typing import NamedTuple, Protocol
