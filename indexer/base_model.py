@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from hubdelta.indexer.base_structure import (
     LOADING_ERRORS,
     BaseStructure,
+    brief,
     language_model_class,
     layer_shapes,
     quiet_transformers,
@@ -86,9 +87,9 @@ def _unloadable(folder: Path, error: Exception) -> HubdeltaError:
         method = settings.get("quant_method", "unknown")
         return HubdeltaError(
             f"the base is quantized ({method}) and cannot be loaded here: pass the model that it "
-            f"was made from as --base, or install what transformers asks for ({error})"
+            f"was made from as --base, or install what transformers asks for ({brief(error)})"
         )
-    return HubdeltaError(f"the base in {folder} cannot be loaded: {error}")
+    return HubdeltaError(f"the base in {folder} cannot be loaded: {brief(error)}")
 
 
 def tokenized(folder: Path, probe_set: ProbeSet) -> tuple[torch.Tensor, ...]:
@@ -100,7 +101,7 @@ def tokenized(folder: Path, probe_set: ProbeSet) -> tuple[torch.Tensor, ...]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except LOADING_ERRORS as error:
-        raise HubdeltaError(f"the base's tokenizer cannot be loaded: {error}") from error
+        raise HubdeltaError(f"the base's tokenizer cannot be loaded: {brief(error)}") from error
     return tuple(
         tokenizer(prompt, truncation=True, max_length=MAX_PROBE_TOKENS, return_tensors="pt")[
             "input_ids"

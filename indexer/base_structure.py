@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -26,7 +27,10 @@ from hubdelta.indexer.engine import BUILDING
 from hubdelta.indexer.memory import LargeTensorsApart
 from hubdelta.schemas.errors import HubdeltaError
 
-LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
+LOADING_ERRORS = (
+    *(OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError),
+    *(SafetensorError, StrictDataclassError),
+)
 """What transformers raises when a folder does not hold a model that it can load."""
 
 
@@ -55,7 +59,7 @@ class BaseStructure:
         try:
             model = without_weights(read_config(folder))
         except LOADING_ERRORS as error:
-            raise HubdeltaError(f"the base in {folder} cannot be loaded: {error}") from error
+            raise HubdeltaError(f"the base in {folder} cannot be loaded: {brief(error)}") from error
         return BaseStructure(folder, model, layer_shapes(model))
 
     @cached_property
@@ -107,6 +111,9 @@ def language_model_class(config: PreTrainedConfig) -> type[AutoModelForCausalLM]
 
     Some families have no class for text alone (Qwen3-VL, Mistral 3): an image-text model answers to
     a text as its text part does.
+
+    Raises:
+        ValueError: transformers knows neither, as of speech models.
     """
     chosen: type[AutoModelForCausalLM] = AutoModelForCausalLM
     if config.is_encoder_decoder:
@@ -116,7 +123,14 @@ def language_model_class(config: PreTrainedConfig) -> type[AutoModelForCausalLM]
         and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     ):
         chosen = AutoModelForImageTextToText
+    if type(config) not in chosen._model_mapping:
+        raise ValueError(f"transformers has no language model of the type {config.model_type}")
     return chosen
+
+
+def brief(error: Exception) -> str:
+    """What transformers says of a failure, on one line: it likes to add long lists."""
+    return " ".join(str(error).split())[:300]
 
 
 def without_weights(config: PreTrainedConfig) -> PreTrainedModel:

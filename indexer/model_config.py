@@ -5,14 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from hubdelta.indexer.base_structure import LOADING_ERRORS, BaseStructure, read_config
 from hubdelta.schemas.errors import AdapterError, Reason
-
-CONFIG_ERRORS: Final = (*LOADING_ERRORS, StrictDataclassError, TypeError, AttributeError)
-"""What transformers raises when a stranger's config makes no model."""
 
 _SWITCHES: Final = re.compile(
     r"\w+_implementation(_internal)?|use_kernels|(kernel|fusion|distributed)_config|auto_map"
@@ -76,7 +72,7 @@ def model_config(settings: Mapping[str, Any]) -> PreTrainedConfig:
         config: PreTrainedConfig = CONFIG_MAPPING[settings["model_type"]].from_dict(
             _plain(settings)
         )
-    except CONFIG_ERRORS as error:
+    except LOADING_ERRORS as error:
         raise config_error(error) from error
     return config
 

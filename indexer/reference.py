@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hubdelta.indexer.base_guard import BaseGuard
 from hubdelta.indexer.base_model import BaseModel, decoder_start
-from hubdelta.indexer.base_structure import below_head
+from hubdelta.indexer.base_structure import below_head, brief
 from hubdelta.indexer.engine import (
     BUILDING,
     Activations,
@@ -60,7 +60,13 @@ class ReferenceEngine(Engine):
     def __init__(self, base: BaseModel) -> None:
         self._base = base
         self._guard = BaseGuard(base.model, base.read_again)
-        activations = hidden_states(base.model, base.probes)
+        try:
+            activations = hidden_states(base.model, base.probes)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # Some image-text models answer to nothing without an image.
+            raise HubdeltaError(
+                f"a {base.model_type} cannot be run on text alone: {brief(error)}"
+            ) from error
         self.baseline = Baseline(
             self.name, self.precision, activations, _noise_floor(base, activations)
         )

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 
-from hubdelta.indexer.base_structure import quiet_transformers, without_weights
+from hubdelta.indexer.base_structure import LOADING_ERRORS, quiet_transformers, without_weights
 from hubdelta.indexer.model_config import (
-    CONFIG_ERRORS,
     config_error,
     model_config,
     text_config,
@@ -59,7 +58,7 @@ class Skeleton:
         known = model_config({**config, "quantization_config": None})
         try:
             model = without_weights(_language_model(known))
-        except CONFIG_ERRORS as error:
+        except LOADING_ERRORS as error:
             raise config_error(error) from error
         if getattr(model.config, "use_bidirectional_attention", None) in {True, "all"}:
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, "its attention is not causal")

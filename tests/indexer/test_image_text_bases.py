@@ -4,13 +4,17 @@ import numpy as np
 import peft
 import pytest
 import torch
-from families import save_adapter
+from families import make_base, save_adapter
 from image_text import CONFIGS, NO_TEXT_CLASS, load_image_text, make_image_text_base
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
 from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.indexer.engines import make_engine
 from hubdelta.indexer.probes import ALPACA_5
+from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
+from hubdelta.schemas.errors import HubdeltaError
 
 
 def text_part(model):
@@ -43,3 +47,27 @@ def test_its_text_part_and_adapters_of_it_are_embedded(model_type, tmp_path, rea
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     expected = last_states(model.eval(), base.probes)  # PEFT has put the adapter into it
     np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_base_that_needs_an_image_is_refused_in_one_line(tmp_path):
+    sizes = {"layers": 1, "embed_dim": 32, "ffn_dim": 64, "attention_heads": 4, "vocab_size": 400}
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = AutoConfig.for_model(
+        "kosmos-2",
+        text_config=sizes,
+        vision_config=vision | {"num_attention_heads": 2, "image_size": 28, "patch_size": 14},
+    )
+    AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(make_base(tmp_path / "text")).save_pretrained(tmp_path)
+    base = BaseModel.load(tmp_path, ALPACA_5)
+
+    with pytest.raises(HubdeltaError, match="a kosmos-2 cannot be run on text alone") as failure:
+        ReferenceEngine(base)
+    assert len(str(failure.value).splitlines()) == 1
+
+
+def test_a_speech_model_is_refused_in_one_line(tmp_path):
+    config = AutoConfig.for_model("granite_speech")
+    config.save_pretrained(tmp_path)
+    with pytest.raises(HubdeltaError, match=r"no language model of the type granite_speech$"):
+        BaseStructure.read(tmp_path)
