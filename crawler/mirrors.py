@@ -79,12 +79,14 @@ class Mirrors:
         if contents(entry)[0][0] != FULL or entry.relation == "merge":
             return None
         descends = any(family.is_base(name) or family.mirror(name) for name in entry.bases)
-        quantized = entry.relation == "quantized" or entry.is_quantized
+        has_name = self._has_base_name(entry.repo_id, _earlier_names(entry, family))
+        # Under another name it may be a finetune that was quantized, as DeepSeek's fp8 ones are.
+        quantized = entry.relation == "quantized" or (entry.is_quantized and has_name)
         if quantized and descends:
             verdict = Verdict(self._has_architecture(entry), "tag")
             if entry.relation != "quantized":  # a row's relation must tell what it rests on
                 verdict = verdict._replace(evidence=CONTENT)
-        elif quantized or not self._has_base_name(entry.repo_id, _earlier_names(entry, family)):
+        elif quantized or not has_name:
             return None
         else:
             files = model_weights(entry.files)

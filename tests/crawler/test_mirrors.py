@@ -225,11 +225,12 @@ def test_quantized_copies_are_told_by_their_metadata(
     repos.model("q/base-1b", of=BASE, relation="finetune", files=quantized("llama"))
     repos.model("q/base-1b-awq", of=BASE, files=quantized("llama_text"))
     repos.model("q/converted-awq", of=BASE, files=quantized("phi3"))
+    repos.model("t/law-fp8", of=BASE, relation="finetune", files=quantized("llama"))
     repos.adapter("org/a", tag="q/converted-awq", declared="q/converted-awq")
     repos.adapter("org/b", tag="q/base-1b", declared="/tmp/x")
     found = kinds(index, hub)
-    assert found == {"q/base-1b": "mirror", "q/base-1b-awq": "mirror"} | dict.fromkeys(
-        ("org/a", "org/b"), "adapter"
+    assert found == {"q/base-1b": "mirror", "q/base-1b-awq": "mirror", "t/law-fp8": "full"} | (
+        dict.fromkeys(("org/a", "org/b"), "adapter")
     )
     assert newest_rows(index, BASE)["org/a", ""].canonical_base == "q/converted-awq"
     assert not [record for record in served.requests if "paths-info" in record.path]
