@@ -128,6 +128,7 @@ def test_a_compressed_body_is_read(members: int, hub: Hub, repos: Repos, served:
         (gzip.compress(gzip.compress(b"[]")), "gzip, gzip"),
         (b"[]", "br"),
     ],
+    ids=["cut short", "not packed", "packed twice", "another packing"],
 )
 def test_a_compressed_body_that_cannot_be_read_is_asked_for_again(
     body: bytes, packing: str, hub: Hub, served: LocalHub
