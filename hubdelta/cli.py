@@ -1,5 +1,6 @@
 """The command line: which commands there are, and how errors become one line and an exit code."""
 
+import errno
 import importlib
 import logging
 import os
@@ -128,6 +129,12 @@ def run(arguments: list[str]) -> int:
         return _tell(error, arguments)
     except BrokenPipeError:
         return _without_reader(out)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _tell(error, arguments)
+        _without_reader(out)
+        click.echo("error: no space left where the output goes", err=True)
+        return EXIT_FAILED
     except SystemExit as stop:
         if sys.stdout is not out:  # so click keeps still about a broken pipe
             return _without_reader(out)

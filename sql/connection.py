@@ -172,8 +172,31 @@ class Queries:
             return self._run(sql, parameters)
         except duckdb.ParserException as error:
             raise QueryError(_one_line(error) + read_only.parser_hint(sql)) from error
+        except duckdb.BinderException as error:
+            message = _one_line(error)
+            raise QueryError(message + read_only.binder_hint(sql, message)) from error
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
             raise QueryError(_one_line(error)) from error
+
+    def run_all(self, sql: str) -> Iterator[pa.Table]:
+        """Run statements one after the other; all are checked before the first one runs.
+
+        Raises:
+            QueryError: one is wrong, or does what a read-only connection may not do.
+            KeyboardInterrupt: Ctrl-C stopped it.
+        """
+        self._thread.settle()
+        try:
+            sql.encode()
+            found = self._in_thread(partial(read_only.statements, self.database, sql)) or [sql]
+            for statement in found if not self.unsafe else ():
+                self._in_thread(partial(read_only.check, self.database, statement))
+        except duckdb.ParserException as error:
+            raise QueryError(_one_line(error) + read_only.parser_hint(sql)) from error
+        except (duckdb.Error, UnicodeError) as error:
+            raise QueryError(_one_line(error)) from error
+        for statement in found:
+            yield self.run(statement)
 
     def neighbors(self, adapter: str, k: int) -> pa.Table:
         """The rows of `neighbors(adapter, k := k)`.

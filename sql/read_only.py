@@ -58,6 +58,26 @@ def parser_hint(sql: str) -> str:
     return ""
 
 
+_MISSING_COLUMN = re.compile(r'column "(\w+)" (?:was )?not found', re.IGNORECASE)
+
+
+def binder_hint(sql: str, message: str) -> str:
+    """What may be wrong with a query that names a column which is not there; or nothing."""
+    missing = _MISSING_COLUMN.search(message)
+    if missing and re.search(rf"[(,]\s*{missing[1]}\s*=[^=]", sql, re.IGNORECASE):
+        return f"; a parameter of a macro is set with := instead of =, as in {missing[1]} := ..."
+    return ""
+
+
+def statements(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
+    """The statements of a text, in order; a text that is refused as a whole is left whole.
+
+    Raises:
+        duckdb.Error: DuckDB cannot parse it.
+    """
+    return [one.query for one in connection.extract_statements(sql)] if "\0" not in sql else [sql]
+
+
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Let a statement pass that can do nothing but read the index.
 
@@ -76,18 +96,25 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise QueryError("one statement at a time" + _HINT if statements else "the query is empty")
     statement = statements[0]
     query = statement.query
-    kind = statement.type.name
+    kind = _kind(statement)
     if kind == "EXPLAIN":
         prefix = _EXPLAIN.match(query)
         query = query[prefix.end() :] if prefix else query
         inner = connection.extract_statements(query)
-        kind = inner[0].type.name if len(inner) == 1 else "EXPLAIN"
+        kind = _kind(inner[0]) if len(inner) == 1 else "EXPLAIN"
     if kind == "MULTI":
         raise QueryError("PIVOT needs its values named here: PIVOT … ON column IN (…)" + _HINT)
     if kind != "SELECT":
         raise QueryError(f"a read-only connection does not run {kind} statements" + _HINT)
     for node in _nodes(_tree(connection, query)):
         _check_node(connection, node)
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return statement.type.name
+    except ValueError:  # DuckDB's client has no name for the newest kinds
+        return statement.query.split(maxsplit=1)[0].upper()
 
 
 def _tree(connection: duckdb.DuckDBPyConnection, query: str) -> Any:

@@ -38,6 +38,8 @@ def command(
 ) -> None:
     """Run a QUERY, or open a prompt; from a pipe, the query is read from it.
 
+    Several statements, with semicolons between them, are answered one after the other.
+
     On a terminal numbers are rounded; into a pipe, columns are separated by tabs and values whole.
 
     \b
@@ -63,5 +65,5 @@ def command(
             run_prompt(queries)
             return
         text = sys.stdin.read() if query in (None, "-") else query
-        found = queries.run(text)
-    write_table(found, output_format)
+        for found in queries.run_all(text):
+            write_table(found, output_format)

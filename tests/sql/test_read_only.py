@@ -281,3 +281,28 @@ def test_a_closed_connection_says_so(index: Index) -> None:
     for ask in (lambda: queries.run("SELECT 1"), lambda: queries.neighbors("a/me", 3)):
         with pytest.raises(QueryError, match="is closed"):
             ask()
+
+
+def test_several_statements_are_answered_in_turn_and_none_runs_beside_one_that_may_not(
+    index: Index,
+) -> None:
+    with connect(index) as queries:
+        found = [rows.to_pylist() for rows in queries.run_all("SELECT 1 AS n; SELECT ';' AS n;")]
+        assert found == [[{"n": 1}], [{"n": ";"}]]
+        with pytest.raises(QueryError, match="does not run COPY"):
+            next(queries.run_all("SELECT 1; COPY (SELECT 1) TO 'x'"))
+        with pytest.raises(QueryError, match="empty"):
+            next(queries.run_all(";"))
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("UPDATE EXTENSIONS", "does not run UPDATE"),
+        ("FROM neighbors('a/b', k = 5)", "as in k := "),
+        ("FROM domains(NULL, distance = 0.2)", "as in distance := "),
+    ],
+)
+def test_a_frequent_mistake_is_named(index: Index, query: str, said: str) -> None:
+    with connect(index) as queries, pytest.raises(QueryError, match=said):
+        queries.run(query)
