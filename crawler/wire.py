@@ -135,7 +135,10 @@ class Wire:
             yield chunk
 
     def _is_api(self, url: httpx.URL) -> bool:
-        return "/api/" in url.path and url.host == httpx.URL(self._endpoint).host
+        """Whether an answer is no file's content, which also lies in `/api/resolve-cache/`."""
+        if url.host != httpx.URL(self._endpoint).host:
+            return False
+        return "/api/" in url.path and "/api/resolve-cache/" not in url.path
 
 
 def asked_wait(response: httpx.Response) -> float | None:

@@ -17,12 +17,14 @@ from small_repos import BASE, Repos
 
 from hubdelta.crawler.base import find_base
 from hubdelta.crawler.crawl import crawl
+from hubdelta.crawler.downloads import fetch
 from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.ledger import newest_rows
 from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.crawler.wire import Limits
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.keys import AdapterKey
 
 TOKEN = "hf_secret"
 ADAPTERS = f"base_model:adapter:{BASE}"
@@ -82,6 +84,15 @@ def test_a_body_that_is_too_large_is_not_read_on(impatient: Hub, served: LocalHu
     served.faults.add(Fault("/api/models", times=None, body=b" " * 1_000_000))
     with pytest.raises(HubError, match="an answer of more than 0 MB"):
         list(impatient.listing(ADAPTERS))
+
+
+def test_a_file_may_be_larger_than_other_answers(
+    impatient: Hub, repos: Repos, served: LocalHub, tmp_path: Path
+) -> None:
+    repos.add("org/a", {"adapter_model.safetensors": bytes(50_000)})
+    key = AdapterKey("org/a", "", impatient.model("org/a").sha)
+    (path,) = fetch(impatient, key, ["adapter_model.safetensors"], tmp_path / "downloads")
+    assert path.stat().st_size == 50_000
 
 
 def test_a_compressed_body_is_measured_unpacked(
