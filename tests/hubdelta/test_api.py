@@ -126,10 +126,10 @@ def test_a_missing_package_is_named(index, package, monkeypatch):
         hubdelta.open_index(index.root, frames=package)
 
 
-def test_density_clusters_are_not_centered(index):
+def test_centered_domains_need_a_distance(index):
     with (
         hubdelta.open_index(index.root) as opened,
-        pytest.raises(UsageError, match="without centering"),
+        pytest.raises(UsageError, match="centered domains need a distance"),
     ):
         opened.domains(distance=None, center=True)
 
