@@ -12,16 +12,29 @@ CREATE OR REPLACE MACRO hubdelta.frequency(worth, n) AS worth * (1 + ln(n));
 --
 -- Class-based TF-IDF (Grootendorst 2022, arXiv 2203.05794): W(t, c) = tf(t, c) log(1 + A / f(t)),
 -- f(t) the frequency of t in all classes together, A the mean over classes of the sum of their
--- frequencies. A class is a domain; those of a single member are one class together, the rest.
+-- frequencies. A class is a domain; those of a single member, and adapters in no domain
+-- (null), are one class together, the rest.
 -- Terms no more frequent inside than outside distinguish nothing. Where members share terms, those
 -- of one member alone stand behind.
 CREATE OR REPLACE MACRO hubdelta.summaries(base, distance) AS TABLE
-    WITH members AS MATERIALIZED (
-        SELECT
-            g.base, g.domain, g.size, g.method, g.adapter, split_part(g.repo_id, '/', 1) AS author,
-            if(g.size > 1, g.domain, 0) AS class,
-            count(*) OVER (PARTITION BY g.base) - g.size AS others
+    WITH grouped AS MATERIALIZED (
+        SELECT g.base, g.domain, g.size, g.method, g.adapter, g.repo_id
         FROM hubdelta.groups(base, distance) AS g
+    ),
+    everybody AS (
+        FROM grouped
+        UNION ALL
+        SELECT v.base, NULL, 1, NULL, v.adapter, v.repo_id
+        FROM comparable AS v
+        ANTI JOIN grouped AS g ON g.base = v.base AND g.adapter = v.adapter
+        WHERE v.newest AND (base IS NULL OR v.base = base)
+    ),
+    members AS MATERIALIZED (
+        SELECT
+            e.base, e.domain, e.size, e.method, e.adapter, split_part(e.repo_id, '/', 1) AS author,
+            if(e.size > 1, e.domain, 0) AS class,
+            count(*) OVER (PARTITION BY e.base) - e.size AS others
+        FROM everybody AS e
     ),
     held AS MATERIALIZED (
         SELECT m.*, t.term, t.source, hubdelta.worth(t.source) AS worth
@@ -116,6 +129,7 @@ CREATE OR REPLACE MACRO hubdelta.summaries(base, distance) AS TABLE
             m.base, m.domain, any_value(m.size) AS size, any_value(m.method) AS method,
             list(m.adapter ORDER BY m.adapter) AS members
         FROM members AS m
+        WHERE m.domain IS NOT NULL
         GROUP BY m.base, m.domain
     )
     SELECT

@@ -267,3 +267,17 @@ def test_every_duckdb_gives_the_same_names(
         ours = [queries.run(question).to_pylist() for question in questions]
     assert all(ours)
     assert ask(write_script(index), questions) == ours
+
+
+def test_adapters_in_no_domain_count_as_elsewhere(fill: Callable[..., Index]) -> None:
+    index = fill(
+        *(adapter(f"{author}/x", i, tags=["law"]) for i, author in enumerate("abc")),
+        adapter("d/alone", 90, tags=["law"]),
+        adapter("e/alone", 180),
+        adapter("f/alone", 270),
+    )
+    with connect(index) as queries:
+        (domain,) = queries.run("FROM domains('org/base')").to_pylist()
+        found = queries.run("FROM domain_terms('org/base') WHERE term = 'law'").to_pylist()
+    assert domain["members"] == ["a/x", "b/x", "c/x"]
+    assert [(t["domain"], t["inside"], t["outside"]) for t in found] == [(1, 3, 1)]
