@@ -3,9 +3,12 @@
 import errno
 import os
 import secrets
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO, Final
 
 from hubdelta.schemas.errors import OutputError, UsageError
@@ -35,18 +38,39 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+STDOUT: Final = Path("-")
+"""The name under which standard output is asked for."""
+
+
 @contextmanager
 def output(path: Path) -> Iterator[BinaryIO]:
     """The file that a user asked for, to be written; it replaces what had that name.
 
+    Standard output has all of it once it is whole, since some formats are written out of order.
+
     Raises:
         OutputError: no space, no permission.
+        BrokenPipeError: the reader of standard output has left.
     """
     try:
-        with appearing(path) as file:
-            yield file
+        if path == STDOUT:
+            with TemporaryFile() as whole:
+                yield whole
+                whole.seek(0)
+                shutil.copyfileobj(whole, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+        else:
+            with appearing(path) as file:
+                yield file
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise OutputError(why_unwritten(path, error)) from error
+
+
+def shown_output(path: Path) -> str:
+    """What a user is told of where the file went."""
+    return "standard output" if path == STDOUT else str(path)
 
 
 def check_output(path: Path) -> None:
@@ -56,6 +80,8 @@ def check_output(path: Path) -> None:
         OutputError: nothing can be written there.
         UsageError: there is no such folder, or something there is no file.
     """
+    if path == STDOUT:
+        return
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}")
     if path.exists() and not path.is_file():

@@ -12,6 +12,7 @@ import click
 
 from hubdelta.commands.options import OfIndexBase, base_option, index_option, json_option
 from hubdelta.schemas.errors import UsageError
+from hubdelta.schemas.files import STDOUT, check_output, output, shown_output
 
 if TYPE_CHECKING:
     from hubdelta.kept_map import KeptMap
@@ -53,7 +54,7 @@ Examples:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help=f"The file to write.  [default: {_OUT}]",
+    help=f"The file to write; - is standard output.  [default: {_OUT}]",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
 @click.option("--text", "as_text", is_flag=True, help="Only draw the map here, and write no page.")
@@ -86,11 +87,12 @@ def command(
     started = time.monotonic()
     if as_text and (out or open_page or as_json):
         raise UsageError("--text writes no page: leave out --out, --open and --json")
+    if out == STDOUT and (open_page or as_json):
+        raise UsageError("--out - writes the page to standard output: leave out --open and --json")
 
     from hubdelta.cells import counted
     from hubdelta.kept_map import opened_map
     from hubdelta.output import print_json
-    from hubdelta.schemas.files import check_output
     from hubdelta.schemas.index import Index
 
     index = Index.open(index_path)
@@ -100,7 +102,7 @@ def command(
     with opened_map(index, base, distance) as found:
         if not as_text:
             _write_page(found, path, distance)
-        if as_text or (sys.stdout.isatty() and not as_json):
+        if as_text or (sys.stdout.isatty() and not as_json and path != STDOUT):
             _draw(found)
         summary = ExploreSummary(
             path=path.absolute(),
@@ -113,8 +115,10 @@ def command(
         print_json(summary)
     elif not as_text:
         click.echo(
-            f"{path}: {counted(summary.points, 'adapter')} in {counted(summary.domains, 'domain')}"
-            + (f"; {summary.moved:,} moved" if summary.moved else "")
+            f"{shown_output(path)}: {counted(summary.points, 'adapter')} "
+            f"in {counted(summary.domains, 'domain')}"
+            + (f"; {summary.moved:,} moved" if summary.moved else ""),
+            err=path == STDOUT,
         )
     if open_page:
         _open(path)
@@ -126,7 +130,6 @@ def _write_page(found: "KeptMap", path: Path, distance: float | None) -> None:
     from hubdelta import __version__
     from hubdelta.explorer.page import render
     from hubdelta.explorer.payload import payload
-    from hubdelta.schemas.files import output
     from hubdelta.settings import hub_url
 
     page = render(

@@ -20,7 +20,9 @@ Examples:
 @click.option(
     "--format", "output_format", type=click.Choice(_FORMATS), required=True, help="What to write."
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The file to write; - is stdout."
+)
 @base_option(kind=OfIndexBase(), help="The base model; needed where there are several.")
 @index_option
 @json_option
@@ -46,10 +48,12 @@ def command(
     from hubdelta.explorer.exports import WRITERS, Export
     from hubdelta.kept_map import opened_map
     from hubdelta.output import print_json
-    from hubdelta.schemas.files import check_output, output
+    from hubdelta.schemas.files import STDOUT, check_output, output, shown_output
     from hubdelta.schemas.index import Index
 
-    if output_format == "embedding-atlas" and out.suffix.lower() != ".parquet":
+    if out == STDOUT and as_json:
+        raise UsageError("--json and --out - both write to standard output: leave one out")
+    if output_format == "embedding-atlas" and out != STDOUT and out.suffix.lower() != ".parquet":
         raise UsageError(f"embedding-atlas goes by the name's end: call it {out.name}.parquet")
     index = Index.open(index_path)
     check_output(out)
@@ -60,4 +64,4 @@ def command(
     if as_json:
         print_json({"path": out.absolute(), "format": output_format, "rows": rows})
     else:
-        click.echo(f"{out}: {counted(rows, 'adapter')}")
+        click.echo(f"{shown_output(out)}: {counted(rows, 'adapter')}", err=out == STDOUT)

@@ -232,3 +232,26 @@ def test_a_terminal_shows_the_map_and_names_cannot_steer_it(tmp_path, monkeypatc
     assert "\x07" not in shown
     assert max(map(len, plain(shown))) <= 60
     assert len(plain(shown)) <= 24
+
+
+@pytest.mark.parametrize(
+    ("command", "begins"),
+    [
+        (["explore"], b"<!DOCTYPE html>"),
+        (["export", "--format", "parquet"], b"PAR1"),
+        (["export", "--format", "npz"], b"PK"),
+        (["export", "--format", "embedding-atlas"], b"PAR1"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_minus_is_standard_output(command, begins, tmp_path):
+    index = filled(tmp_path / "index", "org/base")
+    done = subprocess.run(
+        [sys.executable, "-m", "hubdelta", *command, "--out", "-", "--index", str(index.root)],
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0
+    assert done.stdout[: len(begins)].lower() == begins.lower()
+    assert done.stderr.startswith(b"standard output: 4 adapters")
+    assert not (tmp_path / "-").exists()
