@@ -35,7 +35,7 @@ ANSWERS = [
 # Places and slots tell in which order rows came; what they point at is compared.
 TABLES = {
     "facts": "SELECT f.* EXCLUDE (edition) FROM cache.facts AS f",
-    "files": "FROM cache.files",
+    "files": "SELECT f.* EXCLUDE (modified) FROM cache.files AS f",  # a copy's is its own
     "present": "FROM cache.present_adapters",
     "sketched": "SELECT s.* EXCLUDE (place, slot, family), v.norm FROM cache.sketched AS s"
     " JOIN cache.stored_vectors AS v ON v.place = s.place AND v.slot = s.slot",
