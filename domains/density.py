@@ -17,8 +17,10 @@ have too little density for either: at 30, .93, where steps of up to FEW_DISTANC
 other way round at 100, .95 and .91. These are the seeds on which the constants were chosen; on
 others, in bench/PERFORMANCE.md, it is .92 at 30. FLOOR .05 cuts domains that spread more than the
 demo's into their groups (.28 at 300, against .88). Leaves of the hierarchy instead of excess of
-mass cut domains up too. Each of some hundred copies of one adapter counts, so that they may become
-a domain beside that of its kin.
+mass cut domains up too.
+
+Copies of one adapter count once: hundreds of uploads would otherwise be a domain by themselves, and
+leave the rest of theirs without one.
 """
 
 from typing import NamedTuple, Protocol
@@ -43,6 +45,9 @@ FEW = 40
 
 FEW_DISTANCE = 0.22
 """The cosine distance of steps that join the adapters of a small pool."""
+
+COPY = 0.01
+"""The cosine distance of steps that join copies, which count as one vertex; as in `duplicates`."""
 
 _NO_DENSITY = 1e-12
 """Stands for a density of 0, since a weight is 1 / density; that of any distance below FAR in
@@ -84,37 +89,58 @@ def cluster(tree: SpanningTree) -> Clustering:
     Args:
         tree: the minimum spanning tree of n vertices.
     """
-    n = len(tree.order)
-    if n < FEW:
-        return _linked(tree)
+    if len(tree.order) < FEW:
+        labels = _components(tree, FEW_DISTANCE)
+        labels = np.where(np.bincount(labels, minlength=1)[labels] < SMALLEST, -1, labels)
+        return Clustering(_numbered(labels), (labels >= 0).astype(np.float64))
+    copies = _components(tree, COPY)
+    vertices = int(copies.max()) + 1
     found = HDBSCAN(min_cluster_size=SMALLEST, min_samples=1, metric="precomputed", copy=False)
-    found.fit(_graph(tree))
-    of_hub = found.labels_[n]
-    labels = np.where(found.labels_ == of_hub, -1, found.labels_ - (found.labels_ > of_hub))[:n]
-    return Clustering(labels, np.where(labels < 0, 0.0, found.probabilities_[:n]))
+    found.fit(_graph(tree, copies, vertices))
+    labels, strengths = found.labels_[:vertices], found.probabilities_[:vertices]
+    labels = np.where(labels == found.labels_[vertices], -1, labels)
+    # Copies that are near nothing else are a cluster by themselves.
+    alone = (labels < 0) & (np.bincount(copies) >= SMALLEST)
+    labels = np.where(alone, len(found.labels_) + np.arange(vertices), labels)
+    strengths = np.where(alone, 1.0, np.where(labels < 0, 0.0, strengths))
+    return Clustering(_numbered(labels[copies]), strengths[copies])
 
 
-def _linked(tree: SpanningTree) -> Clustering:
-    """The components at FEW_DISTANCE of two vertices and more, each member at strength 1."""
+def _components(tree: SpanningTree, distance: float) -> NDArray[np.int64]:
+    """The components that steps of up to a distance join, numbered from 0 [n].
+
+    In the order of Prim's algorithm the members of each follow one another.
+    """
     component = np.empty(len(tree.order), np.int64)
     # Distances are compared as SQL shows them, to six decimals.
-    component[tree.order] = np.cumsum(np.round(tree.gap.astype(np.float64), 6) > FEW_DISTANCE) - 1
-    is_cluster = np.bincount(component, minlength=1) >= SMALLEST
-    labels = np.where(is_cluster, np.cumsum(is_cluster) - 1, -1)[component]
-    return Clustering(labels, (labels >= 0).astype(np.float64))
+    wide = np.round(tree.gap.astype(np.float64), 6) > distance
+    component[tree.order] = np.cumsum(wide) - 1
+    return component
 
 
-def _graph(tree: SpanningTree) -> csr_array:
+def _numbered(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same clusters with numbers from 0 on, without gaps; -1 stays."""
+    used = np.unique(labels[labels >= 0])
+    return np.where(labels < 0, -1, np.searchsorted(used, labels))
+
+
+def _graph(tree: SpanningTree, vertex: NDArray[np.int64], n: int) -> csr_array:
     """The tree and a hub, as a sparse matrix of 1 / density [n + SMALLEST, n + SMALLEST].
+
+    Args:
+        tree: of all adapters.
+        vertex: which of the n vertices each adapter is; those of one vertex are joined by steps of
+            up to COPY [adapters].
+        n: vertices.
 
     The tree falls into pieces where it is FAR or more wide, and each piece is tied to the hub: a
     cluster of points that stands for all that is unrelated, and with which noise stays. So a piece
     can be a cluster as a whole. HDBSCAN by itself never takes all points for one cluster, or, when
     it is told that it may, counts density from an infinite distance on and prefers it to domains.
     """
-    n = len(tree.order)
     near = np.flatnonzero(tree.gap < FAR)
-    child, parent = tree.order[near], tree.parent[near]
+    near = near[vertex[tree.order[near]] != vertex[tree.parent[near]]]
+    child, parent = vertex[tree.order[near]], vertex[tree.parent[near]]
     density = np.log(FAR / np.maximum(tree.gap[near].astype(np.float64), FLOOR))
     _, piece = connected_components(coo_array((density, (child, parent)), (n, n)), directed=False)
     _, first = np.unique(piece, return_index=True)

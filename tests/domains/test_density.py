@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.sparse.csgraph import connected_components
 from simulated import Family
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 
-from hubdelta.domains.density import FAR, FEW, FEW_DISTANCE, FLOOR, SMALLEST, cluster
+from hubdelta.domains.density import COPY, FAR, FEW, FEW_DISTANCE, FLOOR, SMALLEST, cluster
 from hubdelta.sql.linkage import link
 
 
@@ -23,9 +24,11 @@ def in_domains(seed, sizes=(30, 14, 6, 4, 3), noise=8, copies=10):
 
 
 def dense_hdbscan(units):
-    """HDBSCAN on all distances of the vectors and of points that are unrelated to all."""
-    n = len(units)
-    distance = 1 - units.astype(np.float64) @ units.T.astype(np.float64)
+    """HDBSCAN on all distances of the vectors, copies as one, and of points unrelated to all."""
+    pairs = 1 - units.astype(np.float64) @ units.T.astype(np.float64)
+    n, copies = connected_components(pairs <= COPY)
+    distance = np.full((n, n), np.inf)
+    np.minimum.at(distance, (copies[:, None], copies[None]), pairs)
     weight = np.full((n + SMALLEST, n + SMALLEST), 1e12)
     weight[:n, :n] = 1e13
     near = distance < FAR
@@ -37,7 +40,8 @@ def dense_hdbscan(units):
     )
     labels = found.labels_[:n]
     is_noise = (labels == -1) | (labels == found.labels_[n])
-    return np.where(is_noise, -1, labels), np.where(is_noise, 0, found.probabilities_[:n])
+    strengths = np.where(is_noise, 0, found.probabilities_[:n])
+    return np.where(is_noise, -1, labels)[copies], strengths[copies]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -65,8 +69,20 @@ def test_domains_are_found_and_noise_is_left_out(seed):
 def test_hundreds_of_copies_do_not_turn_the_rest_of_their_domain_into_noise():
     units, truth = in_domains(1, copies=300)
     labels, _ = cluster(link(units))
-    assert (labels[truth == 1] >= 0).mean() > 0.99
-    assert (labels[np.flatnonzero(truth == 1)[:14]] >= 0).mean() > 0.9
+    assert set(labels[truth == 1]) == {labels[truth == 1][0]} != {-1}
+
+
+def test_copies_near_nothing_else_are_a_cluster_of_their_own():
+    family = Family(3)
+    others = family.directions(FEW)
+    units = np.concatenate([others, family.copies(others[0], 5), family.copies(others[1], 1)])
+    labels, strengths = cluster(link(units))
+    copied = [0, *range(FEW, FEW + 5)]
+    assert {tuple(np.flatnonzero(labels == label)) for label in range(labels.max() + 1)} == {
+        tuple(copied),
+        (1, FEW + 5),
+    }
+    assert set(strengths[copied]) == {1.0}
 
 
 def test_a_pool_of_one_domain_is_one_cluster():
