@@ -85,8 +85,6 @@ _OWN_SPREAD = 1.0
 """Standard deviation of the log of an own part's share: those trained again lay between .996 and
 .89."""
 
-_DOMAIN = 1 - _COMMON - _GROUP - _OWN
-
 _AXES = 256
 _DOMAIN_DECAY, _DECAY = 1.45, 1.2
 """Variance along the i-th axis is i^-1.45 for domains' directions, i^-1.2 for groups and own parts:
@@ -142,11 +140,14 @@ class SyntheticDeltas:
         size: adapters for which it is made; it has 3√size domains, and can be asked for more.
         width: d, the length of a vector.
         seed: of everything random.
+        spread: of a domain, over the demo's: factor of the shares of group and own part.
     """
 
-    def __init__(self, size: int, width: int, seed: int = 0) -> None:
+    def __init__(self, size: int, width: int, seed: int = 0, spread: float = 1.0) -> None:
         random = np.random.default_rng([seed])
         self.width = width
+        self._group, self._own = spread * _GROUP, spread * _OWN
+        self._domain = 1 - _COMMON - self._group - self._own
         self._seed = seed
         scale = np.exp(_UNEVEN * random.standard_normal(width))
         self._scale = (scale / np.linalg.norm(scale)).astype(np.float32)
@@ -167,11 +168,11 @@ class SyntheticDeltas:
         lone = random.random(count) < _LONE
         coefficients = self._domains[domains]
         coefficients[lone] = _unit(_coefficients(random, int(lone.sum()), _DOMAIN_DECAY))
-        deltas = _COMMON**0.5 * self._common + _DOMAIN**0.5 * coefficients @ self._domain_axes
-        shares = _OWN * np.exp(_OWN_SPREAD * random.standard_normal((count, 1), np.float32))
+        deltas = _COMMON**0.5 * self._common + self._domain**0.5 * coefficients @ self._domain_axes
+        shares = self._own * np.exp(_OWN_SPREAD * random.standard_normal((count, 1), np.float32))
         sizes = np.sqrt(shares / np.exp(_OWN_SPREAD**2 / 2))
         own = (1 - _ISOTROPIC) ** 0.5 * sizes * _coefficients(random, count, _DECAY)
-        deltas += (_GROUP**0.5 * self._groups[domains, groups] + own) @ self._own_axes
+        deltas += (self._group**0.5 * self._groups[domains, groups] + own) @ self._own_axes
         deltas += _ISOTROPIC**0.5 * sizes * self._directions(random, count)
         spread = _NORM_WITHIN * random.standard_normal(count)
         norms = np.exp(self._log_norms[domains] + spread).astype(np.float32)

@@ -1,0 +1,24 @@
+"""The benchmark of synthetic domains tells how well they are found, and how long a night takes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+_SCRIPT = Path(__file__).parents[2] / "bench" / "synthetic_domains.py"
+
+
+def test_it_scores_small_pools():
+    done = subprocess.run(
+        [sys.executable, str(_SCRIPT), "--sizes", "30,300", "--width", "128"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    figures = json.loads(done.stdout.splitlines()[-1])
+    scores = {(one["adapters"], one["spread"]): one for one in figures["pools"]}
+    assert len(scores) == 6
+    # Of a tight pool's domains nearly all are found; linkage joins many of them.
+    assert scores[300, "tight"]["default"] > 0.9 > scores[300, "tight"]["linkage"]
+    assert all(one["least"] <= one["default"] <= 1 for one in scores.values())
+    assert figures["night"]["new"] == 3
