@@ -26,6 +26,8 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 
+from hubdelta.indexer.base_structure import below_head
+
 _WRAPPERS: Final = re.compile(
     r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
@@ -104,7 +106,7 @@ def find_names(model: PreTrainedModel, names: Collection[str]) -> Names:
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
     by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
-    prefix, _ = inner_model(model)
+    prefix = below_head(model)[1].removesuffix(".") or model.base_model_prefix
 
     found: dict[str, dict[str, str | None]] = defaultdict(dict)
     places: dict[str, list[str]] = defaultdict(list)
@@ -131,17 +133,6 @@ def find_names(model: PreTrainedModel, names: Collection[str]) -> Names:
     sources |= _of_tied(model, sources)
     used = {name for source in sources.values() for name in source.tensors}
     return Names(sources, {name: own for name, own in places.items() if name not in used})
-
-
-def inner_model(model: PreTrainedModel) -> tuple[str, PreTrainedModel]:
-    """The model below the output layer and its name; the model itself where it has no such layer.
-
-    Not `base_model` alone: the text class of Llama 4 names an attribute that it does not have.
-    """
-    if model.base_model is not model:
-        return model.base_model_prefix, model.base_model
-    parts = (part for part in model.named_children() if isinstance(part[1], PreTrainedModel))
-    return next(parts, (model.base_model_prefix, model))
 
 
 def inner_names(name: str) -> Iterator[str]:

@@ -7,13 +7,17 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 
-from hubdelta.indexer.base_structure import LOADING_ERRORS, quiet_transformers, without_weights
+from hubdelta.indexer.base_structure import (
+    LOADING_ERRORS,
+    below_head,
+    quiet_transformers,
+    without_weights,
+)
 from hubdelta.indexer.model_config import (
     config_error,
     model_config,
     text_config,
 )
-from hubdelta.indexer.streamed.naming import inner_model
 from hubdelta.schemas.errors import AdapterError, Reason
 
 
@@ -68,7 +72,7 @@ class Skeleton:
         if model.config.is_encoder_decoder:
             skeleton = cls(model, (model.get_encoder(), model.get_decoder()))
         else:
-            skeleton = cls(model, (inner_model(model)[1],))
+            skeleton = cls(model, (below_head(model)[0],))
         for name, table in skeleton.tables().items():
             # Some models ask a table where it is; that it holds nothing would show in any answer.
             nothing = torch.tensor(torch.nan, device=device).expand(table.shape)

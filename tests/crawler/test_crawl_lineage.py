@@ -246,7 +246,7 @@ def test_the_config_alone_is_enough_where_tags_are_missing_or_others(
         "/home/me/.cache/huggingface/hub/models--meta--base-1b/snapshots/0123abc",
         "/models/base-1b/snapshots/master",
         "/kaggle/input/base/transformers/1b/1",
-        "/root/.cache/kagglehub/models/meta/base/pyTorch/base-1b/2",
+        "/home/me/.cache/kagglehub/models/meta/base/pyTorch/base-1b/2",
         "/kaggle/input/base-1b-hf",
     ],
 )
@@ -267,13 +267,13 @@ def test_a_local_path_that_ends_in_the_bases_name_is_taken_for_it(
     ("path", "name"),
     [
         # As ModelScope's library writes the folders of its cache.
-        ("/root/.cache/modelscope/hub/Qwen/Qwen2___5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"),
+        ("/home/me/.cache/modelscope/hub/Qwen/Qwen2___5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"),
         (
             "/mnt/workspace/.cache/modelscope/models/Qwen/Qwen2___5-7B-Instruct/",
             "Qwen/Qwen2.5-7B-Instruct",
         ),
         (
-            "/root/.cache/modelscope/hub/models--Qwen--Qwen3-0___6B/snapshots/master",
+            "/home/me/.cache/modelscope/hub/models--Qwen--Qwen3-0___6B/snapshots/master",
             "Qwen/Qwen3-0.6B",
         ),
         # As Kaggle mounts models: MODEL/FRAMEWORK/VARIATION/VERSION.
