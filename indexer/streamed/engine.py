@@ -31,6 +31,9 @@ from hubdelta.schemas.errors import AdapterError, HubdeltaError, HubError, Reaso
 
 logger = logging.getLogger(__name__)
 
+_PADDING = 1e-3
+"""Relative difference that the padding of a probe may make: rounding makes some 1e-6."""
+
 _REPEATS = 4  # of the probes in the batch that shows the noise floor, as the reference engine's
 
 Step = tuple[int, FullFinetune, Skeleton | AdapterError]
@@ -64,6 +67,7 @@ class StreamedEngine(Engine):
         self._probes = [probe[0].to(device) for probe in probes]
         self._stop, self._turn = stop or Event(), turn
         self._baseline: Baseline | AdapterError | None = None
+        self._apart = False  # whether each probe runs by itself: padding shows in this base
         self._familiar: Collection[str] = ()
 
     @property
@@ -95,10 +99,18 @@ class StreamedEngine(Engine):
         config = json.loads((self._folder / "config.json").read_bytes())
         checkpoint = plain(open_folder(self._folder), config)
         self._familiar = checkpoint.tensors.keys()
-        alone, batched = (
-            self._hidden_states(Skeleton.build(config, self._device), checkpoint, repeats=repeats)
-            for repeats in (1, _REPEATS)
-        )
+
+        def states(probes: Sequence[torch.Tensor], repeats: int = 1) -> Activations:
+            skeleton = Skeleton.build(config, self._device)
+            return self._hidden_states(skeleton, checkpoint, probes, repeats=repeats)
+
+        alone = states(self._probes)
+        shortest = min(range(len(self._probes)), key=lambda place: len(self._probes[place]))
+        (by_itself,) = states([self._probes[shortest]])
+        if np.linalg.norm(by_itself - alone[shortest]) > _PADDING * np.linalg.norm(by_itself):
+            self._apart = True
+            alone = states(self._probes)
+        batched = states(self._probes, _REPEATS)
         mean = alone.mean(axis=0)
         smallest = float(np.finfo(np.float32).eps * np.linalg.norm(mean))
         noise_floor = max(float(np.linalg.norm(batched.mean(axis=0) - mean)), smallest)
@@ -153,7 +165,7 @@ class StreamedEngine(Engine):
 
     def _embed(self, finetune: FullFinetune, skeleton: Skeleton, baseline: Baseline) -> Activations:
         checkpoint = plain(finetune.checkpoint, finetune.config)
-        activations = self._hidden_states(skeleton, checkpoint, self._familiar)
+        activations = self._hidden_states(skeleton, checkpoint, self._probes, self._familiar)
         if activations.shape != baseline.activations.shape:
             raise AdapterError(
                 Reason.BASE_MISMATCH,
@@ -169,6 +181,7 @@ class StreamedEngine(Engine):
         self,
         skeleton: Skeleton,
         checkpoint: Checkpoint | Dequantized,
+        probes: Sequence[torch.Tensor],
         familiar: Collection[str] | None = None,
         repeats: int = 1,
     ) -> Activations:
@@ -181,11 +194,20 @@ class StreamedEngine(Engine):
             stop=self._stop,
             turn=self._turn,
         ):
-            if skeleton.model.config.is_encoder_decoder:
-                states = _decoder_states(skeleton, self._probes, repeats, self._decoder_start)
-            else:
-                states = _last_token_states(skeleton, self._probes, repeats)
-        return states[: len(self._probes)].float().cpu().numpy()
+            longest = max(map(len, probes))
+            apart = self._apart or skeleton.depends_on_length(longest)
+            rows = [
+                self._states(skeleton, group, repeats)[: len(group)]
+                for group in ([[probe] for probe in probes] if apart else [probes])
+            ]
+        return torch.cat(rows).float().cpu().numpy()
+
+    def _states(
+        self, skeleton: Skeleton, probes: Sequence[torch.Tensor], repeats: int
+    ) -> torch.Tensor:
+        if skeleton.model.config.is_encoder_decoder:
+            return _decoder_states(skeleton, probes, repeats, self._decoder_start)
+        return _last_token_states(skeleton, probes, repeats)
 
     @cached_property
     def _decoder_start(self) -> int:
@@ -218,9 +240,6 @@ def _last_token_states(
     Shorter probes are followed by more of their last token, which the mask hides: causal attention
     never looks there, but a stranger's config can ask for another.
     """
-    if len(probes) > 1 and skeleton.depends_on_length(max(map(len, probes))):
-        alone = [_last_token_states(skeleton, [probe], repeats) for probe in probes]
-        return torch.stack(alone, dim=1).flatten(0, 1)
     batch, mask = _padded(probes, repeats)
     states: torch.Tensor = skeleton.parts[0](
         input_ids=batch, attention_mask=mask, use_cache=False

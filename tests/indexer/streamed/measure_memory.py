@@ -22,7 +22,9 @@ def one_pass(folder: Path) -> None:
     probes = [torch.arange(7, 7 + tokens)[None] for tokens in (20, 24, 31)]
     engine = StreamedEngine(folder, probes)
     config = json.loads((folder / "config.json").read_bytes())
-    states = engine._hidden_states(Skeleton.build(config, "cpu"), open_folder(folder))
+    states = engine._hidden_states(
+        Skeleton.build(config, "cpu"), open_folder(folder), engine._probes
+    )
     assert abs(states).sum() > 0
 
 

@@ -173,6 +173,16 @@ def test_positions_that_are_scaled_by_the_length_of_a_text(
     assert distance(answer.baseline.activations, expected(base, base)) < CLOSE
 
 
+def test_a_base_in_which_padding_shows_runs_each_probe_by_itself(tmp_path: Path) -> None:
+    """CPM-Ant tells how long a text is from its token ids, whatever the mask says."""
+    sizes = {"dim_head": 8, "dim_ff": 64, "prompt_length": 4, "prompt_types": 8, "segment_types": 8}
+    base = make_base(tmp_path / "base", model_type="cpmant", **sizes)
+    finetune = make_finetune(tmp_path / "finetune", base)
+    answer = embed(StreamedEngine(base, probes_of(base)), full(finetune))
+    assert distance(answer.activations, expected(finetune, base)) < CLOSE
+    assert distance(answer.baseline.activations, expected(base, base)) < CLOSE
+
+
 def test_a_config_with_an_infinity_is_read(tmp_path: Path) -> None:
     base = make_base(
         tmp_path / "base",
