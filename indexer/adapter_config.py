@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +44,7 @@ _NO_EFFECT = frozenset(
 
 _MLX_KEYS = frozenset({"fine_tune_type", "lora_parameters"})
 _NUMBERS = frozenset({"r", "lora_alpha", "alpha"})
+_MODULES = frozenset({"target_modules", "exclude_modules", "modules_to_save"})
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ class AdapterConfig:
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, f"{CONFIG_FILE} names no peft_type")
         values = {key: value for key, value in content.items() if value is not None}
         for key in _NUMBERS & values.keys():
-            values[key] = _number(values[key])
+            values[key] = _number(key, values[key])
+        for key in _MODULES & values.keys():
+            _check_modules(key, values[key])
         # Some tools write Python's name of the enumeration's member.
         return cls(printable(peft_type.upper().removeprefix("PEFTTYPE.")), values)
 
@@ -144,12 +148,30 @@ class AdapterConfig:
         return saved.release > Version(version("peft")).release
 
 
-def _number(value: Any) -> Any:
-    """A number that was written as a string, as a number; anything else as it is."""
-    if not isinstance(value, str):
-        return value
+def _number(key: str, value: Any) -> Any:
+    """A setting that is a number, also where it was written as a string.
+
+    Raises:
+        AdapterError: corrupt: it is something else.
+    """
     try:
-        number = float(value)
-    except ValueError:
-        return value
-    return int(number) if number.is_integer() else number
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or isinstance(value, bool):
+        raise AdapterError(Reason.CORRUPT, f"{CONFIG_FILE}: {key} is {value!r:.40}, not a number")
+    return value if not isinstance(value, str) else int(number) if number.is_integer() else number
+
+
+def _check_modules(key: str, value: Any) -> None:
+    """Refuse what names no modules.
+
+    Raises:
+        AdapterError: corrupt: neither a pattern nor a list of names.
+    """
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise AdapterError(
+            Reason.CORRUPT,
+            f"{CONFIG_FILE}: {key} is {value!r:.40}, neither a pattern nor a list of names",
+        )

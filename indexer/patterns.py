@@ -21,8 +21,8 @@ _LONGEST: Final = 10_000  # characters
 _PATTERNS: Final = ("_modules", "_pattern", "_parameters", "modules_to_save")
 """Ends of the keys under which PEFT takes texts as patterns: as values, in lists, as dict keys."""
 
-_REPEATS: Final = frozenset("*+{?")
-"""Without one of these there is nothing to backtrack over."""
+_SPECIAL: Final = frozenset("*+{?([\\|")
+"""A text without any of these is the name of a module, with nothing to backtrack over."""
 
 _TRY: Final = r"""
 import json, re, sys
@@ -54,14 +54,14 @@ def check_patterns(config: AdapterConfig, names: Sequence[str]) -> None:
         names: of all modules of the base.
 
     Raises:
-        AdapterError: unsupported_adapter, naming the key.
+        AdapterError: corrupt, naming the key.
     """
     found = [
         (key, pattern)
         for key, value in config.values.items()
         if key.endswith(_PATTERNS)
         for pattern in _texts(value)
-        if _REPEATS & set(pattern)
+        if _SPECIAL & set(pattern)
     ]
     for key, pattern in found:
         if len(pattern) > _LONGEST:
@@ -105,12 +105,13 @@ def _complaint(patterns: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, 
     number = max((int(line) for line in lines if line.isdigit()), default=0)
     error = next((line for line in lines if line.startswith("error ")), None)
     if error is not None:
-        return number, f"is no regular expression: {error.removeprefix('error ')}"
-    return number, f"does not come to an end within {_SECONDS:.0f} s on the base's module names"
+        return number, f"is not a valid regular expression: {error.removeprefix('error ')}"
+    return number, f"did not finish within {_SECONDS:.0f} s on the base's module names"
 
 
 def _refusal(key: str, pattern: str, what: str) -> AdapterError:
     return AdapterError(
-        Reason.UNSUPPORTED_ADAPTER,
-        f"{CONFIG_FILE}: the pattern {pattern[:60]!r} in {key} {what}: name the modules instead",
+        Reason.CORRUPT,
+        f"{CONFIG_FILE}: the pattern {pattern[:60]} in {key} {what}: its author should name the "
+        "modules instead",
     )

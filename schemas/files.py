@@ -78,14 +78,14 @@ def check_output(path: Path) -> None:
 
     Raises:
         OutputError: nothing can be written there.
-        UsageError: there is no such folder, or something there is no file.
+        UsageError: there is no such folder, or what is there is not a regular file.
     """
     if path == STDOUT:
         return
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}")
     if path.exists() and not path.is_file():
-        raise UsageError(f"cannot write {path}: something of that name is no file")
+        raise UsageError(f"cannot write {path}: it exists and is not a regular file")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: no permission to write in {path.parent}")
 
@@ -93,8 +93,8 @@ def check_output(path: Path) -> None:
 def why_unwritten(path: Path, error: OSError) -> str:
     """What to tell a user who cannot write a file."""
     if error.errno == errno.ENOSPC:
-        return f"no disk space left to write {path}: free some, then run again"
-    return f"cannot write {path}: {error.strerror or error}"
+        return f"no disk space left to write {shown_output(path)}: free some, then run again"
+    return f"cannot write {shown_output(path)}: {error.strerror or error}"
 
 
 def why_unread(path: Path, error: OSError) -> str:

@@ -1,5 +1,6 @@
 """`hubdelta domains`: which domains there are, and why they are called so."""
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,10 +137,11 @@ def _with_evidence(found: "pa.Table", terms: "pa.Table", *, as_text: bool) -> "p
     for term in terms.to_pylist():
         held.setdefault((term.pop("base"), term.pop("domain")), []).append(term)
     column: list[Any] = []
+    separator = "\n" if sys.stdout.isatty() else "; "  # a line of a pipe is a domain
     for domain in found.select(["base", "domain", "size"]).to_pylist():
         mine = held.get((domain["base"], domain["domain"]), [])
         column.append(
-            "\n".join(_sentence(term, domain["size"]) for term in mine[:_SHOWN_TERMS])
+            separator.join(_sentence(term, domain["size"]) for term in mine[:_SHOWN_TERMS])
             if as_text
             else mine
         )

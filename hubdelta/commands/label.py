@@ -56,10 +56,10 @@ def command(
 ) -> None:
     """Take the labels of FILE.csv (columns adapter,label; - for standard input), or suggest some.
 
-    Labels name domains. An adapter is org/name[/subfolder], or a local folder; an empty label takes
-    a label back. Nothing is stored unless every line is well formed; adapters that the index does
+    Labels name domains. An adapter is org/name[/subfolder], or a local folder; an empty label
+    removes one. Nothing is stored unless every line is well formed; adapters that the index does
     not have are reported and left out. Labels that differ in case only are one, in the spelling
-    that came last.
+    of the last file, and there in the first one.
 
     --suggest lets the five nearest labelled neighbours of each other adapter vote, the nearer ones
     with more weight. Confidence is the winner's share of the votes times how near its nearest is.

@@ -183,7 +183,7 @@ def relation_option(*, default: str, help: str) -> Callable[[Command], Command]:
         default=(default,),
         multiple=True,
         callback=joined,
-        show_default=default,
+        show_default=True,
         help=help,
     )
 

@@ -1,6 +1,7 @@
 """`hubdelta sql`: the index in DuckDB SQL."""
 
 import sys
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -65,5 +66,14 @@ def command(
             run_prompt(queries)
             return
         text = sys.stdin.read() if query in (None, "-") else query
-        for found in queries.run_all(text):
+        answers = queries.run_all(text)
+        if output_format != "table":
+            first, *others = islice(answers, 2)
+            if others:
+                raise UsageError(
+                    f"--format {output_format} holds the answer of one statement: run several "
+                    "one by one"
+                )
+            answers = iter([first])
+        for found in answers:
             write_table(found, output_format)

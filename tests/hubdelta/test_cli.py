@@ -48,6 +48,20 @@ def test_a_second_base_is_refused_instead_of_replacing_the_first(name, capsys):
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("output", ["json", "csv", "parquet"])
+def test_a_file_holds_the_answer_of_one_statement(output, tmp_path, capsys, monkeypatch):
+    from hubdelta.schemas.index import Index
+
+    Index.create(tmp_path / "index")
+    monkeypatch.setenv("HUBDELTA_INDEX", str(tmp_path / "index"))
+    assert hubdelta_run(["sql", "--format", output, "SELECT 1 AS a; SELECT 2 AS b"]) == 2
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert "one statement" in answer.err
+    assert hubdelta_run(["sql", "SELECT 1 AS a; SELECT 2 AS b"]) == 0
+    assert capsys.readouterr().out.split() == ["a", "1", "b", "2"]
+
+
 def test_relations_given_one_by_one_are_all_followed():
     command = hubdelta.get_command(None, "index")
     context = command.make_context(

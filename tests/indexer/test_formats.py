@@ -152,6 +152,31 @@ def test_a_config_that_says_nothing_is_refused(text, reason, tmp_path):
     assert reason_of(AdapterConfig.read, file)[0] is reason
 
 
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ('"r": "eight"', "r is 'eight', not a number"),
+        ('"lora_alpha": "x"', "lora_alpha is 'x', not a number"),
+        ('"lora_alpha": NaN', "lora_alpha is nan, not a number"),
+        ('"lora_alpha": true', "lora_alpha is True, not a number"),
+        ('"r": 1e400', "r is inf, not a number"),
+        ('"target_modules": 5', "target_modules is 5, neither a pattern nor a list of names"),
+        ('"modules_to_save": [{}]', "modules_to_save is [{}], neither"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_named(setting, complaint):
+    text = f'{{"peft_type": "LORA", {setting}}}'.encode()
+    reason, message = reason_of(AdapterConfig.parse, text)
+    assert reason is Reason.CORRUPT
+    assert complaint in message
+
+
+@pytest.mark.parametrize(("written", "r"), [('"8"', 8), ("8", 8), ("8.0", 8.0), ('"8.5"', 8.5)])
+def test_a_number_in_quotes_is_a_number(written, r):
+    config = AdapterConfig.parse(f'{{"peft_type": "LORA", "r": {written}}}'.encode())
+    assert config.values["r"] == r
+
+
 def test_a_config_is_read_for_what_it_says(tmp_path):
     file = tmp_path / "adapter_config.json"
     file.write_text('{"peft_type": "lora", "r": 16, "lora_alpha": 32.0, "bias": null}')

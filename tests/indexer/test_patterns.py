@@ -46,9 +46,9 @@ def impatient(monkeypatch):
 @pytest.mark.parametrize("key", HOSTILE)
 def test_a_pattern_without_end_is_that_adapters_failure(key, impatient):
     before = time.monotonic()
-    with pytest.raises(AdapterError, match=rf"in {key} does not come to an end") as failure:
+    with pytest.raises(AdapterError, match=rf"in {key} did not finish") as failure:
         check_patterns(config(**HOSTILE[key]), NAMES)
-    assert failure.value.reason is Reason.UNSUPPORTED_ADAPTER
+    assert failure.value.reason is Reason.CORRUPT
     assert time.monotonic() - before < 30
 
 
@@ -59,12 +59,18 @@ def test_patterns_that_people_use_pass(kind):
 
 def test_names_alone_cost_no_process(monkeypatch):
     monkeypatch.setattr(patterns, "_complaint", lambda *_: pytest.fail("a process was started"))
-    check_patterns(config(target_modules=["q_proj"], rank_pattern={"v_proj": 4}, r=8), NAMES)
+    check_patterns(config(target_modules=["q_proj"], rank_pattern={"a.v_proj": 4}, r=8), NAMES)
+
+
+@pytest.mark.parametrize("key", ["layers_pattern", "target_modules", "exclude_modules"])
+def test_what_is_not_closed_is_named_with_its_key(key):
+    with pytest.raises(AdapterError, match=rf"the pattern \( in {key} is not a valid"):
+        check_patterns(config(**{key: "("}), NAMES)
 
 
 @pytest.mark.parametrize(
     ("pattern", "complaint"),
-    [("(.*", "is no regular expression"), ("a*" * 6000, "has 12,000 characters")],
+    [("(.*", "is not a valid regular expression"), ("a*" * 6000, "has 12,000 characters")],
 )
 def test_what_is_no_pattern_is_named(pattern, complaint):
     with pytest.raises(AdapterError, match=complaint):

@@ -244,9 +244,8 @@ def test_a_zero_adapter_is_within_the_noise_floor(tmp_path, tiny_base, engine, r
         ({"init_lora_weights": "pissa_niter_4"}, Reason.UNSUPPORTED_ADAPTER),
         ({"peft_type": "XLORA"}, Reason.UNSUPPORTED_ADAPTER),
         ({"peft_type": "\x1b]0;pwned\x07 \ud800"}, Reason.UNSUPPORTED_ADAPTER),
-        ({"r": "eight"}, Reason.UNSUPPORTED_ADAPTER),
     ],
-    ids=["random init", "needs more", "hostile type", "rank of a wrong type"],
+    ids=["random init", "needs more", "hostile type"],
 )
 def test_what_cannot_be_exact_is_refused_in_printable_words(
     values, reason, tmp_path, tiny_base, engine, read_adapter
