@@ -26,11 +26,13 @@ class Domains:
     """The domains of a pool, the largest first, and who belongs to which.
 
     Attributes:
+        numbers: of each, as `domains` shows them: those of clusters last.
         names: what each is called.
         sizes: how many adapters each has.
         of: the domain of each adapter of the pool, from 0; None for those in none [n].
     """
 
+    numbers: list[int]
     names: list[str]
     sizes: list[int]
     of: list[int | None]
@@ -50,6 +52,7 @@ def domains_of(pool: Pool, distance: float | None = None) -> Domains:
     ]
     domain_of = {name: number for number, row in enumerate(found) for name in row["members"]}
     return Domains(
+        numbers=[row["domain"] for row in found],
         names=[row["name"] for row in found],
         sizes=[row["size"] for row in found],
         of=[domain_of.get(name) for name in pool.adapters],

@@ -14,8 +14,8 @@ from hubdelta.explorer.layout import Plane
 from hubdelta.explorer.payload import Domains
 from hubdelta.schemas.errors import printable
 
-KEYS: Final = "123456789abc"
-"""What stands for each of the first domains, on the map and in the legend."""
+KEYS: Final = "123456789abcdefghijklmnopqrstuvwxyz"
+"""What stands for the domain of each number, on the map and in the legend, from 1 on."""
 
 _COLORS = (
     *("cyan", "magenta", "green", "yellow", "blue", "red"),
@@ -46,19 +46,19 @@ def draw(xy: Plane, domains: Domains, *, width: int, height: int) -> Text:
         width: columns of the terminal.
         height: its lines; a map is drawn even where there are too few.
     """
-    named = min(len(KEYS), len(domains.names), max(height // 3, 1))
+    named = min(len(_COLORS), len(domains.names), max(height // 3, 1))
     legend = _legend(domains, named, width)
     columns = max(width, 2)
     rows = max(height - len(legend), _LEAST_ROWS)
     cells = _cells(xy, domains.of, columns, rows)
-    keys = _keys(xy, domains.of, named, columns, rows)
+    keys, symbols = _keys(xy, domains.of, named, columns, rows), _symbols(domains, named)
     lines = []
     for row in range(max(at for at, _ in cells) + 1):
         line = Text()
         for column in range(max((at for of, at in cells if of == row), default=-1) + 1):
             cell, key = cells.get((row, column)), keys.get((row, column))
             if key is not None:
-                line.append(KEYS[key], style=f"bold {_COLORS[key]}")
+                line.append(symbols[key], style=f"bold {_COLORS[key]}")
             elif cell is None:
                 line.append(" ")
             else:
@@ -112,12 +112,21 @@ def _keys(
     return keys
 
 
+def _symbols(domains: Domains, named: int) -> str:
+    """What stands for each of the first domains: its number, or its place if one is too high."""
+    numbers = domains.numbers[:named]
+    if max(numbers, default=0) > len(KEYS):
+        numbers = list(range(1, named + 1))
+    return "".join(KEYS[number - 1] for number in numbers)
+
+
 def _legend(domains: Domains, named: int, width: int) -> list[Text]:
     shown = list(zip(domains.names, domains.sizes, strict=True))[:named]
     digits = max((len(f"{size:,}") for _, size in shown), default=1)
     lines = []
-    for number, (name, size) in enumerate(shown):
-        key = (KEYS[number], f"bold {_COLORS[number]}")
+    symbols = _symbols(domains, named)
+    for place, (name, size) in enumerate(shown):
+        key = (symbols[place], f"bold {_COLORS[place]}")
         lines.append(Text.assemble(key, f" {size:>{digits},} ", printable(name)))
     others = len(domains.names) - len(shown)
     rest = [

@@ -11,7 +11,7 @@ from hubdelta.explorer.payload import Domains
 from hubdelta.explorer.text_map import draw
 
 CORNERS = np.array([[-1.0, 1.0], [1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [0.0, 0.0]])
-TWO = Domains(names=["poems", "code"], sizes=[2, 2], of=[0, 0, 1, 1, None])
+TWO = Domains(numbers=[1, 2], names=["poems", "code"], sizes=[2, 2], of=[0, 0, 1, 1, None])
 
 
 def shown(xy, domains, *, terminal=False, width=40, height=20) -> str:
@@ -30,7 +30,9 @@ def is_braille(character: str) -> bool:
 def test_it_fits_the_terminal(width, height):
     rng = np.random.default_rng(0)
     of = [int(domain) for domain in rng.integers(20, size=300)]
-    domains = Domains([f"a domain of a long name, {n}" for n in range(20)], [15] * 20, of)
+    domains = Domains(
+        list(range(1, 21)), [f"a domain of a long name, {n}" for n in range(20)], [15] * 20, of
+    )
     lines = shown(rng.uniform(-1, 1, (300, 2)), domains, width=width, height=height).splitlines()
     assert max(map(cell_len, lines)) <= width
     if height >= 10:
@@ -53,6 +55,16 @@ def test_up_is_up_and_keys_stand_for_domains():
     assert lines[-3:] == ["1 2 poems", "2 2 code", "1 in none"]
 
 
+def test_a_domain_has_its_lasting_number_wherever_it_is_listed():
+    lines = shown(CORNERS, Domains([7, 2], TWO.names, TWO.sizes, TWO.of)).splitlines()
+    drawn = [line for line in lines[:-3] if line.strip()]
+    assert "7" in drawn[0]
+    assert "2" in drawn[-1]
+    assert lines[-3:-1] == ["7 2 poems", "2 2 code"]
+    lines = shown(CORNERS, Domains([700, 2], TWO.names, TWO.sizes, TWO.of)).splitlines()
+    assert lines[-3:-1] == ["1 2 poems", "2 2 code"]
+
+
 def test_only_a_terminal_gets_colours():
     assert "\x1b" not in shown(CORNERS, TWO)
     assert "\x1b[" in shown(CORNERS, TWO, terminal=True)
@@ -60,7 +72,7 @@ def test_only_a_terminal_gets_colours():
 
 def test_names_cannot_style_or_steer():
     names = ["[red]x[/red]\x1b[31m\nsecond line", "\x9b31m\u2028[bold"]
-    text = shown(CORNERS, Domains(names, [2, 2], TWO.of), width=80)
+    text = shown(CORNERS, Domains([1, 2], names, [2, 2], TWO.of), width=80)
     assert "\x1b" not in text
     assert "\x9b" not in text
     assert "[red]x[/red]" in text
@@ -70,5 +82,5 @@ def test_names_cannot_style_or_steer():
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_few_points(n):
-    text = shown(CORNERS[:n], Domains([], [], [None] * n))
+    text = shown(CORNERS[:n], Domains([], [], [], [None] * n))
     assert sum(is_braille(character) for character in text) == n
