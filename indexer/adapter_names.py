@@ -37,11 +37,14 @@ _UNREACHED: Final = re.compile(
 _UNEMBEDDING: Final = re.compile(r"(?:model\.)?unembed_tokens\.")
 """What Tinker calls the output layer."""
 
+_OF_METHODS: Final = tuple(sorted(set(filter(None, PEFT_TYPE_TO_PREFIX_MAPPING.values()))))
+"""How the part of a tensor's name begins that a method adds to the name of a module it adapts."""
+
 _PARTS: Final = (
-    *sorted({prefix for prefix in PEFT_TYPE_TO_PREFIX_MAPPING.values() if prefix}),
+    *_OF_METHODS,
     *("base_layer", "token_adapter", "trainable_tokens", "modules_to_save", "original_module"),
 )
-"""How the part of a tensor's name begins that PEFT adds to the name of a module."""
+"""The same of every part that PEFT adds."""
 
 _NAMES_MODULES: Final = ("exclude_modules", "layers_to_transform", "layers_pattern")
 """Settings that are settled once target_modules holds whole names."""
@@ -189,13 +192,12 @@ class AdapterNames:
         for name, shape in shapes.items():
             module = self._module_of(name.removeprefix(PREFIX))
             part = name.removeprefix(f"{PREFIX}{module}.")
-            if module is not None and part.startswith(_PARTS[:-5]):
+            if module is not None and part.startswith(_OF_METHODS):
                 adapted[module] = shape
         if adapted:
             values["target_modules"] = sorted(adapted)
-        if (
-            "feedforward_modules" in values
-        ):  # IA3's factor of inputs is [1, in], of outputs [out, 1]
+        if "feedforward_modules" in values:
+            # IA3's factor of inputs is [1, in], of outputs [out, 1].
             values["feedforward_modules"] = sorted(
                 module for module, shape in adapted.items() if shape[0] == 1
             )
