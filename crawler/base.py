@@ -69,9 +69,9 @@ def adapter_as_base(name: str, base: str | None) -> NotABaseError:
     """
     if base is None or not is_repo_id(base):
         return NotABaseError(
-            f"{name} is an adapter, not a base model: pass the model it was trained on as --base"
+            f"{name} is an adapter, not a base model: name the model it was trained on"
         )
-    return NotABaseError(f"{name} is an adapter of {base}: index it under --base {base}")
+    return NotABaseError(f"{name} is an adapter of {base}, not a base model", base)
 
 
 def _check_is_model(entry: Entry) -> None:
@@ -84,7 +84,8 @@ def _check_is_model(entry: Entry) -> None:
     if not has_model_weights(entry.files) and any(f.endswith(".gguf") for f in entry.files):
         raise NotABaseError(
             f"{entry.repo_id} holds GGUF files only, which adapters cannot be applied to: "
-            f"pass the model they were made from as --base{f' {base}' if base else ''}"
+            "name the model they were made from",
+            base,
         )
     if entry.files and _CONFIG not in entry.files:
         raise NotABaseError(

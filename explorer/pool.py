@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hubdelta.explorer.nearest import Neighbors, nearest
-from hubdelta.schemas.errors import QueryError, UsageError
+from hubdelta.schemas.errors import NoVectorError, QueryError, SeveralBasesError
 from hubdelta.sql.connection import Queries
 from hubdelta.sql.families import temporary_array, unit
 from hubdelta.sql.status import check_base
@@ -137,7 +137,7 @@ def opened_pool(queries: Queries, base: str | None = None) -> Iterator[Pool]:
 
     Raises:
         QueryError: the index has no such base, or no vector that ranks.
-        UsageError: no base is given, and there are several.
+        SeveralBasesError: no base is given, and there are several.
     """
     queries.link()  # domains need it; brought up to date later, it might show another state
     if base is not None:
@@ -152,12 +152,12 @@ def opened_pool(queries: Queries, base: str | None = None) -> Iterator[Pool]:
     bases = sorted({family["base"] for family in families})
     if not bases:
         of = f"of {base} " if base else ""
-        raise QueryError(
-            f"no vector {of}in the index can be compared: embed adapters first, with "
-            f"`hubdelta index --base {base or 'ORG/NAME'}`"
+        raise NoVectorError(
+            f"no vector {of}in the index can be compared: embed adapters first",
+            base=base or "ORG/NAME",
         )
     if len(bases) > 1:
-        raise UsageError(f"the index has several bases, choose one with --base: {', '.join(bases)}")
+        raise SeveralBasesError(bases)
     chosen, *others = families
     left_out = sum(family["adapters"] for family in others)
     if left_out:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hubdelta.schemas.errors import MissingPackageError, UsageError
+from hubdelta.schemas.errors import MissingPackageError, SeveralBasesError, UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.sql import answers
 from hubdelta.sql.centered import centered
@@ -344,9 +344,7 @@ class OpenIndex:
         if base is None:
             known = bases(self._queries)
             if len(known) != 1:
-                raise UsageError(
-                    f"name one of the bases {', '.join(known)}" if known else "the index is empty"
-                )
+                raise SeveralBasesError(known) if known else UsageError("the index is empty")
             (base,) = known
         check_base(self._queries, base)
         return vectors(self._queries, base)

@@ -13,6 +13,7 @@ from typing import TextIO
 
 import click
 
+from hubdelta.hints import with_hint
 from hubdelta.schemas.errors import HubdeltaError, UsageError, printable, without_controls
 
 EXIT_FAILED = 1
@@ -159,7 +160,7 @@ def _without_reader(out: TextIO) -> int:
 
 
 def _tell(error: Exception, arguments: list[str]) -> int:
-    text = printable(str(error))
+    text = printable(with_hint(error))
     if "--debug" in arguments:
         logging.getLogger(__name__).error("%s", text, exc_info=error)
     elif isinstance(error, HubdeltaError):

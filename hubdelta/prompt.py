@@ -11,6 +11,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
+from hubdelta.hints import with_hint
 from hubdelta.output import write_table
 from hubdelta.schemas.errors import QueryError, printable
 from hubdelta.sql.connection import Queries
@@ -52,7 +53,7 @@ def run_prompt(queries: Queries) -> None:
         except KeyboardInterrupt:
             click.secho("interrupted", fg="red")
         except QueryError as error:
-            click.secho(f"error: {printable(str(error))}", fg="red")
+            click.secho(f"error: {printable(with_hint(error))}", fg="red")
 
 
 def _bindings() -> KeyBindings:

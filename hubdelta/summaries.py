@@ -5,6 +5,13 @@ import click
 from hubdelta.cells import counted
 from hubdelta.crawler.crawl_summary import CrawlSummary
 from hubdelta.index_run import IndexSummary
+from hubdelta.indexer.plan import BEYOND_LIMIT, FULL_FINETUNE
+
+_SKIPPED = {
+    FULL_FINETUNE: "full finetune, without --relation finetune",
+    BEYOND_LIMIT: "beyond --limit",
+}
+"""What an option of the command line has to do with it, where one does."""
 
 
 def print_crawl_summary(summary: CrawlSummary) -> None:
@@ -40,7 +47,9 @@ def print_index_summary(summary: IndexSummary) -> None:
             f"{summary.needed_bytes / 1e6:,.1f} MB of it for these vectors"
         )
     for title, counts in (("skipped", summary.skipped), ("failed", summary.failed)):
-        why = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common())
+        why = ", ".join(
+            f"{n:,} {_SKIPPED.get(reason, reason)}" for reason, n in counts.most_common()
+        )
         click.echo(f"  {title:<9} {counts.total():,}" + (f" ({why})" if why else ""))
     if summary.busy:
         longest = sorted(summary.busy.items(), key=lambda stage: -stage[1])

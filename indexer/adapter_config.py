@@ -133,7 +133,7 @@ class AdapterConfig:
                 Reason.UNSUPPORTED_ADAPTER,
                 f"{CONFIG_FILE} sets {key}={value!r:.80}, which peft {version('peft')} does not "
                 f"know; peft {self.values['peft_version']!s:.40} saved it, so it may change what "
-                "is computed: install that version and use --retry-failed",
+                "is computed: install that version, and try again",
             )
         if unknown:
             logger.info("%s: ignored keys that peft does not know: %s", CONFIG_FILE, list(unknown))

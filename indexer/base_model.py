@@ -86,8 +86,8 @@ def _unloadable(folder: Path, error: Exception) -> HubdeltaError:
     if settings:
         method = settings.get("quant_method", "unknown")
         return HubdeltaError(
-            f"the base is quantized ({method}) and cannot be loaded here: pass the model that it "
-            f"was made from as --base, or install what transformers asks for ({brief(error)})"
+            f"the base is quantized ({method}) and cannot be loaded here: name the model that it "
+            f"was made from, or install what transformers asks for ({brief(error)})"
         )
     return HubdeltaError(f"the base in {folder} cannot be loaded: {brief(error)}")
 

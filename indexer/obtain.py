@@ -123,8 +123,8 @@ class Obtainer:
         if size > self.max_bytes:
             raise AdapterError(
                 Reason.TOO_LARGE,
-                f"{size / 1e6:,.1f} MB of weights, more than the {self.max_bytes / 1e6:,.1f} MB "
-                "that --disk-budget allows: raise it, and use --retry-failed",
+                f"{size / 1e6:,.1f} MB of weights, more than the disk budget of "
+                f"{self.max_bytes / 1e6:,.1f} MB",
             )
         card = source.card()
         needed_bytes = 0 if _is_local(row) else needed_bytes + len(text) + len(card)
@@ -287,9 +287,7 @@ def _reject_known(row: CatalogRow) -> None:
 
 
 def _other_base(row: CatalogRow, says: str, found: str) -> AdapterError:
-    return AdapterError(
-        Reason.BASE_MISMATCH, f"{says}, not {row.base}: index it under --base {found}"
-    )
+    return AdapterError(Reason.BASE_MISMATCH, f"{says}, not {row.base}: index it under {found}")
 
 
 def _config_path(row: CatalogRow) -> str:

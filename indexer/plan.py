@@ -11,6 +11,9 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterKey
 from hubdelta.schemas.rows import CatalogRow, FailureRow, VectorRow, rows_of
 
+FULL_FINETUNE, BEYOND_LIMIT = "full finetune, not asked for", "beyond the limit"
+"""Why an adapter is left alone, where an option of the run decides it."""
+
 _ROW_VERDICTS = frozenset({Reason.DISABLED, Reason.BASE_MISMATCH, Reason.NO_WEIGHTS})
 """Reasons that may rest on what the Hub said of a repository, which can change at one commit."""
 
@@ -85,7 +88,7 @@ def make_plan(
         if key_of(row) in done and row.canonical_base in (None, base):
             plan.skipped["already embedded"] += 1
         elif only is None and row.kind == "full" and "full" not in kinds:
-            plan.skipped["full finetune, without --relation finetune"] += 1
+            plan.skipped[FULL_FINETUNE] += 1
         elif only is None and row.kind not in kinds:
             continue
         elif row.vanished_at is not None:
@@ -96,7 +99,7 @@ def make_plan(
             plan.pending.append(Pending(row, failure.attempt + 1 if failure else 1))
     plan.pending.sort(key=lambda pending: (-(pending.row.downloads or 0), pending.key))
     if limit is not None and len(plan.pending) > limit:
-        plan.skipped["beyond --limit"] += len(plan.pending) - limit
+        plan.skipped[BEYOND_LIMIT] += len(plan.pending) - limit
         plan.pending[:] = islice(plan.pending, limit)
     return plan
 

@@ -49,6 +49,6 @@ class IndexSettings:
         if self.threads is not None and self.threads < 1:
             raise UsageError("threads must be at least 1")
         if self.tensor_parallel < 1 or (self.tensor_parallel > 1 and self.engine != "vllm"):
-            raise UsageError("only --engine vllm divides a base among several GPUs")
+            raise UsageError("only the engine vllm divides a base among several GPUs")
         if min(self.batch_size, self.workers, self.disk_budget) < 1:
             raise UsageError("batch size, workers and disk budget must be at least 1")

@@ -2,7 +2,8 @@
 
 HubdeltaError                  the run could not be done            exit code 1
 ├── UsageError                 a wrong argument or setting          exit code 2
-│   └── NotABaseError          --base names an adapter, or no model at all
+│   ├── NotABaseError          what is named as a base is an adapter, or no model at all
+│   └── SeveralBasesError      one base has to be named, and none is
 ├── MissingExtraError          an optional dependency is absent
 ├── IndexStoreError            the index cannot be used
 │   ├── NoIndexError           there is none at that place
@@ -14,10 +15,15 @@ HubdeltaError                  the run could not be done            exit code 1
 ├── OutputError                a file that was asked for cannot be written
 ├── HubError                   the Hub cannot be used at all (offline, wrong token, unknown base)
 ├── QueryError                 a query is wrong, or not allowed
+│   ├── ReadOnlyError          a read-only connection does not run it
+│   └── NoVectorError          what it asks about has no vector
 └── AdapterError               one adapter gave no vector: becomes a row of `failures`
+
+Texts state facts. Which option of the command line helps, `hubdelta.hints` adds by the class.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 
@@ -71,7 +77,22 @@ class UsageError(HubdeltaError):
 
 
 class NotABaseError(UsageError):
-    """What was named as a base is an adapter, or holds no model that can be loaded."""
+    """What was named as a base is an adapter, or holds no model that can be loaded.
+
+    Attributes:
+        base: the model to name instead, ORG/NAME, where it is known.
+    """
+
+    def __init__(self, message: str, base: str | None = None) -> None:
+        super().__init__(message)
+        self.base = base
+
+
+class SeveralBasesError(UsageError):
+    """The index has several bases, and none is named."""
+
+    def __init__(self, bases: Sequence[str]) -> None:
+        super().__init__(f"the index has several bases: {', '.join(bases)}")
 
 
 class MissingExtraError(HubdeltaError):
@@ -126,6 +147,31 @@ class HubError(HubdeltaError):
 
 class QueryError(HubdeltaError):
     """A query is wrong, or does what a read-only connection may not do."""
+
+
+class ReadOnlyError(QueryError):
+    """A query does what a read-only connection may not do."""
+
+
+class NoVectorError(QueryError):
+    """What a query asks about has no vector that can be compared.
+
+    Attributes:
+        base: of an adapter that no run has tried, the base to embed it under; None for others.
+        kind: of such an adapter: adapter, or full for a full finetune.
+        has_failed: whether a run tried it in vain.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        base: str | None = None,
+        kind: str = "adapter",
+        has_failed: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.base, self.kind, self.has_failed = base, kind, has_failed
 
 
 class AdapterError(HubdeltaError):

@@ -9,7 +9,7 @@ import pyarrow as pa
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.sql.connection import Queries
 from hubdelta.sql.status import check_base
-from hubdelta.sql.unanswered import argument, has_vector, is_known, obstacle, why_without_vector
+from hubdelta.sql.unanswered import argument, has_vector, is_known, obstacle, without_vector
 
 _MOST = 1_000_000_000
 """How many neighbors may be asked for: more than anybody has."""
@@ -61,7 +61,7 @@ def similar(queries: Queries, adapter: str, k: int = 10) -> pa.Table:
     name = argument(adapter)
     found = queries.neighbors(name, k)
     if not len(found) and not has_vector(queries, name):
-        raise QueryError(why_without_vector(queries, name))
+        raise without_vector(queries, name)
     return found
 
 
@@ -84,7 +84,7 @@ def within(queries: Queries, adapter: str, distance: float = 0.25) -> pa.Table:
     name = argument(adapter)
     found = queries.within(name, distance)
     if not len(found) and not has_vector(queries, name):
-        raise QueryError(why_without_vector(queries, name))
+        raise without_vector(queries, name)
     return found
 
 
@@ -105,7 +105,7 @@ def similarity(queries: Queries, a: str, b: str) -> float | None:
         return float(row["cosine"])
     for name in pair:
         if not has_vector(queries, name) and not is_known(queries, name):
-            raise QueryError(why_without_vector(queries, name))
+            raise without_vector(queries, name)
     return None
 
 
@@ -216,7 +216,7 @@ def compare(queries: Queries, a: str, b: str) -> Comparison:
     )
     for side, name in zip("ab", pair, strict=True):
         if properties[side].null_count == len(properties):
-            raise QueryError(why_without_vector(queries, name))
+            raise without_vector(queries, name)
     (measured,) = queries.run(
         "SELECT cosine AS similarity, round(1 - cosine, 6) AS distance,"
         " hubdelta.angle(cosine) AS angle FROM (SELECT similarity(?, ?) AS cosine)",

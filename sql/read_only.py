@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from hubdelta.schemas.errors import QueryError
+from hubdelta.schemas.errors import QueryError, ReadOnlyError
 
 _QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 
@@ -44,9 +44,6 @@ _EXPLAIN = re.compile(
     r"(?:\s|--[^\n]*\n|/\*.*?\*/)*explain\b(\s+analyze\b)?(\s*\(\s*(?:analyze|format)\b[^()]*\))?",
     re.IGNORECASE | re.DOTALL,
 )
-
-_HINT = "; --unsafe allows everything"
-
 
 _BARE_BETWEEN = re.compile(r"(?:\bFROM|\bJOIN|,)\s*between\s*\(", re.IGNORECASE)
 
@@ -92,8 +89,10 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if "\0" in sql:
         raise QueryError("the query holds a NUL character")
     statements = connection.extract_statements(sql)
-    if len(statements) != 1:
-        raise QueryError("one statement at a time" + _HINT if statements else "the query is empty")
+    if not statements:
+        raise QueryError("the query is empty")
+    if len(statements) > 1:
+        raise ReadOnlyError("one statement at a time")
     statement = statements[0]
     query = statement.query
     kind = _kind(statement)
@@ -103,9 +102,9 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         inner = connection.extract_statements(query)
         kind = _kind(inner[0]) if len(inner) == 1 else "EXPLAIN"
     if kind == "MULTI":
-        raise QueryError("PIVOT needs its values named here: PIVOT … ON column IN (…)" + _HINT)
+        raise ReadOnlyError("PIVOT needs its values named here: PIVOT … ON column IN (…)")
     if kind != "SELECT":
-        raise QueryError(f"a read-only connection does not run {kind} statements" + _HINT)
+        raise ReadOnlyError(f"a read-only connection does not run {kind} statements")
     for node in _nodes(_tree(connection, query)):
         _check_node(connection, node)
 
@@ -124,7 +123,7 @@ def _tree(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
     except RecursionError:
         raise QueryError("the query is nested too deeply") from None
     if tree["error"]:
-        raise QueryError(f"the query cannot be checked: {tree['error_message']}" + _HINT)
+        raise ReadOnlyError(f"the query cannot be checked: {tree['error_message']}")
     return tree
 
 
@@ -145,14 +144,14 @@ def _check_node(connection: duckdb.DuckDBPyConnection, node: dict[str, Any]) -> 
         return
     if kind.endswith("_NODE") and kind not in _QUERY_NODES:
         verb = kind.removesuffix("_NODE").removesuffix("_QUERY")
-        raise QueryError(f"a read-only connection does not run {verb} statements" + _HINT)
+        raise ReadOnlyError(f"a read-only connection does not run {verb} statements")
     if kind == "TABLE_FUNCTION":
         name = node["function"].get("function_name", "")
         if name.lower() not in _TABLE_FUNCTIONS:
             likely = get_close_matches(name.lower(), _TABLE_FUNCTIONS, n=1, cutoff=0.75)
             if likely and name.lower() not in _known(connection):
                 raise QueryError(f"there is no {name}(…): did you mean {_quoted(likely[0])}(…)?")
-            raise QueryError(f"a read-only connection does not offer {name}(…)" + _HINT)
+            raise ReadOnlyError(f"a read-only connection does not offer {name}(…)")
 
 
 def _known(connection: duckdb.DuckDBPyConnection) -> set[str]:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hubdelta.schemas.errors import NoVectorError
 from hubdelta.schemas.keys import is_path, named_by_url
 from hubdelta.sql.connection import Queries
 
@@ -23,11 +24,17 @@ def has_vector(queries: Queries, name: str) -> bool:
 
 def obstacle(queries: Queries, pair: list[str]) -> str | None:
     """Why two adapters cannot be compared; None if they can."""
-    lacking = [name for name in dict.fromkeys(pair) if not has_vector(queries, name)]
+    lacking = without_vectors(queries, pair)
     if lacking:
-        return "; ".join(why_without_vector(queries, name) for name in lacking)
+        return "; ".join(map(str, lacking))
     (row,) = queries.run("SELECT hubdelta.obstacle(?, ?) AS obstacle", pair).to_pylist()
     return None if row["obstacle"] is None else str(row["obstacle"])
+
+
+def without_vectors(queries: Queries, names: list[str]) -> list[NoVectorError]:
+    """Why some adapters have no vector that can be compared, of those that have none."""
+    lacking = [name for name in dict.fromkeys(names) if not has_vector(queries, name)]
+    return [without_vector(queries, name) for name in lacking]
 
 
 def is_known(queries: Queries, name: str) -> bool:
@@ -35,30 +42,33 @@ def is_known(queries: Queries, name: str) -> bool:
     return len(_states(queries, name)) > 0
 
 
-def why_without_vector(queries: Queries, name: str) -> str:
-    """Why there is no vector of an adapter, and what to do, in a line."""
+def without_vector(queries: Queries, name: str) -> NoVectorError:
+    """Why there is no vector of an adapter."""
     rows = _states(queries, name)
     if not rows:
         return _why_unknown(queries, name)
     row = rows[0]
     if name not in (row["adapter"], f"{row['adapter']}@{row['revision']}"):
-        return (
+        return NoVectorError(
             f"no vector of {row['adapter']} at {name.rpartition('@')[2]}: "
             f"the index knows it at {row['revision']}"
         )
     if row["status"] == "failed":
-        return f"{row['adapter']} has no vector ({row['reason']}): {row['message']}"
+        return NoVectorError(
+            f"{row['adapter']} has no vector ({row['reason']}): {row['message']}", has_failed=True
+        )
     if row["status"] == "embedded":
-        return (
+        return NoVectorError(
             f"{row['adapter']} has a vector without direction: it answers the probes as "
             "its base does, so nothing is near to it"
         )
     if row["status"] == "vanished":
-        return f"{row['adapter']} has no vector: the Hub no longer has it"
-    command = f"hubdelta index --base {row['base']}"
-    if row["kind"] == "full":
-        command += " --relation finetune"
-    return f"{row['adapter']} has no vector yet: run `{command}` to embed it"
+        return NoVectorError(f"{row['adapter']} has no vector: the Hub no longer has it")
+    return NoVectorError(
+        f"{row['adapter']} has no vector yet: no run has embedded it",
+        base=row["base"],
+        kind=row["kind"],
+    )
 
 
 def _states(queries: Queries, name: str) -> list[dict[str, Any]]:
@@ -73,15 +83,18 @@ def _states(queries: Queries, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _why_unknown(queries: Queries, name: str) -> str:
+def _why_unknown(queries: Queries, name: str) -> NoVectorError:
     """An adapter that was named by hand and not found has a failure, and no state."""
     failures = queries.run(
         "SELECT reason, message FROM failures WHERE adapter = ? ORDER BY failed_at DESC LIMIT 1",
         [name],
     ).to_pylist()
     if failures:
-        return f"{name} has no vector ({failures[0]['reason']}): {failures[0]['message']}"
-    return f"no adapter {name} in the index{_nearest(queries, name)}"
+        return NoVectorError(
+            f"{name} has no vector ({failures[0]['reason']}): {failures[0]['message']}",
+            has_failed=True,
+        )
+    return NoVectorError(f"no adapter {name} in the index{_nearest(queries, name)}")
 
 
 def _nearest(queries: Queries, name: str) -> str:

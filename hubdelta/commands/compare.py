@@ -31,26 +31,29 @@ def command(a: AdapterName, b: AdapterName, index_path: Path, as_json: bool) -> 
     A and B are org/name[/subfolder][@revision], URLs, or local folders that were embedded. On a
     terminal, properties that differ are bold.
     """
+    from hubdelta.hints import with_hint
     from hubdelta.output import print_json
     from hubdelta.schemas.index import Index
     from hubdelta.screen import Screen
     from hubdelta.sql.answers import compare
     from hubdelta.sql.connection import connect
+    from hubdelta.sql.unanswered import without_vectors
 
     with connect(Index.open(index_path)) as queries:
         answer = compare(queries, str(a), str(b))
+        lacking = without_vectors(queries, [answer.a, answer.b]) if answer.obstacle else []
     if as_json:
         print_json(answer)
         return
     with Screen() as screen:
-        _show(answer, screen)
+        _show(answer, "; ".join(map(with_hint, lacking)) or answer.obstacle, screen)
 
 
-def _show(answer: "Comparison", screen: "Screen") -> None:
+def _show(answer: "Comparison", obstacle: str | None, screen: "Screen") -> None:
     from hubdelta.cells import counted, for_people
 
     if answer.distance is None:
-        screen.line(f"cannot be compared: {answer.obstacle}")
+        screen.line(f"cannot be compared: {obstacle}")
     else:
         distance = for_people(answer.distance, "distance")
         similarity = for_people(answer.similarity, "similarity")

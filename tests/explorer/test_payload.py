@@ -125,7 +125,7 @@ def test_several_bases_ask_for_one(index: Index):
 
 
 def test_nothing_to_show_is_an_error(index: Index):
-    with pytest.raises(QueryError, match="hubdelta index --base ORG/NAME"):
+    with pytest.raises(QueryError, match="embed adapters first"):
         page_of(index)
     add(index, names(0, 1), clustered(1), signal=0.5)
     with pytest.raises(QueryError, match="no vector of org/base"):

@@ -55,13 +55,13 @@ def adapter_files(base: object) -> dict[str, bytes]:
 def test_an_adapter_names_its_base(command: str, hub: Path, refused: Run) -> None:
     repository(hub / "org/lora", adapter_files("meta/base"), library_name="peft")
     said = refused(command, "--base", "org/lora")
-    assert "org/lora is an adapter of meta/base: index it under --base meta/base" in said
+    assert "org/lora is an adapter of meta/base, not a base model; pass --base meta/base" in said
 
 
 def test_an_adapter_of_a_path_says_what_to_pass(hub: Path, refused: Run) -> None:
     repository(hub / "org/lora", adapter_files("/home/me/base"))
     said = refused("index", "--base", "org/lora", "org/lora")
-    assert "org/lora is an adapter, not a base model: pass the model it was trained on" in said
+    assert "org/lora is an adapter, not a base model: name the model it was trained on" in said
 
 
 def test_gguf_files_alone_are_no_base(hub: Path, refused: Run) -> None:
@@ -79,7 +79,7 @@ def test_a_repository_of_other_files_is_no_base(hub: Path, refused: Run) -> None
 def test_an_adapter_in_a_folder_is_no_base(tmp_path: Path, refused: Run) -> None:
     folder = str(repository(tmp_path / "lora", adapter_files("meta/base")))
     said = refused("index", "--base", folder, folder)
-    assert f"{folder} is an adapter of meta/base: index it under --base meta/base" in said
+    assert f"{folder} is an adapter of meta/base, not a base model; pass --base meta/base" in said
 
 
 def test_a_folder_without_a_model_is_no_base(tmp_path: Path, refused: Run) -> None:

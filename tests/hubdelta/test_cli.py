@@ -123,7 +123,7 @@ def test_help_and_queries_never_import_torch(arguments, tmp_path):
         (["status", "--index", ""], 2, "empty"),
         (["index", "--base", "a/b/c"], 2, "not a base model"),
         (["crawl", "--base", "a/b@main"], 2, "no revision"),
-        (["sql", "SELECT 1"], 1, "no index at"),
+        (["sql", "SELECT 1"], 1, "make one with `hubdelta index --base ORG/NAME`, or name another"),
         (["sql", "SELECT 1", "--format", "xml"], 2, "xml"),
         (["serve-hub", "nowhere"], 2, "does not exist"),
     ],

@@ -110,7 +110,11 @@ def test_a_revision_a_subfolder_and_a_local_folder_are_taken(compare: Run, index
 def test_two_that_cannot_be_compared_are_shown_all_the_same(compare: Run) -> None:
     for other, why in [
         ("org/other", "cannot be compared: their bases differ"),
-        ("org/waiting", "cannot be compared: org/waiting has no vector yet: run `hubdelta index"),
+        (
+            "org/waiting",
+            "cannot be compared: org/waiting has no vector yet: no run has embedded it; "
+            "run `hubdelta index --base",
+        ),
     ]:
         done = compare("org/one", other)
         assert done.returncode == 0, done.stderr

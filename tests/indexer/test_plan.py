@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rows import catalog_row, failure_row, vector_row
 
-from hubdelta.indexer.plan import make_plan
+from hubdelta.indexer.plan import BEYOND_LIMIT, FULL_FINETUNE, make_plan
 from hubdelta.schemas.errors import Reason
 from hubdelta.schemas.index import Index
 
@@ -78,14 +78,14 @@ def test_what_has_vanished_or_is_no_adapter_is_left_alone(index):
     )
     names, skipped, _ = plan(index)
     assert names == []
-    assert skipped == {"vanished": 1, "full finetune, without --relation finetune": 1}
+    assert skipped == {"vanished": 1, FULL_FINETUNE: 1}
     assert plan(index, kinds=("adapter", "full"))[0] == ["a/model"]
 
 
 def test_the_most_downloaded_come_first_and_the_limit_is_kept(index):
     index.write([catalog_row(repo_id=f"a/{n}", downloads=n) for n in (5, 50, None, 7)], base=BASE)
     assert plan(index)[0] == ["a/50", "a/7", "a/5", "a/None"]
-    assert plan(index, limit=1)[:2] == (["a/50"], {"beyond --limit": 3})
+    assert plan(index, limit=1)[:2] == (["a/50"], {BEYOND_LIMIT: 3})
 
 
 def test_a_named_adapter_is_tried_whatever_happened_before(index):

@@ -276,7 +276,7 @@ def test_each_folder_belongs_to_the_base_that_its_own_config_names(
     if declared != "other/model":
         obtainer.inspect(Pending(theirs, 1))
         return
-    with pytest.raises(AdapterError, match="index it under --base other/model") as caught:
+    with pytest.raises(AdapterError, match="index it under other/model") as caught:
         obtainer.inspect(Pending(theirs, 1))
     assert caught.value.reason is Reason.BASE_MISMATCH
 

@@ -98,7 +98,7 @@ def test_similar_takes_a_local_folder_by_any_path(
     ("name", "line"),
     [
         ("org/broken", r"org/broken has no vector \(corrupt\): the file is cut short"),
-        ("org/waiting", "has no vector yet: run `hubdelta index --base org/base`"),
+        ("org/waiting", "has no vector yet: no run has embedded it"),
         ("org/gone", "the Hub no longer has it"),
         ("org/zero", "without direction"),
         ("org/legal-lora@" + "f" * 40, f"at {'f' * 40}: the index knows it at {'0' * 40}"),
