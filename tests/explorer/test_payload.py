@@ -119,7 +119,7 @@ def test_a_vector_within_the_noise_is_no_point(index: Index):
 def test_several_bases_ask_for_one(index: Index):
     add(index, names(0, 3), clustered(3))
     add(index, names(0, 2), clustered(2), base="org/second")
-    with pytest.raises(UsageError, match=r"--base: org/base, org/second"):
+    with pytest.raises(UsageError, match=r"several bases: org/base, org/second"):
         page_of(index)
     assert len(page_of(index, "org/second")["columns"]["x"]) == 2
 

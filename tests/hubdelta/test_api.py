@@ -142,7 +142,7 @@ def test_vectors_are_those_that_can_be_compared(index):
         assert matrix.tolist() == [[3, 4], [1, 0]]
         names, matrix = opened.vectors("org/second")
         assert (names, matrix.shape) == ([], (0, 0))
-        with pytest.raises(UsageError, match="name one of the bases org/base, org/second"):
+        with pytest.raises(UsageError, match="the index has several bases: org/base, org/second"):
             opened.vectors()
         with pytest.raises(QueryError, match="no base org/third"):
             opened.vectors("org/third")
