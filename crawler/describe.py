@@ -68,11 +68,15 @@ def _entry(hub: Hub, name: AdapterName) -> tuple[Entry, AdapterName]:
     """A repository, and the name by which it holds an adapter: an @ can be a part of a folder's."""
     try:
         return hub.model(name.repo_id, name.revision), name
-    except RevisionNotFoundError:
+    except RevisionNotFoundError as error:
         whole = AdapterName(name.repo_id, f"{name.subfolder}@{name.revision}")
         if name.subfolder and contents(entry := hub.model(name.repo_id), whole.subfolder):
             return entry, whole
-        raise
+        raise AdapterError(
+            Reason.NOT_FOUND,
+            f"{name.repo_id} has no revision {name.revision}: name a branch, a tag or a full "
+            f"commit of those at {hub.endpoint}/{name.repo_id}/commits/main",
+        ) from error
 
 
 class BasesBehind:

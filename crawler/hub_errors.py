@@ -201,7 +201,11 @@ def _reason(error: BaseException, repo_id: str, endpoint: str) -> tuple[Reason, 
         case DisabledRepoError():
             return Reason.DISABLED, "the Hub has switched this repository off"
         case RevisionNotFoundError():
-            return Reason.NOT_FOUND, f"this revision is not at {endpoint}/{repo_id}: crawl again"
+            return (
+                Reason.NOT_FOUND,
+                f"this commit is no longer a revision of {endpoint}/{repo_id}, whose history was "
+                "rewritten: the next crawl finds the present one",
+            )
         case EntryNotFoundError():
             # A commit never gains a file: only a new one can help.
             return Reason.NO_WEIGHTS, "the repository does not hold this file at this revision"

@@ -154,6 +154,14 @@ def test_what_cannot_be_seen_has_a_reason(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("revision", ["no-such-branch", "1" * 40])
+def test_a_revision_that_is_none_is_named(revision: str, hub: Hub, repos: Repos) -> None:
+    repos.adapter("org/a")
+    says = f"^org/a has no revision {revision}: name a branch, a tag or a full commit"
+    with pytest.raises(AdapterError, match=says):
+        describe(hub, name(f"org/a@{revision}"), BASE)
+
+
 def test_a_refused_token_is_not_an_adapters_failure(
     hub: Hub, repos: Repos, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,7 @@ def test_a_repo_that_lost_the_catalogued_commit_is_not_fetched_at_another(
         lambda: weight_header(hub, key, WEIGHTS),
         lambda: file_info(hub, key, [WEIGHTS]),
     ):
-        with pytest.raises(AdapterError, match="revision") as caught:
+        with pytest.raises(AdapterError, match="the next crawl finds the present one") as caught:
             call()
         assert caught.value.reason is Reason.NOT_FOUND
 
