@@ -8,6 +8,7 @@ from typing import Any
 
 from hubdelta.schemas.errors import (
     HubdeltaError,
+    ListeningError,
     NotABaseError,
     NoVectorError,
     ReadOnlyError,
@@ -35,6 +36,7 @@ def _vector(error: NoVectorError) -> str:
 
 
 _HINTS: dict[type[HubdeltaError], Callable[[Any], str]] = {
+    ListeningError: lambda error: "choose another --port; 0 takes a free one",
     NoVectorError: _vector,
     NotABaseError: _base,
     ReadOnlyError: lambda error: "--unsafe allows everything",

@@ -14,6 +14,7 @@ HubdeltaError                  the run could not be done            exit code 1
 │   └── IndexWriteError        no space, no permission
 ├── OutputError                a file that was asked for cannot be written
 ├── HubError                   the Hub cannot be used at all (offline, wrong token, unknown base)
+│   └── ListeningError         the local Hub cannot listen at an address
 ├── QueryError                 a query is wrong, or not allowed
 │   ├── ReadOnlyError          a read-only connection does not run it
 │   └── NoVectorError          what it asks about has no vector
@@ -143,6 +144,10 @@ class OutputError(HubdeltaError):
 
 class HubError(HubdeltaError):
     """The Hub cannot be used at all: no network, a wrong token, an unknown base."""
+
+
+class ListeningError(HubError):
+    """The local Hub cannot listen at the address that was asked for."""
 
 
 class QueryError(HubdeltaError):

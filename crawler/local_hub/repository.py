@@ -113,8 +113,8 @@ class HubFolder:
         with self._scan:
             if time.monotonic() - self._looked_at >= self._rescan_seconds:
                 found = []
-                for org in _folders(self.folder):
-                    for name in _folders(self.folder / org):
+                for org in folders_in(self.folder):
+                    for name in folders_in(self.folder / org):
                         repository = self.get(f"{org}/{name}")
                         if repository is not None:
                             found.append(repository)
@@ -224,7 +224,8 @@ def _is_name(name: str) -> bool:
     return bool(re.fullmatch(r"[^./\\\0][^/\\\0]*", name)) and name.isprintable()
 
 
-def _folders(place: Path) -> list[str]:
+def folders_in(place: Path) -> list[str]:
+    """The folders of a folder that can be names of a Hub, sorted; none where it cannot be read."""
     try:
         with os.scandir(place) as entries:
             return sorted(

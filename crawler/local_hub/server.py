@@ -1,6 +1,7 @@
 """The local Hub as a running server: in a thread for a test, or in the foreground for a cluster."""
 
 import logging
+import os
 import socket
 import threading
 from pathlib import Path
@@ -13,9 +14,9 @@ from starlette.types import ASGIApp
 from hubdelta.crawler.local_hub.app import create_app
 from hubdelta.crawler.local_hub.faults import Faults
 from hubdelta.crawler.local_hub.link import Link
-from hubdelta.crawler.local_hub.repository import HubFolder
+from hubdelta.crawler.local_hub.repository import HubFolder, folders_in
 from hubdelta.crawler.local_hub.wire import RequestRecord
-from hubdelta.schemas.errors import HubError
+from hubdelta.schemas.errors import ListeningError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class LocalHub:
         """Start serving.
 
         Raises:
-            HubError: when the server does not come up.
+            ListeningError: when the server does not come up.
         """
         listener = _listen("127.0.0.1", 0)
         self.url = _url(listener)
@@ -85,15 +86,45 @@ def serve(
         bytes_per_second: of all answers together; None for as fast as it goes.
 
     Raises:
-        UsageError: when the folder does not exist or its `.hub.yaml` cannot be understood.
-        HubError: when the address cannot be listened at.
+        UsageError: when the folder does not exist, is a repository itself, or its `.hub.yaml`
+            cannot be understood.
+        ListeningError: when the address cannot be listened at.
     """
     app = create_app(folder, rescan_seconds=_RESCAN_SECONDS)
+    _check_repositories(app.state.hub)
     listener = _listen(host, port)
     # Connections are accepted into the backlog from here on, so the line may be acted on at once.
     print(_url(listener), flush=True)
     threading.Thread(target=_hash_all, args=[app.state.hub], daemon=True, name="hash").start()
     _server(Link(app, delay, bytes_per_second), graceful_seconds=5).run(sockets=[listener])
+
+
+def _check_repositories(hub: HubFolder) -> None:
+    """Refuse a folder that is a repository; say so where there is nothing to serve yet.
+
+    Raises:
+        UsageError: it is one, or holds some that stand a level too high.
+    """
+    folder = hub.folder.resolve()
+    if _is_repository(folder):
+        raise UsageError(
+            f"{hub.folder} is a repository itself: serve the folder that holds it as ORG/NAME, "
+            f"which is {folder.parent.parent} if it is to be called "
+            f"{folder.parent.name}/{folder.name}"
+        )
+    orgs = folders_in(folder)
+    if any(folders_in(folder / org) for org in orgs):
+        return
+    if any(_is_repository(folder / name) for name in orgs):
+        raise UsageError(
+            f"{hub.folder} holds repositories as NAME, not as ORG/NAME: serve {folder.parent}, "
+            f"where they are called {folder.name}/NAME"
+        )
+    logger.warning("nothing to serve yet: %s holds no repository as ORG/NAME", hub.folder)
+
+
+def _is_repository(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("adapter_config.json", "config.json"))
 
 
 def _hash_all(hub: HubFolder) -> None:
@@ -111,7 +142,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
-        raise HubError(f"cannot listen at {host} port {port}: {error}") from error
+        number = getattr(error, "errno", None)
+        why = os.strerror(number) if number is not None and number > 0 else error
+        raise ListeningError(f"cannot listen at {host} port {port}: {why}") from error
     # asyncio sets it only on sockets that name their protocol; without it, headers and body of a
     # small answer wait 40 ms for each other. Accepted connections inherit it.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

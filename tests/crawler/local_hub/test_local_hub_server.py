@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from hubdelta.crawler.local_hub import LocalHub, serve
-from hubdelta.schemas.errors import HubError
+from hubdelta.crawler.local_hub import LocalHub, serve, server
+from hubdelta.schemas.errors import ListeningError, UsageError
 
 SERVE = """
 import sys
@@ -62,10 +62,37 @@ def test_the_first_line_is_the_url_that_hf_endpoint_needs(folder, tmp_path, host
 def test_an_address_in_use_is_reported_in_one_line(folder):
     with LocalHub(folder.place) as hub:
         port = int(hub.url.rpartition(":")[2])
-        with pytest.raises(HubError, match=f"port {port}"):
+        with pytest.raises(ListeningError, match=rf"port {port}: Address already in use$"):
             serve(folder.place, port=port)
-    with pytest.raises(HubError, match="99999"):
+    with pytest.raises(ListeningError, match="99999"):
         serve(folder.place, port=99999)
+
+
+def test_a_folder_that_is_a_repository_says_which_to_serve(folder, tmp_path, monkeypatch, caplog):
+    adapter = folder.add_adapter("ada/law")
+    with pytest.raises(UsageError, match=f"itself: serve .* is {folder.place} .* called ada/law"):
+        serve(adapter)
+    with pytest.raises(UsageError, match=f"not as ORG/NAME: serve {folder.place}, .* ada/NAME"):
+        serve(adapter.parent)
+    served = []
+    monkeypatch.setattr(
+        server, "_server", lambda *args, **settings: served.append(args) or Silent()
+    )
+    (tmp_path / "empty").mkdir()
+    serve(tmp_path / "empty")
+    assert "nothing to serve yet" in caplog.text
+    caplog.clear()
+    serve(folder.place)
+    assert "nothing to serve yet" not in caplog.text
+    assert len(served) == 2
+
+
+class Silent:
+    """A server that has nothing to do."""
+
+    def run(self, sockets):
+        for listener in sockets:
+            listener.close()
 
 
 def test_two_hubs_run_side_by_side_and_stop(folder):
