@@ -6,10 +6,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from hubdelta.schemas.errors import UsageError, without_controls
+from hubdelta.schemas.errors import UsageError, printable, without_controls
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterName, is_path
 from hubdelta.schemas.rows import LabelRow
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 COLUMNS: Final = ("adapter", "label")
 
 _LONGEST_LABEL: Final = 100  # characters; it becomes a domain's name
+_SEPARATORS: Final = {",": "comma", ";": "semicolon", "\t": "tab"}
+
 _NAMED: Final = 3
 """Of the adapters that an index does not know, so many are named."""
 
@@ -46,6 +49,9 @@ class LabelSummary:
 def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
     """The labels in a CSV file (RFC 4180, UTF-8); its first line names the columns.
 
+    Where that has semicolons or tabs between them, as spreadsheets write it in some countries, so
+    have the others.
+
     Args:
         file: the file. Columns other than `adapter` and `label` are passed over, so that
             suggestions can be edited and read.
@@ -59,13 +65,22 @@ def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
         UsageError: a line is wrong; the message says which.
     """
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    lines = csv.reader(text, strict=True)
+    lines = csv.reader([])
     labels: dict[str, str | None] = {}
     spellings: dict[str, str] = {}
     try:
-        header = [cell.strip().lower() for cell in next(lines, [])]
+        first = text.readline()
+        separator = next(
+            (one for one in _SEPARATORS if set(COLUMNS) <= set(_header(first, one))), ","
+        )
+        lines = csv.reader(chain([first], text), delimiter=separator, strict=True)
+        header = _header(first, separator)
+        next(lines, None)
         if not set(COLUMNS) <= set(header):
-            raise UsageError(f"its columns must include {' and '.join(COLUMNS)}")
+            raise UsageError(
+                f"its columns must include {' and '.join(COLUMNS)}, and are "
+                f"{printable(', '.join(header))[:_LONGEST_LABEL] or 'none'}"
+            )
         places = [header.index(column) for column in COLUMNS]
         for cells in lines:
             if not cells:
@@ -73,7 +88,7 @@ def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
             if len(cells) != len(header):
                 raise UsageError(
                     f"it has {len(cells)} cells, the first line has {len(header)}: put a cell "
-                    "that holds a comma in quotes"
+                    f"that holds a {_SEPARATORS[separator]} in quotes"
                 )
             adapter, label = (cells[place] for place in places)
             key, value = _adapter(adapter), _label(label)
@@ -90,6 +105,11 @@ def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
     if not labels:
         raise UsageError(f"{name} holds no labels")
     return labels
+
+
+def _header(line: str, separator: str) -> list[str]:
+    cells = next(csv.reader([line], delimiter=separator), [])
+    return [cell.strip().lower() for cell in cells]
 
 
 def set_labels(index: Index, labels: Mapping[str, str | None]) -> LabelSummary:

@@ -66,6 +66,13 @@ def test_a_spreadsheets_file_is_read() -> None:
     }
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_columns_are_separated_as_in_the_first_line(separator: str) -> None:
+    text = 'adapter,note,label\na/one,"x, y",law\n'
+    spreadsheet = text.replace('"x, y"', "x y").replace(",", separator)
+    assert read(spreadsheet) == read(text) == {"a/one": "law"}
+
+
 def test_a_local_folder_is_meant_by_its_absolute_path() -> None:
     assert read("adapter,label\n./gone/x,law\n") == {(Path.cwd() / "gone/x").as_posix(): "law"}
 
@@ -74,8 +81,12 @@ def test_a_local_folder_is_meant_by_its_absolute_path() -> None:
     ("content", "message"),
     [
         ("", "line 1: its columns must include adapter and label"),
-        ("a/one,law\n", "line 1: its columns must include"),
-        ("adapter;label\na/one;law\n", "line 1: its columns must include"),
+        ("a/one,law\n", "line 1: its columns must include adapter and label, and are a/one, law"),
+        ("name;label\na/one;law\n", "line 1: its columns must include .*, and are name;label"),
+        (
+            "adapter;label\na/one;law; tax\n",
+            "line 2: .* put a cell that holds a semicolon in quotes",
+        ),
         ("adapter,label\n", "holds no labels"),
         ("adapter,label\na/one,law, tax\n", "line 2: it has 3 cells, the first line has 2"),
         ("adapter,label\na/one\n", "line 2: it has 1 cells"),
