@@ -1,5 +1,6 @@
 """How an index run works."""
 
+import re
 from dataclasses import dataclass
 
 from hubdelta.schemas.errors import UsageError
@@ -9,8 +10,13 @@ GIGABYTE = 10**9
 ENGINE_NAMES = ("stacked", "reference", "vllm")
 """What --engine takes; kept apart from the engines so that asking for help imports no torch."""
 
+DEVICES = "auto, cpu, cuda, cuda:1 and so on, mps or xpu"
+"""What --device takes, in words."""
+
 PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16")
 """What --precision takes."""
+
+_DEVICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d+)?|mps")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class IndexSettings:
             raise UsageError(f"no precision {self.precision!r}: one of {', '.join(PRECISIONS)}")
         if self.engine == "reference" and self.precision not in {"auto", "fp32"}:
             raise UsageError("the reference engine computes in fp32 alone")
+        if not _DEVICE.fullmatch(self.device):
+            raise UsageError(f"no device {self.device!r}: give {DEVICES}")
         if self.threads is not None and self.threads < 1:
             raise UsageError("threads must be at least 1")
         if self.tensor_parallel < 1 or (self.tensor_parallel > 1 and self.engine != "vllm"):

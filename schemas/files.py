@@ -94,6 +94,8 @@ def why_unwritten(path: Path, error: OSError) -> str:
     """What to tell a user who cannot write a file."""
     if error.errno == errno.ENOSPC:
         return f"no disk space left to write {shown_output(path)}: free some, then run again"
+    if isinstance(error, FileExistsError | NotADirectoryError) and (file := _file_above(path)):
+        return f"cannot write {path}: {_in_place_of_a_folder(file)}"
     return f"cannot write {shown_output(path)}: {error.strerror or error}"
 
 
@@ -102,7 +104,18 @@ def why_unread(path: Path, error: OSError) -> str:
     what = "folder" if path.is_dir() else "file"
     if isinstance(error, PermissionError):
         return f"no permission to read the {what} {path}: grant it, then run again"
+    if isinstance(error, NotADirectoryError) and (file := _file_above(path)):
+        return f"cannot read the index: {_in_place_of_a_folder(file)}"
     return f"cannot read the {what} {path}: {error.strerror or error}"
+
+
+def _file_above(path: Path) -> Path | None:
+    """The file at a path or above it, which no folder can have."""
+    return next((place for place in (path, *path.parents) if place.is_file()), None)
+
+
+def _in_place_of_a_folder(file: Path) -> str:
+    return f"{file} is a file where a folder belongs: move it away, then run again"
 
 
 def _sync_folder(folder: Path) -> None:

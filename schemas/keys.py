@@ -66,13 +66,13 @@ class AdapterName:
         counts as a revision; where there is none of that name, it may be the folder's (`describe`).
 
         Raises:
-            UsageError: the text is neither, or the folder does not exist.
+            UsageError: the text is neither, or there is no such folder.
         """
         text = text.strip()
         if is_path(text):
             folder = Path(text).expanduser().resolve()
             if not folder.is_dir():
-                raise UsageError(f"{text}: no such folder")
+                raise UsageError(_no_folder(text, folder))
             return cls(folder.as_posix())
         named = named_by_url(text)
         name, _, revision = named.rpartition("@") if "@" in named else (named, "", "")
@@ -88,7 +88,7 @@ class AdapterName:
         """Read a base model: `org/name[@revision]`, its URL, or the path of an existing folder.
 
         Raises:
-            UsageError: the text is neither, or the folder does not exist.
+            UsageError: the text is neither, or there is no such folder.
         """
         text = text.strip()
         try:
@@ -105,6 +105,12 @@ class AdapterName:
     def at(self, revision: str) -> AdapterKey:
         """The key of this adapter at a 40-hex commit."""
         return AdapterKey(self.repo_id, self.subfolder, revision)
+
+
+def _no_folder(text: str, path: Path) -> str:
+    if path.exists():
+        return f"{text} is a file: name the folder, {path.parent}"
+    return f"{text}: no such folder"
 
 
 def is_path(text: str) -> bool:

@@ -122,9 +122,11 @@ class _IndexPath(click.Path):
     """A directory; an empty text, as of an unset shell variable, is not the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse an empty path."""
+        """Refuse an empty path, and that of a file."""
         if value == "":
             self.fail("the path is empty", param, ctx)
+        if Path(value).is_file():
+            self.fail(f"{value} is a file: name a folder", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -253,3 +253,15 @@ def test_full_finetunes_are_embedded_when_asked_for(hubdelta, folder, tmp_path):
     assert outcomes(tmp_path / "index")["a/finetuned"] == "embedded"
     assert outcomes(tmp_path / "index")["a/larger"] == "base_mismatch"
     assert outcomes(tmp_path / "index")["a/endless"] == "base_mismatch"
+
+
+def test_a_file_in_place_of_a_tables_folder_is_told_in_a_line(hubdelta, tmp_path):
+    index = tmp_path / "index"
+    Index.create(index)
+    shutil.rmtree(index / "vectors")
+    (index / "vectors").touch()
+    for command in (["status"], ["sql", "FROM adapters"], ["crawl", "--base", BASE]):
+        done = hubdelta(*command)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert f"{index / 'vectors'} is a file where a folder belongs: move it away" in line

@@ -13,6 +13,7 @@ from hubdelta.cli import hubdelta
 from hubdelta.cli import run as hubdelta_run
 
 README = Path(__file__).parents[2] / "README.md"
+FOLDER = Path(__file__).parent
 COMMANDS = hubdelta.list_commands(None)
 
 
@@ -108,9 +109,13 @@ def test_help_and_queries_never_import_torch(arguments, tmp_path):
         (["sql", "SELECT 1", "--json", "--format", "csv"], 2, "leave out one of the two"),
         (["index", "--base", "a/b", "--no-crawl", "--full"], 2, "--full means nothing"),
         (["index", "--base", "a/b", "c/d", "--full"], 2, "--full means nothing"),
-        (["index", "--base", "a/b", "--device", "warp"], 2, "no device 'warp' here"),
+        (
+            ["index", "--base", "a/b", "--device", "warp"],
+            2,
+            "no device 'warp': give auto, cpu, cuda",
+        ),
         (["index", "--base", "a/b", "--precision", "tf32"], 2, "tf32 is a GPU's"),
-        (["status", "--index", __file__], 2, "is a file"),
+        (["status", "--index", __file__], 2, f"{__file__} is a file: name a folder"),
         (["completion", "tcsh"], 2, "'tcsh' is not one of"),
         (["index"], 2, "--base"),
         (["index", "--base", "not a name"], 2, "org/name"),
@@ -118,6 +123,8 @@ def test_help_and_queries_never_import_torch(arguments, tmp_path):
         (["index", "--base", "a/b", "--relation", "cousin"], 2, "cousin"),
         (["index", "--base", "a/b", "--limit", "0"], 2, "--limit"),
         (["index", "--base", "./nowhere"], 2, "no such folder"),
+        (["index", "--base", "a/b", __file__], 2, f"is a file: name the folder, {FOLDER}"),
+        (["index", "--base", __file__], 2, f"is a file: name the folder, {FOLDER}"),
         (["status"], 1, "no index at"),
         (["similar", "a/b"], 1, "no index at"),
         (["status", "--index", ""], 2, "empty"),
