@@ -87,7 +87,7 @@ def _unaltered(hub: Hub, base: str, get: Callable[[], Path]) -> Path:
             path.unlink(missing_ok=True)
     raise HubError(
         f"{altered[0].name} of {base} came twice with another hash than {hub.endpoint} has on "
-        "record: something on the way alters it; try again later, or from another network"
+        "record: it is altered on the way; try again later, or from another network"
     )
 
 

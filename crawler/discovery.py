@@ -11,6 +11,7 @@ from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, is_hidden
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, RunRow, rows_of
+from hubdelta.schemas.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -144,11 +145,11 @@ def gone(hub: Hub, unseen: Sequence[CatalogRow], tags: Set[str]) -> list[Catalog
         return list(unseen)
     believed = set(asked) - left_out if len(asked) == len(names) else set()
     logger.warning(
-        "the listings leave out %s, which is on %s: of %d repositories in no listing, %d are "
-        "marked as vanished; the next full crawl looks again",
+        "the listings leave out %s, which is on %s: of %s in no listing, %d marked as vanished; "
+        "the next full crawl looks again",
         min(left_out),
         hub.endpoint,
-        len(names),
+        counted(len(names), "repository", "repositories"),
         len(believed),
     )
     return [row for row in unseen if row.repo_id in believed]

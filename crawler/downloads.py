@@ -117,7 +117,7 @@ def small_file(hub: Hub, key: AdapterKey, file: str, *, limit: int) -> bytes:
         logger.warning("%s: %s has another hash than the Hub has on record", key, file)
     raise AdapterError(
         Reason.NETWORK,
-        f"{file} came twice with another hash than {hub.endpoint} has on record: something on "
+        f"{file} came twice with another hash than {hub.endpoint} has on record: it is altered on "
         "the way alters it; try again later, or from another network",
     )
 

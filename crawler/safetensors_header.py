@@ -159,7 +159,7 @@ def header_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byt
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise BadHeaderError("is corrupt: its header names something twice")
+        raise BadHeaderError("is corrupt: its header has a name twice")
     return found
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from hubdelta.explorer.nearest import Neighbors, nearest
 from hubdelta.schemas.errors import NoVectorError, QueryError, SeveralBasesError
+from hubdelta.schemas.words import counted
 from hubdelta.sql.connection import Queries
 from hubdelta.sql.families import temporary_array, unit
 from hubdelta.sql.status import check_base
@@ -162,8 +163,8 @@ def opened_pool(queries: Queries, base: str | None = None) -> Iterator[Pool]:
     left_out = sum(family["adapters"] for family in others)
     if left_out:
         logger.warning(
-            "%d adapters have vectors of another recipe, which are not comparable; left out",
-            left_out,
+            "%s of another recipe, which cannot be compared; left out",
+            counted(left_out, "adapter has vectors", "adapters have vectors"),
         )
     key = {"base": chosen["base"], "recipe_id": chosen["recipe_id"]}
     with ExitStack() as held:

@@ -101,11 +101,6 @@ def number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """As in: 1 row, 2,000 rows."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
 def _float(value: float, column: str) -> str:
     if not math.isfinite(value):
         return str(value)

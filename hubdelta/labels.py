@@ -14,6 +14,7 @@ from hubdelta.schemas.errors import UsageError, printable, without_controls
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterName, is_path
 from hubdelta.schemas.rows import LabelRow
+from hubdelta.schemas.words import counted
 from hubdelta.sql.connection import Queries, connect
 
 logger = logging.getLogger(__name__)
@@ -87,8 +88,8 @@ def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
                 continue
             if len(cells) != len(header):
                 raise UsageError(
-                    f"it has {len(cells)} cells, the first line has {len(header)}: put a cell "
-                    f"that holds a {_SEPARATORS[separator]} in quotes"
+                    f"it has {counted(len(cells), 'cell')}, the first line has {len(header)}: "
+                    f"put a cell that holds a {_SEPARATORS[separator]} in quotes"
                 )
             adapter, label = (cells[place] for place in places)
             key, value = _adapter(adapter), _label(label)

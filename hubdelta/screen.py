@@ -15,9 +15,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hubdelta.cells import counted, for_people, for_pipes
+from hubdelta.cells import for_people, for_pipes
 from hubdelta.commands.options import NO_PAGER
 from hubdelta.schemas.errors import without_controls
+from hubdelta.schemas.words import counted
 
 _LEAST_TEXT = 12  # characters of a text column, which folds
 _GAP = 2  # characters between two columns

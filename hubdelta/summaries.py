@@ -2,10 +2,10 @@
 
 import click
 
-from hubdelta.cells import counted
 from hubdelta.crawler.crawl_summary import CrawlSummary
 from hubdelta.index_run import IndexSummary
 from hubdelta.indexer.plan import BEYOND_LIMIT, FULL_FINETUNE
+from hubdelta.schemas.words import counted
 
 _SKIPPED = {
     FULL_FINETUNE: "full finetune, without --relation finetune",
@@ -35,7 +35,7 @@ def print_index_summary(summary: IndexSummary) -> None:
     """Print how an index run ended."""
     click.echo(
         f"{summary.base} at {summary.base_revision[:12]}: {summary.outcome} "
-        f"in {summary.seconds:.1f} s"
+        f"{'in' if summary.outcome == 'done' else 'after'} {summary.seconds:.1f} s"
     )
     if summary.crawl:
         click.echo(f"  crawled   {_listed(summary.crawl)}")

@@ -21,6 +21,7 @@ from hubdelta.indexer.engine import BUILDING
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.recipe import MAX_PROBE_TOKENS
 from hubdelta.schemas.errors import HubdeltaError
+from hubdelta.schemas.words import counted
 
 
 class IncompleteModelError(Exception):
@@ -157,7 +158,8 @@ def load_language_model(folder: Path, *, as_stored: bool = False) -> PreTrainedM
     missing = sorted(set(loaded["missing_keys"]) - unneeded)
     if missing:
         raise IncompleteModelError(
-            f"tensor {missing[0]} is missing from the weights ({len(missing)} such tensors)"
+            f"tensor {missing[0]} is missing from the weights "
+            f"({counted(len(missing), 'such tensor')})"
         )
     for name, stored, wanted in sorted(loaded["mismatched_keys"]):
         raise IncompleteModelError(

@@ -61,7 +61,7 @@ def peft_config(config: AdapterConfig, base: BaseStructure) -> Any:
     if isinstance(modules_to_save, list):
         if not all(isinstance(name, str) for name in modules_to_save):
             raise AdapterError(
-                Reason.UNSUPPORTED_ADAPTER, "modules_to_save holds something else than names"
+                Reason.UNSUPPORTED_ADAPTER, "modules_to_save holds values that are not names"
             )
         present = {name.rpartition(".")[2] for name, _ in base.model.named_modules()}
         present.discard((base.output_layer or "").rpartition(".")[2])

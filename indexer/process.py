@@ -13,6 +13,8 @@ import pyarrow as pa
 import torch
 from threadpoolctl import threadpool_limits
 
+from hubdelta.schemas.words import counted
+
 logger = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
@@ -31,7 +33,7 @@ def use_threads(threads: int | None) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if threads is not None and threads > (cores or threads):
-        logger.warning("%d threads on %d cores hinder each other", threads, cores)
+        logger.warning("%d threads slow each other on %s", threads, counted(cores or 1, "core"))
     if threads is None:
         asked = os.environ.get("OMP_NUM_THREADS", "")
         threads = int(asked) if asked.isdecimal() and int(asked) else cores or 1

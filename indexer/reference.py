@@ -39,6 +39,7 @@ from hubdelta.indexer.peft_config import (
     tensors_that_count,
 )
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
+from hubdelta.schemas.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ class ReferenceEngine(Engine):
             raise AdapterError(
                 Reason.BASE_MISMATCH,
                 f"tensor {unexpected[0]} has no place in the base and its adapter "
-                f"({len(unexpected)} such tensors)",
+                f"({counted(len(unexpected), 'such tensor')})",
             )
         missing = sorted(
             name
@@ -182,7 +183,8 @@ class ReferenceEngine(Engine):
         if missing:
             raise AdapterError(
                 Reason.CORRUPT,
-                f"tensor {missing[0]} is missing from the weights ({len(missing)} such tensors)",
+                f"tensor {missing[0]} is missing from the weights "
+                f"({counted(len(missing), 'such tensor')})",
             )
         try:
             with BUILDING:  # some of PEFT's modules make others as they run: target_parameters

@@ -6,6 +6,7 @@ from typing import Any
 
 from hubdelta.schemas.errors import NoVectorError
 from hubdelta.schemas.keys import is_path, named_by_url
+from hubdelta.schemas.words import either
 from hubdelta.sql.connection import Queries
 
 
@@ -104,4 +105,4 @@ def _nearest(queries: Queries, name: str) -> str:
         {"name": name},
     )
     names = rows["adapter"].to_pylist()
-    return f"; did you mean {' or '.join(map(str, names))}?" if names else ""
+    return f"; did you mean {either(list(map(str, names)))}?" if names else ""

@@ -50,7 +50,8 @@ def command(a: AdapterName, b: AdapterName, index_path: Path, as_json: bool) -> 
 
 
 def _show(answer: "Comparison", obstacle: str | None, screen: "Screen") -> None:
-    from hubdelta.cells import counted, for_people
+    from hubdelta.cells import for_people
+    from hubdelta.schemas.words import counted
 
     if answer.distance is None:
         screen.line(f"cannot be compared: {obstacle}")

@@ -26,7 +26,7 @@ Example:
 @base_option(kind=BaseType(), metavar="ORG/NAME", required=True, help="Base model.")
 @relation_option(default=",".join(RELATIONS), help="Lineage to follow.")
 @click.option("--full", is_flag=True, help="Walk everything, and mark what has vanished.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many adapters.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="List at most N adapters.")
 @index_option
 @wait_option
 @json_option

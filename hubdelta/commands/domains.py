@@ -44,7 +44,7 @@ Examples:
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
-    help="Leave out domains of fewer adapters.",
+    help="Leave out domains of fewer adapters than this.",
 )
 @click.option("--evidence", is_flag=True, help="Show what each name rests on.")
 @index_option
@@ -112,14 +112,13 @@ def command(
 
 
 def _left_out(in_small: int, alone: int, min_size: int) -> list[str]:
-    """As in: 2 adapters in domains of fewer than 3 not shown."""
-    from hubdelta.cells import counted
+    """As in: 2 adapters in domains of fewer than 3 adapters not shown."""
+    from hubdelta.schemas.words import counted
 
     parts = []
     if in_small:
-        parts.append(
-            f"{counted(in_small, 'adapter')} in domains of fewer than {min_size} not shown"
-        )
+        sizes = "of size 1" if min_size == 2 else f"of fewer than {min_size} adapters"
+        parts.append(f"{counted(in_small, 'adapter')} in domains {sizes} not shown")
     if alone:
         parts.append(f"{counted(alone, 'adapter')} in no domain")
     return parts

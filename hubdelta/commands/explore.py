@@ -90,10 +90,10 @@ def command(
     if out == STDOUT and (open_page or as_json):
         raise UsageError("--out - writes the page to standard output: leave out --open and --json")
 
-    from hubdelta.cells import counted
     from hubdelta.kept_map import opened_map
     from hubdelta.output import print_json
     from hubdelta.schemas.index import Index
+    from hubdelta.schemas.words import counted
 
     index = Index.open(index_path)
     path = out or _OUT

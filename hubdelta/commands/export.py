@@ -44,12 +44,12 @@ def command(
 
     x and y are those of `hubdelta explore`, domains those of `hubdelta domains`.
     """  # noqa: D301 (click reads \b as "leave these lines alone")
-    from hubdelta.cells import counted
     from hubdelta.explorer.exports import WRITERS, Export
     from hubdelta.kept_map import opened_map
     from hubdelta.output import print_json
     from hubdelta.schemas.files import STDOUT, check_output, output, shown_output
     from hubdelta.schemas.index import Index
+    from hubdelta.schemas.words import counted
 
     if out == STDOUT and as_json:
         raise UsageError("--json and --out - both write to standard output: leave one out")

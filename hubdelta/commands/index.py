@@ -48,7 +48,7 @@ Examples:
 @relation_option(
     default="adapter", help="What to embed. finetune: full finetunes, streamed layer by layer."
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Embed at most so many.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Embed at most N adapters.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before, due or not.")
 @click.option(
     "--engine",

@@ -29,6 +29,7 @@ from hubdelta.indexer.stacked.precision import DTYPES, GOOD_SIGNAL, products_in
 from hubdelta.indexer.stacked.reading import EditReader
 from hubdelta.indexer.stacked.support import is_exact
 from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -242,7 +243,7 @@ class StackedEngine(Engine):
             if is_out_of_memory(error):
                 tried = prepared.adapters if prepared else adapters
                 self._room.halve(tried)
-                logger.info("out of memory with %d adapters in a pass", tried)
+                logger.info("out of memory with %s in a pass", counted(tried, "adapter"))
             failure = error.with_traceback(None)
         else:
             if prepared.adapters > adapters and precision not in self._seen_in_batches:

@@ -25,6 +25,7 @@ from hubdelta.indexer.stacked.methods import (
 )
 from hubdelta.indexer.stacked.structure import is_dense
 from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.words import counted
 
 _MOST_LAYOUTS = 100
 
@@ -141,13 +142,14 @@ class EditReader:
             raise AdapterError(
                 Reason.BASE_MISMATCH,
                 f"tensor {extra[0]} has no place in the base and its adapter "
-                f"({len(extra)} such tensors)",
+                f"({counted(len(extra), 'such tensor')})",
             )
         missing = sorted(wanted - tensors)
         if missing:
             raise AdapterError(
                 Reason.CORRUPT,
-                f"tensor {missing[0]} is missing from the weights ({len(missing)} such tensors)",
+                f"tensor {missing[0]} is missing from the weights "
+                f"({counted(len(missing), 'such tensor')})",
             )
 
     def _is_own_parameter(self, name: str, wrapped: Set[str]) -> bool:

@@ -348,7 +348,7 @@ def test_a_small_file_altered_on_its_way_is_asked_for_once_more_and_then_network
     if times:
         assert small_file(hub, key, CONFIG, limit=1000) == content
         return
-    with pytest.raises(AdapterError, match="something on the way alters it") as caught:
+    with pytest.raises(AdapterError, match="it is altered on the way") as caught:
         small_file(hub, key, CONFIG, limit=1000)
     assert caught.value.reason is Reason.NETWORK
 

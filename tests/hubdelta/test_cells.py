@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from hubdelta.cells import counted, for_people, for_pipes
+from hubdelta.cells import for_people, for_pipes
 
 MOMENT = datetime(2026, 11, 20, 3, 4, 5, tzinfo=UTC)
 
@@ -63,9 +63,3 @@ def test_a_person_reads_rounded_grouped_numbers(value, column, text):
 )
 def test_a_program_reads_whole_values_in_one_line(value, text):
     assert for_pipes(value) == text
-
-
-def test_nouns_agree_with_their_counts():
-    assert counted(1, "row") == "1 row"
-    assert counted(2000, "row") == "2,000 rows"
-    assert counted(2, "entry", "entries") == "2 entries"

@@ -89,7 +89,7 @@ def test_a_local_folder_is_meant_by_its_absolute_path() -> None:
         ),
         ("adapter,label\n", "holds no labels"),
         ("adapter,label\na/one,law, tax\n", "line 2: it has 3 cells, the first line has 2"),
-        ("adapter,label\na/one\n", "line 2: it has 1 cells"),
+        ("adapter,label\na/one\n", "line 2: it has 1 cell, the first line has 2"),
         ('adapter,label\na/one,"law\n', "unexpected end of data"),
         ('adapter,label\na/one,"law"x\n', "line 2: "),
         ("adapter,label\nnonsense,law\n", "line 2: 'nonsense' is not an adapter"),

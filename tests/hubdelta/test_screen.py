@@ -130,7 +130,8 @@ def test_what_a_person_needs_to_know_does_not_mix_with_piped_rows(index: Index) 
     done = piped(index, "domains", "--min-size", "50")
     assert done.stdout == ""
     assert done.stderr == (
-        "no domain of 50 or more adapters; 40 adapters in domains of fewer than 50 not shown\n"
+        "no domain of 50 or more adapters; "
+        "40 adapters in domains of fewer than 50 adapters not shown\n"
     )
 
 
