@@ -95,8 +95,10 @@ def payload(
         "version": version,
         "threshold": threshold,
         "domains": [
-            {"name": name, "size": size}
-            for name, size in zip(domains.names, domains.sizes, strict=True)
+            {"number": number, "name": name, "size": size}
+            for number, name, size in zip(
+                domains.numbers, domains.names, domains.sizes, strict=True
+            )
         ],
         "columns": columns
         | {

@@ -50,7 +50,10 @@ NEAR = {
     4: [(0, 0.9)],
 }
 
-DOMAINS = ({"name": "kjv, bible, verses", "size": 2}, {"name": "code, python", "size": 2})
+DOMAINS = (
+    {"number": 4, "name": "kjv, bible, verses", "size": 2},
+    {"number": 2, "name": "code, python", "size": 2},
+)
 
 
 def payload(

@@ -13,7 +13,7 @@ def choices(window, title):
 def test_each_choice_has_its_count(window):
     window.open(payload())
     assert choices(window, "Domains") == {
-        "kjv, bible, verses": 2, "code, python": 2, "in no domain": 1,
+        "4 kjv, bible, verses": 2, "2 code, python": 2, "in no domain": 1,
     }  # fmt: skip
     assert choices(window, "Licence") == {"mit": 2, "apache-2.0": 1, "not stated": 2}
     assert choices(window, "Rank") == {"8": 3, "16": 1, "none": 1}
@@ -36,7 +36,7 @@ def test_filters_work_together_and_counts_say_what_a_choice_would_show(window):
     window.open(payload())
     window.click("[aria-label='Only mit']")
     assert window.text("#count") == "2 of 5 shown"
-    assert choices(window, "Domains")["code, python"] == 0
+    assert choices(window, "Domains")["2 code, python"] == 0
     assert choices(window, "Licence") == {"mit": 2, "apache-2.0": 1, "not stated": 2}
     window.click("#facets .chips label", "16")
     assert window.text("#count") == "1 of 5 shown"
@@ -62,12 +62,12 @@ def test_doubtful_vectors_are_named_and_can_be_hidden(window):
 
 def test_many_domains_are_listed_when_asked_for(window):
     adapters = tuple({"adapter": f"a/{n}", "x": n, "y": n % 7, "domain": n} for n in range(60))
-    domains = tuple({"name": f"topic {n}", "size": 1} for n in range(60))
+    domains = tuple({"number": n, "name": f"topic {n}", "size": 1} for n in range(60))
     window.open(payload(adapters, {}, domains))
     assert len(choices(window, "Domains")) == 14
     window.click("[role=group][aria-label='Domains'] > .link", "Show all 60")
     assert len(choices(window, "Domains")) == 60
-    window.click("[aria-label='Only topic 59']")
+    window.click("[aria-label='Only 59 topic 59']")
     assert window.text("#count") == "1 of 60 shown"
     colors = window.run(
         "return [...new Set([...document.querySelectorAll('#facets .swatch')]"
@@ -78,6 +78,6 @@ def test_many_domains_are_listed_when_asked_for(window):
 
 def test_a_neighbor_that_is_hidden_says_so(window):
     window.open(payload(), adapter="coders/python", threshold="0.3")
-    window.click("[aria-label='Only code, python']")
+    window.click("[aria-label='Only 2 code, python']")
     assert window.texts("#neighbors li small") == ["hidden by the filters"]
     assert len(window.neighbors()) == 2

@@ -27,15 +27,19 @@ def test_hostile_text_is_shown_as_it_is(window, text):
     }  # fmt: skip
     other = {"adapter": "a/b", "x": 1, "y": 1}
     made = payload(
-        (row, other), {1: [(0, 0.1)]}, ({"name": text, "size": 1},), base=text, recipe=text
+        (row, other),
+        {1: [(0, 0.1)]},
+        ({"number": 1, "name": text, "size": 1},),
+        base=text,
+        recipe=text,
     )
     window.open(made, adapter=name)
     assert window.text("#base") == text
     assert window.text("#panel-title") == name
-    assert window.text("#panel-domain") == text
+    assert window.text("#panel-domain") == f"1 {text}"
     assert window.text("#panel-card p") == text
     assert {text, text[:12]} <= set(window.texts(".facts dd"))
-    assert text in window.texts("#facets .choice .name")
+    assert f"1 {text}" in window.texts("#facets .choice .name")
     assert (
         window.text("#sql")
         == f"FROM within('{name.replace(chr(39), chr(39) * 2)}', distance := 0.25);"

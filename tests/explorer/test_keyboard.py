@@ -21,7 +21,7 @@ def test_arrows_walk_over_the_map_and_enter_opens(window):
     assert window.text("#tooltip strong") == "poets/psalms"
     window.keys(Keys.ARROW_RIGHT, Keys.ENTER)
     assert window.text("#panel-title") == "poets/kings"
-    assert window.text("#announcer") == "Selected poets/kings, kjv, bible, verses. 1 within 0.25."
+    assert window.text("#announcer") == "Selected poets/kings, 4 kjv, bible, verses. 1 within 0.25."
     assert focus(window) == "marks"
     window.keys(Keys.ESCAPE)
     assert window.texts("#panel") == []

@@ -52,7 +52,7 @@ def test_the_pointer_shows_what_a_point_is(window):
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     actions.move_to_element_with_offset(map_, round(x - middle[0]), round(y - middle[1])).perform()
     assert window.text("#tooltip strong") == "poets/psalms"
-    assert window.texts("#tooltip span") == ["kjv, bible, verses", "900 downloads · mit · rank 8"]
+    assert window.texts("#tooltip span") == ["4 kjv, bible, verses", "900 downloads · mit · rank 8"]
 
 
 def test_buttons_zoom_and_fit_shows_everything_again(window):

@@ -68,6 +68,7 @@ def test_it_has_what_the_page_reads(index: Index):
     assert [domain["size"] for domain in page["domains"]] == [6, 6]
     assert columns["domain"] == [*([columns["domain"][0], columns["domain"][1]] * 6), None]
     assert page["domains"][columns["domain"][2]]["name"] == "law"
+    assert sorted(domain["number"] for domain in page["domains"]) == [1, 2]
     assert columns["label"][2] == "law"
     assert columns["task"] == ["text-generation"] * 12 + ["CAUSAL_LM"]
     assert columns["card"][12] == "c" * 400

@@ -3,7 +3,7 @@
 import { Filters } from "./facets";
 import { Observable } from "./observable";
 import type { Theme } from "./palette";
-import type { Neighbor, Payload } from "./payload";
+import { domainTitle, type Neighbor, type Payload } from "./payload";
 import { Scene } from "./scene";
 
 export class Explorer {
@@ -47,6 +47,6 @@ export class Explorer {
   domainName(index: number): string {
     const { columns, domains } = this.payload;
     const domain = columns.domain[index] ?? null;
-    return domain === null ? "in no domain" : domains[domain]!.name;
+    return domain === null ? "in no domain" : domainTitle(domains[domain]!);
   }
 }

@@ -1,7 +1,7 @@
 /** Which adapters the filters show, and how many each choice would show. */
 
 import { Observable } from "./observable";
-import type { Payload } from "./payload";
+import { domainTitle, type Payload } from "./payload";
 
 /** Below this a vector is doubtful: noise of the arithmetic is a visible part of it. */
 export const GOOD_SIGNAL = 60;
@@ -41,7 +41,7 @@ function facetOf<T extends string | number>(
 }
 
 function domainFacet({ domains, columns }: Payload): Facet {
-  const names = domains.map((domain) => domain.name);
+  const names = domains.map(domainTitle);
   const outside = columns.domain.includes(null) ? names.push("in no domain") - 1 : -1;
   return new Facet(Int32Array.from(columns.domain, (domain) => domain ?? outside), names);
 }

@@ -7,6 +7,7 @@ import { GOOD_SIGNAL } from "./facets";
 import { shortName } from "./hub_text";
 import { LabelWriter, linesOf } from "./labels";
 import { colorIndex, colors, INK } from "./palette";
+import { domainTitle } from "./payload";
 import { PointRaster } from "./point_raster";
 
 /** How visible a point is while others are meant. */
@@ -265,7 +266,7 @@ export class MapView {
         color: ink.text,
       };
       if (label.x < 0 || label.y < 0 || label.x > width || label.y > height) continue;
-      const lines = linesOf(payload.domains[center.domain]!.name);
+      const lines = linesOf(domainTitle(payload.domains[center.domain]!));
       if (this.#labels.write(label, lines, ink.ground, width, height)) room--;
     }
   }

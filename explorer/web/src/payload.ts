@@ -4,9 +4,16 @@
 export const FORMAT = 1;
 
 export interface Domain {
+  /** As `hubdelta domains` has it. */
+  readonly number: number;
   readonly name: string;
   /** Adapters in it. */
   readonly size: number;
+}
+
+/** A domain as it is called on the page, like on the map of a terminal. */
+export function domainTitle({ number, name }: Domain): string {
+  return `${number} ${name}`;
 }
 
 /** Columns of one value an adapter; all text comes from the Hub and is not to be trusted. */
