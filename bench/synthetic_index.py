@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from delta_geometry import Block, Floats, SyntheticDeltas
 
-from hubdelta.schemas.index import Index, slug
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.layout import folder_of
 from hubdelta.schemas.rows import CatalogRow, Row, VectorRow, schema_of
 
 BASE = "bench/base-8b"
@@ -67,7 +68,6 @@ class SyntheticIndex:
         random = np.random.default_rng(start)
         night = _FIRST_NIGHT + timedelta(minutes=start)
         key = {
-            "base": BASE,
             "repo_id": [name(number) for number in range(start, stop)],
             "subfolder": "",
             "revision": [f"{number:040x}" for number in range(start, stop)],
@@ -78,15 +78,14 @@ class SyntheticIndex:
 
     def _write(self, row_type: type[Row], columns: Mapping[str, Any], night: datetime) -> None:
         # As Index.write does, which takes rows: so many Python objects would take minutes.
-        folder = self.index.root / row_type.table / f"base={slug(BASE)}"
+        folder = folder_of(self.index.root, row_type, BASE)
         folder.mkdir(exist_ok=True)
         path = folder / f"{night:%Y%m%dT%H%M%S.%f}-bench.parquet"
         rows = len(columns["repo_id"])
         schema = schema_of(row_type)
         arrays = [_array(columns.get(spec.name), spec, rows) for spec in schema]
-        pq.write_table(
-            pa.table(arrays, schema=schema), path, compression="zstd", write_page_checksum=True
-        )
+        table = pa.table(arrays, schema=schema).drop_columns("base")
+        pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def name(number: int) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from hubdelta.schemas.layout import crawled_bases
+
 _MOST = 200  # completions; nobody reads more
 
 _SAFE = re.compile(r"[\w./@-]+", re.ASCII)
@@ -23,10 +25,7 @@ def complete_base(context: click.Context, incomplete: str) -> list[CompletionIte
     """The bases of the index, and folders where a path is begun."""
     if incomplete.startswith(_PATH_STARTS):
         return [CompletionItem(incomplete, type="dir")]
-    folders = _index(context).glob("catalog/base=*--*")
-    # The Hub forbids `--` in names, so the first is the slash.
-    names = (folder.name.removeprefix("base=").replace("--", "/", 1) for folder in folders)
-    return _items(sorted(name for name in names if not name.startswith("local/")), incomplete)
+    return _items(crawled_bases(_index(context)), incomplete)
 
 
 def complete_adapter(context: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -1,13 +1,11 @@
 """An index: a directory of Parquet files that are written once, whole, and never changed."""
 
 import logging
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha1
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,8 +23,15 @@ from hubdelta.schemas.errors import (
     UnreadableError,
 )
 from hubdelta.schemas.files import UNFINISHED, appearing, why_unread, why_unwritten
-from hubdelta.schemas.rows import (
+from hubdelta.schemas.layout import (
     SCHEMA_VERSION,
+    base_in,
+    columns_file,
+    columns_files,
+    files_under,
+    folder_of,
+)
+from hubdelta.schemas.rows import (
     TABLES,
     VERSION_KEY,
     Row,
@@ -34,18 +39,14 @@ from hubdelta.schemas.rows import (
     schema_of,
     table_of,
 )
+from hubdelta.schemas.upgrade import older_files, upgrade
 
 logger = logging.getLogger(__name__)
-
-_SCHEMA_FILE = f"schema-v{SCHEMA_VERSION}.parquet"
 
 
 @dataclass(frozen=True)
 class Index:
-    """The tables of one index.
-
-    Each table's folder also holds a file without rows, `schema-v<N>.parquet`: it gives every
-    reader the newest columns, and lets SQL over a table that is still empty work.
+    """The tables of one index, whose files lie as layout.py says.
 
     Attributes:
         root: the index's directory.
@@ -72,8 +73,8 @@ class Index:
                 "or name another with --index"
             )
         for row_type in TABLES:
-            for path in (root / row_type.table).glob("schema-v*.parquet"):
-                _check_version(path, int(path.stem.removeprefix("schema-v")))
+            for version, path in columns_files(root, row_type).items():
+                _check_version(path, version)
         return cls(root)
 
     @classmethod
@@ -89,24 +90,26 @@ class Index:
             lacking = [
                 (row_type, path)
                 for row_type in TABLES
-                if not (path := root / row_type.table / _SCHEMA_FILE).exists()
+                if not (path := columns_file(root, row_type)).exists()
             ]
         except OSError as error:
             raise UnreadableError(why_unread(root, error)) from error
         for row_type, path in lacking:
-            index._write_file(path, table_of([], row_type))
+            index._write_file(path, row_type, [])
         return cls.open(root)
 
     @property
     def has_newest_columns(self) -> bool:
         """Whether a run of this version has written to it, or only ones of earlier versions."""
-        return all((self.root / row_type.table / _SCHEMA_FILE).exists() for row_type in TABLES)
+        return all(columns_file(self.root, row_type).exists() for row_type in TABLES)
 
     @contextmanager
     def writing(self, *, wait: bool = False) -> Iterator[None]:
-        """Hold the index for one run; leftovers of runs that were killed are removed.
+        """Hold the index for one run.
 
-        The lock belongs to the process and is freed by the kernel when it dies.
+        Leftovers of runs that were killed are removed, and files of earlier versions are moved to
+        where they belong now. The lock belongs to the process and is freed by the kernel when it
+        dies.
 
         Args:
             wait: wait for the other run to end; otherwise leave.
@@ -134,6 +137,10 @@ class Index:
                     path.unlink(missing_ok=True)
             for path in self.root.glob(f"*.sql.*{UNFINISHED}"):
                 path.unlink(missing_ok=True)
+            try:
+                upgrade(self.root)
+            except OSError as error:
+                raise _write_error(self.root, error) from error
             yield
         finally:
             lock.release()
@@ -155,8 +162,8 @@ class Index:
             return None
         row_type = type(rows[0])
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}.parquet"
-        path = self._folder(row_type, base) / name
-        self._write_file(path, table_of(rows, row_type))
+        path = folder_of(self.root, row_type, base) / name
+        self._write_file(path, row_type, rows)
         return path
 
     def read(
@@ -178,7 +185,7 @@ class Index:
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
         tables = [schema.empty_table()]
-        for path in files_under(self._folder(row_type, base)):
+        for path in self._files_of(row_type, base):
             try:
                 tables.append(_read_file(path, schema, base))
             except DamagedFileError as error:
@@ -197,7 +204,7 @@ class Index:
 
     def has_damage(self, row_type: type[Row], *, base: str) -> bool:
         """Whether some rows of a base cannot be read; only footers are looked at."""
-        for path in files_under(self._folder(row_type, base)):
+        for path in self._files_of(row_type, base):
             try:
                 _open(path)
             except DamagedFileError:
@@ -222,9 +229,9 @@ class Index:
                 sound.append(path)
         return sound
 
-    def _folder(self, row_type: type[Row], base: str) -> Path:
-        folder = self.root / row_type.table
-        return folder / f"base={slug(base)}" if row_type.by_base else folder
+    def _files_of(self, row_type: type[Row], base: str) -> list[Path]:
+        older = older_files(self.root, row_type)
+        return [*older, *files_under(folder_of(self.root, row_type, base))]
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text beside the tables, which replaces the one of that name whole.
@@ -237,7 +244,10 @@ class Index:
             file.write(text.encode())
         return path
 
-    def _write_file(self, path: Path, table: pa.Table) -> None:
+    def _write_file(self, path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
+        table = table_of(rows, row_type)
+        if row_type.by_base:
+            table = table.drop_columns("base")
         with _appearing(path) as file:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
@@ -251,34 +261,6 @@ def _appearing(path: Path) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise _write_error(path, error) from error
-
-
-def files_under(folder: Path, suffix: str = ".parquet") -> list[Path]:
-    """The files of a folder and those in it, by name; none where there is no such folder.
-
-    Raises:
-        UnreadableError: some folder cannot be listed, so that it is unknown what it holds.
-    """
-
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            place = Path(os.fsdecode(error.filename))
-            raise UnreadableError(why_unread(place, error)) from error
-
-    return sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder, onerror=refuse)
-        for name in names
-        if name.endswith(suffix)
-    )
-
-
-def slug(base: str) -> str:
-    """The folder name of a base: `ORG--NAME`; a local base also gets a hash of its path."""
-    if base.startswith("/"):
-        digest = sha1(base.encode(), usedforsecurity=False).hexdigest()
-        return f"local--{Path(base).name}--{digest[:8]}"
-    return base.replace("/", "--")
 
 
 def new_run_id(now: datetime) -> str:
@@ -304,14 +286,15 @@ def _read_file(path: Path, schema: pa.Schema, base: str | None = None) -> pa.Tab
     file = _open(path)
     stored = file.schema_arrow
     _check_version(path, _version(stored))
-    known = [name for name in schema.names if name in stored.names]
     try:
-        table = file.read(columns=known if base is None else list({*known, "base"}))
-        if base is not None:
+        table = file.read(columns=[n for n in stored.names if n in schema.names or n == "base"])
+        if "base" not in stored.names:
+            table = table.append_column("base", pa.repeat(base_in(path), len(table)))
+        elif base is not None:
             table = table.filter(pc.equal(table["base"], base))
         columns = [
             table[spec.name].cast(spec.type)
-            if spec.name in known
+            if spec.name in table.column_names
             else pa.nulls(len(table), spec.type)
             for spec in schema
         ]

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
-"""Raised with every change of a column; a reader reads all versions up to its own."""
+from hubdelta.schemas.layout import SCHEMA_VERSION
 
 VERSION_KEY = b"hubdelta.schema_version"
 
@@ -38,7 +37,7 @@ class Row:
 
     table: ClassVar[str]
     by_base: ClassVar[bool] = True
-    """Whether the table has a folder for each base."""
+    """Whether the table has a folder for each base, whose name stands for the column `base`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import duckdb
 
-from hubdelta.schemas.index import Index, files_under
-from hubdelta.schemas.rows import SCHEMA_VERSION, TABLES, schema_of
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.layout import SCHEMA_VERSION, files_under
+from hubdelta.schemas.rows import TABLES, schema_of
 from hubdelta.sql import flat_deltas, sketch
 from hubdelta.sql.attached import Attached
 from hubdelta.sql.flat_deltas import FlatDeltasError

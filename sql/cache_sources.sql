@@ -3,6 +3,8 @@
 
 CREATE OR REPLACE MACRO hubdelta.stored(name) AS TABLE FROM query_table('cache.stored_' || name);
 
+CREATE OR REPLACE MACRO hubdelta.stored_by_base(name) AS TABLE FROM hubdelta.stored(name);
+
 CREATE OR REPLACE VIEW hubdelta.stored_facts AS
 SELECT v.* EXCLUDE (hidden, slot) FROM cache.stored_vectors AS v;
 

@@ -11,9 +11,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hubdelta.schemas.errors import DamagedFileError
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.layout import columns_file
 from hubdelta.schemas.rows import TABLES
+from hubdelta.schemas.upgrade import copy_rows, older_files
 from hubdelta.sql.script import parquet_definitions
 
 logger = logging.getLogger(__name__)
@@ -26,42 +27,41 @@ class ParquetFiles:
     """The files of each table that can be read; damaged ones are named in a warning and left out.
 
     Attributes:
-        tables: the files, by table.
+        tables: the files, by table; the last one has all columns and no rows.
     """
 
     tables: dict[str, list[Path]]
-    _columns: tempfile.TemporaryDirectory[str] | None = field(repr=False)
+    _own: tempfile.TemporaryDirectory[str] = field(repr=False)
 
     @classmethod
     def of(cls, index: Index) -> "ParquetFiles":
         """The files of an index, by their footers.
 
         Raises:
-            DamagedFileError: a table has no readable file.
+            UnreadableError: a folder cannot be listed.
+            NewerIndexError: a newer hubdelta wrote a file.
         """
-        tables = {row_type.table: index.files(row_type) for row_type in TABLES}
-        columns = None
-        if not index.has_newest_columns:  # which the views are about
-            columns = tempfile.TemporaryDirectory(prefix="hubdelta-")
-            without_rows = Index.create(Path(columns.name))
-            for row_type in TABLES:
-                tables[row_type.table] += without_rows.files(row_type)
-        for table, paths in tables.items():
-            if not paths:
-                raise DamagedFileError(
-                    f"no file of the table {table} in {index.root} can be read: remove the "
-                    "damaged ones and run `hubdelta index` again"
-                )
-        return cls(tables, columns)
+        # What the index may lack: files of all columns, and earlier versions' rows as they lie now.
+        own = tempfile.TemporaryDirectory(prefix="hubdelta-")
+        beside = Index.create(Path(own.name)).root
+        tables = {}
+        for row_type in TABLES:
+            sound, older = index.files(row_type), set(older_files(index.root, row_type))
+            copies = [
+                copy
+                for path in sound
+                if path in older
+                for copy in copy_rows(path, row_type, beside)
+            ]
+            own_columns = columns_file(beside, row_type)
+            files = [path for path in sound if path not in older]
+            tables[row_type.table] = [*files, *copies, own_columns]
+        return cls(tables, own)
 
     def define(self, database: duckdb.DuckDBPyConnection) -> None:
         """Define the views and macros over these files."""
-        empty = {
-            table: [path for path in paths if path.name.startswith("schema-v")] or paths
-            for table, paths in self.tables.items()
-        }
         offered = "getvariable('hubdelta_files')[name]"
-        _offer(database, empty)
+        _offer(database, {table: paths[-1:] for table, paths in self.tables.items()})
         database.execute(parquet_definitions(bind=offered, files=offered))
         _offer(database, self.tables)
 
@@ -77,15 +77,14 @@ class ParquetFiles:
         for table, paths in self.tables.items():
             sound = [path for path in paths if _is_sound(path)]
             found |= len(sound) < len(paths)
-            self.tables[table] = sound or paths
+            self.tables[table] = sound
         if found:
             _offer(database, self.tables)
         return found
 
     def close(self) -> None:
-        """Remove the temporary folder, if there is one."""
-        if self._columns is not None:
-            self._columns.cleanup()
+        """Remove the temporary folder."""
+        self._own.cleanup()
 
 
 def _offer(database: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[Path]]) -> None:

@@ -1,13 +1,23 @@
 -- The stored tables from the Parquet files themselves. `hubdelta.files(name)` gives the files of a
 -- table; it is defined by whoever loads this. Every table has at least a file without rows, and
--- files of older versions lack the newer columns: those read as null.
+-- files of older versions lack the newer columns: those read as null. Where a table has a folder
+-- for each base, the folder's name stands for the column `base`.
+
+CREATE OR REPLACE MACRO hubdelta.base_in(file) AS
+    url_decode(regexp_extract(file, '/base=([^/]*)/[^/]*$', 1));
 
 CREATE OR REPLACE MACRO hubdelta.stored(name) AS TABLE
     FROM read_parquet(hubdelta.files(name), union_by_name => true, hive_partitioning => false);
 
+CREATE OR REPLACE MACRO hubdelta.stored_by_base(name) AS TABLE
+    SELECT hubdelta.base_in(s.filename) AS base, s.* EXCLUDE (filename)
+    FROM read_parquet(
+        hubdelta.files(name), union_by_name => true, hive_partitioning => false, filename => true
+    ) AS s;
+
 CREATE OR REPLACE VIEW hubdelta.stored_vectors AS
 SELECT
-    s.* EXCLUDE (filename, file_row_number),
+    hubdelta.base_in(s.filename) AS base, s.* EXCLUDE (filename, file_row_number),
     {'file': s.filename, 'row': s.file_row_number} AS place
 FROM read_parquet(
     hubdelta.files('vectors'), union_by_name => true, hive_partitioning => false,

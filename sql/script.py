@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import TABLES
 
 SCRIPT_NAME = "hubdelta.sql"
 
@@ -78,13 +79,37 @@ def script(index: Index) -> str:
     The index's absolute path is its default place; the variable `hubdelta_index` overrides it,
     also after the script has run.
     """
-    default = "'" + str(index.root.absolute()).replace("'", "''") + "'"
-    place = f"coalesce(getvariable('hubdelta_index'), {default})"
-    root = rf"regexp_replace({place}, '([*?\[])', '[\1]', 'g')"
-    return f"{_INTRODUCTION}\n" + parquet_definitions(
-        bind=f"{root}\n    || '/' || name || '/schema-v*.parquet'",
-        files=f"{root}\n    || '/' || name || '/**/*.parquet'",
+    moved = "getvariable('hubdelta_index')"
+    default = str(index.root.absolute())
+    if "\\" not in default:
+        place = f"coalesce({moved}, {_literal(default)})"
+        return _script(bind=_pattern(place, "schema-v*"), files=_pattern(place, "*"))
+    # DuckDB takes a backslash for a slash, but only in patterns: so files are named one by one.
+    files = {row_type.table: index.files(row_type) for row_type in TABLES}
+    listed = (
+        "MAP {"
+        + ", ".join(
+            f"'{table}': [{', '.join(_literal(str(path.absolute())) for path in paths)}]"
+            for table, paths in files.items()
+        )
+        + "}[name]"
     )
+    either = f"if({moved} IS NULL, {listed}, [{_pattern(moved, '*')}])"
+    return _script(bind=either, files=either)
+
+
+def _script(*, bind: str, files: str) -> str:
+    return f"{_INTRODUCTION}\n" + parquet_definitions(bind=bind, files=files)
+
+
+def _pattern(place: str, stem: str) -> str:
+    """SQL for a pattern of the files of the table `name` of an index that is at a place."""
+    root = rf"regexp_replace({place}, '([*?\[])', '[\1]', 'g')"
+    return f"{root}\n    || '/' || name || '/**/{stem}.parquet'"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def write_script(index: Index) -> Path:

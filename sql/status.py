@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from hubdelta.schemas.errors import QueryError
-from hubdelta.schemas.index import files_under
+from hubdelta.schemas.layout import files_under
 from hubdelta.schemas.rows import TABLES
 from hubdelta.sql import flat_deltas
 from hubdelta.sql.connection import Queries

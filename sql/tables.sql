@@ -1,9 +1,9 @@
--- The stored tables, one view each, over `hubdelta.stored(name)` and `hubdelta.stored_vectors`, which
--- come from parquet_sources.sql or from cache_sources.sql.
+-- The stored tables, one view each, over `hubdelta.stored(name)`, `hubdelta.stored_by_base(name)` and
+-- `hubdelta.stored_vectors`, which come from parquet_sources.sql or from cache_sources.sql.
 
 CREATE OR REPLACE VIEW catalog AS
 SELECT concat_ws('/', c.repo_id, nullif(c.subfolder, '')) AS adapter, c.*
-FROM hubdelta.stored('catalog') AS c;
+FROM hubdelta.stored_by_base('catalog') AS c;
 
 COMMENT ON VIEW catalog IS
     'Every state in which the Hub showed an adapter: a row per (key, crawl that saw it change)';
@@ -81,7 +81,7 @@ COMMENT ON COLUMN vectors.run_id IS 'run that made the row';
 
 CREATE OR REPLACE VIEW failures AS
 SELECT concat_ws('/', f.repo_id, nullif(f.subfolder, '')) AS adapter, f.*
-FROM hubdelta.stored('failures') AS f;
+FROM hubdelta.stored_by_base('failures') AS f;
 
 COMMENT ON VIEW failures IS
     'Every attempt that gave no vector';
@@ -101,7 +101,7 @@ COMMENT ON COLUMN failures.due_at IS
 COMMENT ON COLUMN failures.run_id IS 'run that made the row';
 
 CREATE OR REPLACE VIEW bases AS
-FROM hubdelta.stored('bases');
+FROM hubdelta.stored_by_base('bases');
 
 COMMENT ON VIEW bases IS
     'What each base itself answers to the probes: a row per (recipe, engine, precision, run)';
@@ -176,7 +176,7 @@ COMMENT ON COLUMN labels.labelled_at IS 'when it was set';
 
 CREATE OR REPLACE VIEW clusters AS
 WITH present AS (
-    FROM hubdelta.stored('clusters') AS s
+    FROM hubdelta.stored_by_base('clusters') AS s
     QUALIFY row_number() OVER (
         PARTITION BY s.base, s.cluster ORDER BY s.clustered_at DESC, s.run_id DESC
     ) = 1
@@ -212,7 +212,7 @@ COMMENT ON COLUMN clusters.recipe_id IS
 COMMENT ON COLUMN clusters.clustered_at IS 'when the cluster last changed';
 
 CREATE OR REPLACE VIEW maps AS
-FROM hubdelta.stored('maps') AS m
+FROM hubdelta.stored_by_base('maps') AS m
 QUALIFY m.map_id = max(m.map_id) OVER (PARTITION BY m.base, m.recipe_id)
     AND row_number() OVER (
         PARTITION BY m.base, m.recipe_id, m.map_id, m.adapter

@@ -112,7 +112,7 @@ def test_two_runs_at_once(hubdelta, hub):
 def test_an_index_of_a_newer_version(hubdelta, tmp_path):
     hubdelta("crawl", "--base", BASE)
     table = pa.table({"base": [BASE]}).replace_schema_metadata({VERSION_KEY: b"99"})
-    pq.write_table(table, tmp_path / "index" / "vectors" / "schema-v99.parquet")
+    pq.write_table(table, tmp_path / "index" / "runs" / "schema-v99.parquet")
     for command in (["status"], ["index", "--base", BASE]):
         done = hubdelta(*command)
         assert done.returncode == 1

@@ -17,7 +17,8 @@ from hubdelta.schemas.errors import (
     NoIndexError,
     UnreadableError,
 )
-from hubdelta.schemas.index import Index, slug
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.layout import folder_of
 from hubdelta.schemas.rows import VERSION_KEY, FailureRow, RunRow, rows_of
 
 BASE = "org/base"
@@ -69,7 +70,7 @@ def test_a_newer_format_is_refused(index):
 
 def test_a_file_of_an_older_version_gets_the_columns_it_lacks(index):
     index.write([failure()], base=BASE)
-    (path,) = (index.root / "failures" / f"base={slug(BASE)}").iterdir()
+    (path,) = folder_of(index.root, FailureRow, BASE).iterdir()
     pq.write_table(pq.read_table(path).drop_columns(["due_at", "message"]), path)
     (row,) = index.read(FailureRow, base=BASE).to_pylist()
     assert row["message"] is None

@@ -74,7 +74,7 @@ def test_an_index_without_rows_works(index: Index, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["it's", 'say "x"', "é ü 日本", "a[b]*c?d", "-- x; y", "$(x) %s {y}"]
+    "name", ["it's", 'say "x"', "é ü 日本", "a[b]*c?d", "-- x; y", "$(x) %s {y}", "back\\slash's"]
 )
 def test_any_place_can_hold_an_index(tmp_path: Path, ask: Ask, name: str) -> None:
     index = Index.create(tmp_path / name / "index")

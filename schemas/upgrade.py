@@ -1,0 +1,93 @@
+"""Files of versions 1 to 3, which have a column `base` and lie in other folders.
+
+Every run that writes to an index moves them first. Until one has, what reads Parquet files without
+this package would take such a folder's name for the base.
+"""
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hubdelta.schemas.errors import DamagedFileError
+from hubdelta.schemas.files import appearing
+from hubdelta.schemas.layout import columns_files, files_under, folder_of
+from hubdelta.schemas.rows import TABLES, Row
+
+logger = logging.getLogger(__name__)
+
+_LAST = 3
+"""The last version that wrote such files."""
+
+
+def older_files(root: Path, row_type: type[Row]) -> list[Path]:
+    """The files of a table that have a column `base`; the last of them tells that there are any.
+
+    Raises:
+        UnreadableError: a folder cannot be listed.
+    """
+    if not row_type.by_base or min(columns_files(root, row_type), default=_LAST + 1) > _LAST:
+        return []
+    return [path for path in files_under(root / row_type.table) if _has_base(path)]
+
+
+def copy_rows(path: Path, row_type: type[Row], root: Path) -> list[Path]:
+    """Write the rows of an older file where they belong now, in files of its name.
+
+    Args:
+        path: one of `older_files`.
+        row_type: its table.
+        root: the directory of the index that gets them.
+
+    Returns:
+        The new files: none where it has no rows.
+
+    Raises:
+        DamagedFileError: it is not whole.
+        OSError: something cannot be written.
+    """
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
+    copies = []
+    for base in pc.unique(table["base"]).to_pylist():
+        rows = table.filter(pc.equal(table["base"], base)).drop_columns("base")
+        copy = folder_of(root, row_type, base) / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with appearing(copy) as file:
+            pq.write_table(rows, file, compression="zstd", write_page_checksum=True)
+        copies.append(copy)
+    return copies
+
+
+def upgrade(root: Path) -> None:
+    """Move what earlier versions wrote to where it belongs now; the index must be held.
+
+    A kill loses nothing: a row is written before the file that it comes from is removed, and the
+    next run goes on. Files that cannot be read stay where they are.
+
+    Raises:
+        OSError: something cannot be written.
+        UnreadableError: a folder cannot be listed.
+    """
+    for row_type in TABLES:
+        for path in older_files(root, row_type):
+            try:
+                copies = copy_rows(path, row_type, root)
+            except DamagedFileError as error:
+                logger.warning("%s; left out", error)
+                continue
+            if path not in copies:  # the folder of a base without an organization kept its name
+                path.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+
+
+def _has_base(path: Path) -> bool:
+    try:
+        return "base" in pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return False
