@@ -1,5 +1,7 @@
 -- The search among vectors over the Parquet files alone: exact, and as slow as reading every vector
 -- is.
+-- In DuckDB before 1.4, a materialized part of a macro (WITH ... AS MATERIALIZED) cannot have the
+-- name of one in a macro that it asks: those of macros that call each other differ.
 
 CREATE OR REPLACE MACRO hubdelta.compared(adapter) AS TABLE
     SELECT
@@ -31,23 +33,25 @@ CREATE OR REPLACE MACRO within(adapter, distance := 0.25, exact := false) AS TAB
     ORDER BY o.similarity DESC, o.adapter, o.repo_id;
 
 CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
-    WITH members AS MATERIALIZED (
+    WITH pool AS MATERIALIZED (
         SELECT c.adapter, c.base, c.recipe_id, c.delta::DOUBLE[] AS delta
         FROM comparable AS c
         WHERE c.newest AND (base IS NULL OR c.base = base)
     )
     SELECT
         x.adapter AS a, y.adapter AS b, x.base, hubdelta.cosine(x.delta, y.delta) AS similarity
-    FROM members AS x
-    JOIN members AS y
+    FROM pool AS x
+    JOIN pool AS y
         ON x.adapter < y.adapter AND x.recipe_id = y.recipe_id AND x.base = y.base;
 
 -- Domains: connected components of the graph that joins adapters within a distance.
--- Each adapter starts with its own number as label and takes the smallest of its neighbors'
--- until none changes; USING KEY keeps one row an adapter, and `recurring` is that whole table.
+-- Each adapter starts with its own number as label. In each step it takes the smallest label among
+-- itself, its neighbors and the adapter that its label names, and gives it to that one as well: so
+-- even a long chain is done in few steps. A step's rows are all adapters; the last step finds
+-- nothing to change and has no rows. Labels only fall, so an adapter's smallest is its last.
 -- Domain 1 is the largest; equally large ones follow the alphabet of their first members.
 CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
-    WITH RECURSIVE members AS MATERIALIZED (
+    WITH RECURSIVE numbered AS MATERIALIZED (
         SELECT
             c.base, c.adapter, c.repo_id, c.subfolder, c.revision,
             row_number() OVER (ORDER BY c.base, c.adapter) AS number
@@ -57,27 +61,44 @@ CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
     edges AS MATERIALIZED (
         SELECT x.number AS source, y.number AS target
         FROM pairs(base, distance := distance) AS p
-        JOIN members AS x ON x.adapter = p.a AND x.base = p.base
-        JOIN members AS y ON y.adapter = p.b AND y.base = p.base
+        JOIN numbered AS x ON x.adapter = p.a AND x.base = p.base
+        JOIN numbered AS y ON y.adapter = p.b AND y.base = p.base
     ),
     links AS MATERIALIZED (
         SELECT e.source, e.target FROM edges AS e
         UNION ALL
         SELECT e.target, e.source FROM edges AS e
+        UNION ALL
+        SELECT m.number, m.number FROM numbered AS m
     ),
-    labelled(number, label) USING KEY (number) AS (
-        SELECT m.number, m.number FROM members AS m
-        UNION
-        SELECT known.number, min(changed.label)
-        FROM labelled AS changed
-        JOIN links AS l ON l.source = changed.number
-        JOIN recurring.labelled AS known ON known.number = l.target
-        WHERE changed.label < known.label
-        GROUP BY known.number
+    steps(number, label) AS (
+        SELECT m.number, m.number FROM numbered AS m
+        UNION ALL
+        SELECT t.number, min(t.label)
+        FROM (
+            SELECT unnest([k.number, k.label]) AS number, k.smallest AS label
+            FROM (
+                SELECT
+                    x.number, x.label, least(n.smallest, y.label) AS smallest,
+                    bool_or(least(n.smallest, y.label) < x.label) OVER () AS is_change
+                FROM (
+                    SELECT l.source AS number, min(z.label) AS smallest
+                    FROM steps AS z JOIN links AS l ON l.target = z.number
+                    GROUP BY l.source
+                ) AS n
+                JOIN steps AS x ON x.number = n.number
+                JOIN steps AS y ON y.number = x.label
+            ) AS k
+            WHERE k.is_change
+        ) AS t
+        GROUP BY t.number
+    ),
+    labelled AS (
+        SELECT s.number, min(s.label) AS label FROM steps AS s GROUP BY s.number
     ),
     sized AS (
         SELECT m.base, g.label, count(*) AS size
-        FROM labelled AS g JOIN members AS m ON m.number = g.number
+        FROM labelled AS g JOIN numbered AS m ON m.number = g.number
         GROUP BY m.base, g.label
     ),
     ordered AS (
@@ -89,12 +110,12 @@ CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
     SELECT m.base, o.domain, o.size, m.adapter, m.repo_id, m.subfolder, m.revision
     FROM ordered AS o
     JOIN labelled AS g ON g.label = o.label
-    JOIN members AS m ON m.number = g.number;
+    JOIN numbered AS m ON m.number = g.number;
 
 -- The member with the highest mean similarity to the others: its unit vector times the sum of
 -- theirs, in float64, so that ties stay ties.
 CREATE OR REPLACE MACRO hubdelta.most_central(base, distance) AS TABLE
-    WITH members AS MATERIALIZED (
+    WITH grouped AS MATERIALIZED (
         SELECT
             g.base, g.domain, g.adapter, c.delta::DOUBLE[] AS delta,
             sqrt(list_dot_product(c.delta::DOUBLE[], c.delta::DOUBLE[])) AS norm
@@ -105,7 +126,7 @@ CREATE OR REPLACE MACRO hubdelta.most_central(base, distance) AS TABLE
         SELECT
             m.base, m.domain, generate_subscripts(m.delta, 1) AS i,
             unnest(m.delta) / m.norm AS x
-        FROM members AS m
+        FROM grouped AS m
     ),
     totals AS (
         SELECT s.base, s.domain, list(s.x ORDER BY s.i) AS total
@@ -119,7 +140,7 @@ CREATE OR REPLACE MACRO hubdelta.most_central(base, distance) AS TABLE
         SELECT
             m.base, m.domain, m.adapter,
             round(list_dot_product(m.delta, t.total) / m.norm, 9) AS centrality
-        FROM members AS m
+        FROM grouped AS m
         JOIN totals AS t ON t.base = m.base AND t.domain = m.domain
     )
     SELECT r.base, r.domain, first(r.adapter ORDER BY r.centrality DESC, r.adapter) AS adapter

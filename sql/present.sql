@@ -2,8 +2,10 @@
 -- `catalog`, `failures` and `hubdelta.embedded`, whatever they are over.
 
 -- Zero, infinite and NaN deltas have no direction to compare, and one within the noise says nothing.
+-- Without the casts, DuckDB 1.1 cannot choose between list_dot_product of FLOAT[] and of DOUBLE[].
 CREATE OR REPLACE MACRO hubdelta.is_comparable(delta, signal) AS
-    isfinite(list_dot_product(delta, delta)) AND list_dot_product(delta, delta) > 0
+    isfinite(list_dot_product(delta::FLOAT[], delta::FLOAT[]))
+    AND list_dot_product(delta::FLOAT[], delta::FLOAT[]) > 0
     AND signal > 1 AND NOT isnan(signal);
 
 -- A vector says nothing of an adapter that turns out to have been trained on another base.

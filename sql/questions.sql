@@ -116,8 +116,9 @@ CREATE OR REPLACE MACRO hubdelta.digits(x) AS
     CASE WHEN abs(x) >= 1e5 AND isfinite(x) THEN printf('%.0f', x::DOUBLE)
         ELSE printf('%.6g', x::DOUBLE) END;
 
+-- Without the first cast, DuckDB 1.1 takes the moment for a time without a date.
 CREATE OR REPLACE MACRO hubdelta.minute(moment) AS
-    strftime(moment AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M UTC');
+    strftime(moment::TIMESTAMPTZ AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M UTC');
 
 CREATE OR REPLACE MACRO hubdelta.words(list) AS
     nullif(array_to_string(list, ', '), '');

@@ -8,6 +8,8 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES
 
 SCRIPT_NAME = "hubdelta.sql"
+OLDEST_DUCKDB = "1.1.2"
+"""The oldest DuckDB that reads the script."""
 
 _ROOM = resources.files(__package__)
 _PARQUET = (
@@ -20,9 +22,9 @@ _QUESTIONS = (
     "questions.sql",
 )
 
-_INTRODUCTION = """\
+_INTRODUCTION = f"""\
 -- hubdelta's views and macros over the Parquet files of one index; written anew by every run.
--- In the DuckDB shell (1.5 or newer) `.read` this file; any client can execute it as one text.
+-- It needs DuckDB {OLDEST_DUCKDB} or newer: `.read` it in the shell, or execute it as one text.
 -- Where the index has moved or is mounted: SET VARIABLE hubdelta_index = '/its/new/place';
 -- Then, for example: FROM adapters; FROM neighbors('org/name', k := 5); FROM domains(NULL);
 """

@@ -1,4 +1,4 @@
-"""Small indexes, ways to do without their cache, and DuckDB 1.5 beside the installed one."""
+"""Small indexes, ways to do without their cache, and an old DuckDB beside the installed one."""
 
 import json
 import shutil
@@ -15,8 +15,7 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, VectorRow
 from hubdelta.sql import cache
 from hubdelta.sql.connection import Queries, connect
-
-OLDEST_DUCKDB = "1.5.0"
+from hubdelta.sql.script import OLDEST_DUCKDB
 
 _BUILD = Path(__file__).parents[2] / ".build"
 
@@ -28,7 +27,8 @@ connection = duckdb.connect()
 if before:
     connection.execute(before)
 connection.execute(open(script, encoding="utf-8").read())
-answers = [connection.execute(query).to_arrow_table().to_pylist() for query in queries]
+to_arrow = "to_arrow_table" if hasattr(connection, "to_arrow_table") else "fetch_arrow_table"
+answers = [getattr(connection.execute(query), to_arrow)().to_pylist() for query in queries]
 print(json.dumps([duckdb.__version__, answers], default=str))
 """
 
@@ -97,8 +97,8 @@ def _install_oldest_duckdb(folder: Path) -> None:
     unfinished = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     pip = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(unfinished),
-         f"duckdb=={OLDEST_DUCKDB}"],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:",
+         "--target", str(unfinished), f"duckdb=={OLDEST_DUCKDB}"],
         capture_output=True,
         text=True,
     )  # fmt: skip
@@ -124,7 +124,7 @@ def ask(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
         )
         assert done.returncode == 0, done.stderr
         version, answers = json.loads(done.stdout)
-        assert version.startswith("1.5.") == bool(folder)
+        assert (version == OLDEST_DUCKDB) == bool(folder)
         return list(answers)
 
     return run

@@ -1,19 +1,22 @@
 """`<index>/hubdelta.sql`: the same answers in a plain DuckDB, the oldest and the installed one."""
 
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from geometry import adapter
+from geometry import adapter, apart
 from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.errors import IndexWriteError
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import LabelRow
 from hubdelta.sql.connection import connect
-from hubdelta.sql.script import write_script
+from hubdelta.sql.script import OLDEST_DUCKDB, script, write_script
 
 Ask = Callable[..., list[Any]]
 
@@ -26,6 +29,8 @@ QUERIES = [
     "FROM bases",
     "FROM runs",
     "FROM clusters ORDER BY base, adapter",
+    "FROM labels ORDER BY adapter",
+    "FROM maps ORDER BY base, adapter",
     "FROM neighbors('org/a-00', k := 5)",
     "FROM within('org/a-00', distance := 0.4)",
     "SELECT similarity('org/a-00', 'org/a-01') AS s",
@@ -33,6 +38,12 @@ QUERIES = [
     "FROM duplicates('org/base', distance := 0.05)",
     "FROM domains('org/base')",
     "FROM domains(NULL, distance := 0.1)",
+    "FROM domain_terms(NULL, distance := 0.1)",
+    "FROM suggestions('org/base')",
+    "FROM outliers(NULL, k := 5)",
+    """FROM "between"('org/a-00', 'org/a-01', k := 5)""",
+    "FROM compare('org/a-00', 'org/a-04')",
+    "FROM new_since('2026-10-01')",
     "DESCRIBE adapters",
     "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'adapters'",
 ]
@@ -56,6 +67,10 @@ def varied(index: Index) -> Index:
     index.write([failure_row(repo_id="org/failed")], base="org/base")
     index.write([catalog_row(base="/models/x y")], base="/models/x y")
     index.write([vector_row(base="/models/x y")], base="/models/x y")
+    then = datetime(2026, 11, 2, tzinfo=UTC)
+    index.write(
+        [LabelRow(adapter=f"org/a-{i:02}", label=f"l{i}", labelled_at=then) for i in (0, 1)]
+    )
     return index
 
 
@@ -65,6 +80,33 @@ def test_plain_duckdb_gives_the_answers_of_our_connection(varied: Index, ask: As
         ours = [queries.run(query).to_pylist() for query in QUERIES]
     for query, theirs, own in zip(QUERIES, answers, ours, strict=True):
         assert theirs == json.loads(json.dumps(own, default=str)), query
+
+
+def test_every_view_and_macro_is_among_the_queries(index: Index) -> None:
+    made = re.findall(r"^CREATE OR REPLACE (?:VIEW|MACRO) ([^ (]+)", script(index), re.MULTILINE)
+    public = {name for name in made if not name.startswith("hubdelta.")}
+    assert public == {
+        name
+        for name in public
+        if any(f"{name}(" in query or f"FROM {name}" in query for query in QUERIES)
+    }
+
+
+def test_the_script_and_the_readme_name_the_oldest_duckdb(index: Index) -> None:
+    assert f"DuckDB {OLDEST_DUCKDB} or newer" in script(index)
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert set(re.findall(r"DuckDB \(?([\d.]+)", readme)) == {OLDEST_DUCKDB}
+
+
+def test_a_long_chain_is_one_domain(fill: Callable[..., Index], ask: Ask) -> None:
+    order = np.random.default_rng(0).permutation(500)
+    index = fill(*(adapter(f"a/{name:03}", 0.36 * i) for i, name in enumerate(order)))
+    question = "SELECT DISTINCT domain, size FROM hubdelta.components('org/base', distance := {})"
+    whole, split = ask(
+        write_script(index), [question.format(d) for d in (apart(0.36), apart(0.36) - 1e-6)]
+    )
+    assert whole == [{"domain": 1, "size": 500}]
+    assert len(split) == 500
 
 
 def test_an_index_without_rows_works(index: Index, ask: Ask) -> None:
