@@ -8,7 +8,9 @@ from typing import Any
 
 from hubdelta.schemas.errors import (
     HubdeltaError,
+    IndexBusyError,
     ListeningError,
+    NoIndexError,
     NotABaseError,
     NoVectorError,
     ReadOnlyError,
@@ -36,7 +38,11 @@ def _vector(error: NoVectorError) -> str:
 
 
 _HINTS: dict[type[HubdeltaError], Callable[[Any], str]] = {
+    IndexBusyError: lambda error: "--wait waits for it",
     ListeningError: lambda error: "choose another --port; 0 takes a free one",
+    NoIndexError: lambda error: (
+        "make one with `hubdelta index --base ORG/NAME`, or name another with --index"
+    ),
     NoVectorError: _vector,
     NotABaseError: _base,
     ReadOnlyError: lambda error: "--unsafe allows everything",

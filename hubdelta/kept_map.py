@@ -38,7 +38,7 @@ class KeptMap:
 def opened_map(index: Index, base: str | None, distance: float | None = None) -> Iterator[KeptMap]:
     """The map of a base, brought up to date. What is new of it is kept in the index.
 
-    That the index cannot be written is only a warning: the map may look otherwise the next time.
+    That the index cannot be written is only a warning: it may be laid out differently next time.
 
     Args:
         index: the index.
@@ -68,6 +68,8 @@ def _keep(index: Index, base: str, news: list[MapRow]) -> bool:
             write_script(index)
             index.write(news, base=base)
     except (IndexBusyError, IndexWriteError) as error:
-        logger.warning("the map is not kept, and may look otherwise the next time: %s", error)
+        logger.warning(
+            "could not save the map; it may be laid out differently next time: %s", error
+        )
         return False
     return True

@@ -68,10 +68,7 @@ class Index:
         except OSError as error:
             raise UnreadableError(why_unread(root, error)) from error
         if not has_runs:
-            raise NoIndexError(
-                f"no index at {root}: make one with `hubdelta index --base ORG/NAME`, "
-                "or name another with --index"
-            )
+            raise NoIndexError(f"no index at {root}")
         for row_type in TABLES:
             for version, path in columns_files(root, row_type).items():
                 _check_version(path, version)
@@ -124,9 +121,7 @@ class Index:
         except Timeout:
             message = f"another run is writing to {self.root}"
             if not wait:
-                raise IndexBusyError(
-                    f"{message}: try again when it has ended, or wait for it with --wait"
-                ) from None
+                raise IndexBusyError(f"{message}: try again when it has ended") from None
             logger.warning("%s: waiting for it to end", message)
             lock.acquire()
         except OSError as error:

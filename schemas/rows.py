@@ -151,7 +151,7 @@ class FailureRow(Row):
     attempt: int = _column(pa.int32(), "which attempt this was, from 1")
     failed_at: datetime = _column(_TIME, "when it failed")
     due_at: datetime | None = _column(
-        _TIME, "when to try again; null: when the repository changes, or with --retry-failed"
+        _TIME, "when to try again; null: when the repository changes, or on demand"
     )
     run_id: str = _column(pa.string(), "run that made the row")
 

@@ -44,7 +44,7 @@ COMMENT ON COLUMN adapters.message IS 'what happened and what to do, in a line';
 COMMENT ON COLUMN adapters.attempt IS 'which attempt this was, from 1';
 COMMENT ON COLUMN adapters.failed_at IS 'when it failed';
 COMMENT ON COLUMN adapters.due_at IS
-    'when to try again; null: when the repository changes, or with --retry-failed';
+    'when to try again; null: when the repository changes, or on demand';
 COMMENT ON COLUMN adapters.recipe_id IS
     'recipe of the newest vector of this revision; null, as what follows, unless it has one';
 COMMENT ON COLUMN adapters.base_revision IS '40-hex commit of the base';

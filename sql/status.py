@@ -13,6 +13,7 @@ import pyarrow as pa
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.layout import files_under
 from hubdelta.schemas.rows import TABLES
+from hubdelta.schemas.words import either
 from hubdelta.sql import flat_deltas
 from hubdelta.sql.connection import Queries
 from hubdelta.sql.locks import CACHE_NAME
@@ -29,6 +30,7 @@ class BaseStatus:
         embedded: those whose present revision has a vector.
         pending: those whose present revision was not tried yet.
         failed: those whose present revision gave no vector, by reason, most frequent first.
+        failed_locally: of the failed ones, those in local folders, by reason.
         vanished: those that the Hub no longer has.
         pending_finetunes: of the pending ones, the full finetunes: embedded on demand only.
         due: when the first of the failed ones is tried again, by reason; None: when its repository
@@ -42,6 +44,7 @@ class BaseStatus:
     embedded: int
     pending: int
     failed: dict[str, int]
+    failed_locally: dict[str, int]
     vanished: int
     pending_finetunes: int
     due: dict[str, datetime | None]
@@ -130,7 +133,7 @@ def check_base(queries: Queries, base: str) -> None:
     folded = {name.lower(): name for name in known}
     likely = [folded[name] for name in get_close_matches(base.lower(), folded, n=3, cutoff=0.75)]
     if likely:
-        raise QueryError(f"the index has no base {base}: did you mean {' or '.join(likely)}?")
+        raise QueryError(f"the index has no base {base}: did you mean {either(likely)}?")
     more = f" and {len(known) - 5} more" if len(known) > 5 else ""
     raise QueryError(f"the index has no base {base}: it has {', '.join(known[:5])}{more}")
 
@@ -147,7 +150,7 @@ def bases(queries: Queries) -> list[str]:
 # Who was named by hand and not found has failures and no row of `adapters`.
 _COUNTS = """
     WITH unknown AS (
-        SELECT f.base, f.reason, f.due_at
+        SELECT f.base, f.repo_id, f.reason, f.due_at
         FROM failures AS f
         ANTI JOIN adapters AS a USING (base, repo_id, subfolder)
         QUALIFY row_number() OVER (
@@ -157,16 +160,17 @@ _COUNTS = """
     ),
     states AS (
         SELECT
-            a.base, a.status, a.reason, a.due_at,
+            a.base, a.repo_id, a.status, a.reason, a.due_at,
             a.canonical_base <> a.base AS contradicts, a.kind = 'full' AS is_finetune
         FROM adapters AS a
         UNION ALL
-        SELECT u.base, 'failed', u.reason, u.due_at, false, false FROM unknown AS u
+        SELECT u.base, u.repo_id, 'failed', u.reason, u.due_at, false, false FROM unknown AS u
     )
     SELECT
         s.base, s.status, s.reason, count(*) AS adapters, min(s.due_at) AS due_at,
         count(*) FILTER (s.contradicts) AS contradictions,
-        count(*) FILTER (s.is_finetune) AS finetunes
+        count(*) FILTER (s.is_finetune) AS finetunes,
+        count(*) FILTER (s.repo_id LIKE '/%') AS in_folders
     FROM states AS s
     WHERE ?::VARCHAR IS NULL OR s.base = ?
     GROUP BY s.base, s.status, s.reason
@@ -211,6 +215,7 @@ def _base_status(
         base=base,
         known=sum(row["adapters"] for row in counts),
         failed={row["reason"]: row["adapters"] for row in failed},
+        failed_locally={row["reason"]: row["in_folders"] for row in failed if row["in_folders"]},
         pending_finetunes=sum(row["finetunes"] for row in counts if row["status"] == "pending"),
         due={row["reason"]: row["due_at"] for row in failed},
         contradictions=sum(row["contradictions"] for row in counts),

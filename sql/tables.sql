@@ -97,7 +97,7 @@ COMMENT ON COLUMN failures.message IS 'what happened and what to do, in a line';
 COMMENT ON COLUMN failures.attempt IS 'which attempt this was, from 1';
 COMMENT ON COLUMN failures.failed_at IS 'when it failed';
 COMMENT ON COLUMN failures.due_at IS
-    'when to try again; null: when the repository changes, or with --retry-failed';
+    'when to try again; null: when the repository changes, or on demand';
 COMMENT ON COLUMN failures.run_id IS 'run that made the row';
 
 CREATE OR REPLACE VIEW bases AS

@@ -30,6 +30,14 @@ _REMEDIES = {
     Reason.ENGINE: "please report it",
 }
 
+_LOCAL_REMEDIES = _REMEDIES | {
+    Reason.NOT_FOUND: "check the path: it must hold adapter_config.json or config.json",
+    Reason.NO_WEIGHTS: "put its weights into the folder",
+    Reason.UNSAFE_FORMAT: "save its weights as safetensors",
+    Reason.CORRUPT: "save or copy its files anew",
+}
+"""What helps with a local folder, which is the user's own."""
+
 _CLOCKS_DIFFER = timedelta(minutes=1)
 """By so much at most, where several machines share an index."""
 
@@ -124,13 +132,25 @@ def _failures(status: "IndexStatus", now: datetime) -> "pa.Table":
             "failed": reason,
             "adapters": count,
             "next try": _due(one.due[reason], now),
-            "what to do": _REMEDIES[Reason(reason)],
+            "what to do": remedy,
         }
         for one in status.bases
-        for reason, count in one.failed.items()
+        for reason, failed in one.failed.items()
+        for count, remedy in _advised(Reason(reason), failed, one.failed_locally.get(reason, 0))
+        if count
     ]
     table = pa.Table.from_pylist(rows)
     return table.drop_columns("base") if len(status.bases) == 1 and rows else table
+
+
+def _advised(reason: Reason, failed: int, in_folders: int) -> list[tuple[int, str]]:
+    """How many adapters of the Hub and of local folders there are, and what helps with each."""
+    if _LOCAL_REMEDIES[reason] == _REMEDIES[reason]:
+        return [(failed, _REMEDIES[reason])]
+    return [
+        (failed - in_folders, _REMEDIES[reason]),
+        (in_folders, f"local folder: {_LOCAL_REMEDIES[reason]}"),
+    ]
 
 
 def _runs(status: "IndexStatus") -> "pa.Table":

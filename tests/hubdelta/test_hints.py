@@ -15,7 +15,7 @@ import hubdelta
 from hubdelta.schemas.errors import HubdeltaError
 from hubdelta.schemas.index import Index
 
-ROOMS = ("sql", "indexer", "crawler", "domains", "explorer")
+ROOMS = ("schemas", "sql", "indexer", "crawler", "domains", "explorer")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,19 @@ def test_the_command_line_adds_what_python_users_are_not_told(
     with hubdelta.open_index(index.root) as opened, pytest.raises(HubdeltaError) as caught:
         ask(opened)
     assert done.stderr == f"error: {caught.value}{says}\n"
+
+
+def test_a_place_without_an_index_and_a_busy_one_have_an_option(index: Index) -> None:
+    nowhere, labels = index.root / "none", index.root.parent / "labels.csv"
+    with pytest.raises(HubdeltaError) as caught:
+        hubdelta.open_index(nowhere)
+    assert str(caught.value) == f"no index at {nowhere}"
+    said = run("status", "--index", str(nowhere)).stderr
+    assert said.startswith(f"error: {caught.value}; make one with `hubdelta index --base ORG/NAME`")
+    labels.write_text("adapter,label\na/one,law\n")
+    with index.writing():
+        said = run("label", str(labels), "--index", str(index.root)).stderr
+    assert said.endswith("try again when it has ended; --wait waits for it\n")
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -11,7 +11,7 @@ import pytest
 from rows import catalog_row, failure_row, vector_row
 from terminal import plain, show
 
-from hubdelta.commands.status import _REMEDIES, _ago
+from hubdelta.commands.status import _LOCAL_REMEDIES, _REMEDIES, _ago
 from hubdelta.schemas.errors import Reason
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import RunRow
@@ -129,6 +129,35 @@ def test_a_person_sees_it_at_a_glance(index: Index) -> None:
     assert "when it changes" in text
     assert "ask for access on its page" in text
     assert "12,345 listed, 4 new" in text
+
+
+def test_local_folders_have_advice_of_their_own(tmp_path: Path) -> None:
+    made = Index.create(tmp_path / "index")
+    folders = ["/home/me/broken", "/home/me/empty"]
+    made.write([catalog_row(repo_id=name) for name in ["a/broken", *folders]], base="org/base")
+    made.write(
+        [
+            failure_row(repo_id="a/broken", reason="corrupt", due_at=None),
+            failure_row(repo_id=folders[0], reason="corrupt", due_at=None),
+            failure_row(repo_id=folders[1], reason="no_weights", due_at=None),
+            failure_row(repo_id="/home/me/gone", revision="", reason="not_found", due_at=NOW),
+        ],
+        base="org/base",
+    )
+    (only,) = answer(made)["bases"]
+    assert only["failed"] == {"corrupt": 2, "no_weights": 1, "not_found": 1}
+    assert only["failed_locally"] == {"corrupt": 1, "no_weights": 1, "not_found": 1}
+    lines = plain(show("status", columns=120, HUBDELTA_INDEX=str(made.root)))
+    failed = [line.split(maxsplit=2) for line in lines if line.startswith(("corrupt", "no"))]
+    said = {(what, count, rest.split("  ")[-1].strip()) for what, count, rest in failed}
+    assert said == {
+        ("corrupt", "1", _REMEDIES[Reason.CORRUPT]),
+        ("corrupt", "1", f"local folder: {_LOCAL_REMEDIES[Reason.CORRUPT]}"),
+        ("no_weights", "1", f"local folder: {_LOCAL_REMEDIES[Reason.NO_WEIGHTS]}"),
+        ("not_found", "1", f"local folder: {_LOCAL_REMEDIES[Reason.NOT_FOUND]}"),
+    }
+    assert "author" not in "".join(_LOCAL_REMEDIES.values())
+    assert "HF_TOKEN" not in _LOCAL_REMEDIES[Reason.NOT_FOUND]
 
 
 def test_one_base_can_be_asked_for(index: Index) -> None:

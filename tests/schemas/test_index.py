@@ -57,7 +57,7 @@ def test_an_empty_index_reads_as_empty_tables(index):
 
 
 def test_no_index_says_how_to_make_one(tmp_path):
-    with pytest.raises(NoIndexError, match="hubdelta index --base"):
+    with pytest.raises(NoIndexError, match="no index at"):
         Index.open(tmp_path)
 
 
