@@ -8,10 +8,13 @@ from hubdelta.indexer.plan import BEYOND_LIMIT, FULL_FINETUNE
 from hubdelta.schemas.words import counted
 
 _SKIPPED = {
-    FULL_FINETUNE: "full finetune, without --relation finetune",
-    BEYOND_LIMIT: "beyond --limit",
+    FULL_FINETUNE: (
+        "full finetune, without --relation finetune",
+        "full finetunes, without --relation finetune",
+    ),
+    BEYOND_LIMIT: ("beyond --limit", "beyond --limit"),
 }
-"""What an option of the command line has to do with it, where one does."""
+"""One and several of what an option of the command line leaves alone."""
 
 
 def print_crawl_summary(summary: CrawlSummary) -> None:
@@ -48,7 +51,8 @@ def print_index_summary(summary: IndexSummary) -> None:
         )
     for title, counts in (("skipped", summary.skipped), ("failed", summary.failed)):
         why = ", ".join(
-            f"{n:,} {_SKIPPED.get(reason, reason)}" for reason, n in counts.most_common()
+            counted(n, *_SKIPPED.get(reason, (reason, reason)))
+            for reason, n in counts.most_common()
         )
         click.echo(f"  {title:<9} {counts.total():,}" + (f" ({why})" if why else ""))
     if summary.busy:

@@ -23,5 +23,5 @@ def test_a_run_is_done_in_a_time_and_interrupted_after_one(
 def test_what_an_option_leaves_alone_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     skipped = Counter({FULL_FINETUNE: 2, BEYOND_LIMIT: 1, "vanished": 1})
     print_index_summary(IndexSummary("org/base", "0" * 40, "r", outcome="done", skipped=skipped))
-    said = "4 (2 full finetune, without --relation finetune, 1 beyond --limit, 1 vanished)"
+    said = "4 (2 full finetunes, without --relation finetune, 1 beyond --limit, 1 vanished)"
     assert said in capsys.readouterr().out
