@@ -17,7 +17,7 @@ from hubdelta.commands.options import (
     wait_option,
     writable_index,
 )
-from hubdelta.indexer.settings import ENGINE_NAMES, GIGABYTE, PRECISIONS
+from hubdelta.indexer.settings import DEVICES, ENGINE_NAMES, GIGABYTE, PRECISIONS
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.keys import AdapterName, folder_meant
 
@@ -62,9 +62,10 @@ Examples:
     type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
-    help="Of the matrix products. auto: fp32 on a CPU; on a GPU the fastest precise enough.",
+    help="Precision of the matrix products. auto: fp32 on a CPU; on a GPU the fastest that is "
+    "precise enough.",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option("--device", default="auto", show_default=True, help=f"What computes: {DEVICES}.")
 @click.option(
     "--tensor-parallel",
     type=click.IntRange(min=1),
@@ -84,7 +85,7 @@ Examples:
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Adapters embedded and written together, at most; a pass takes as many as memory does.",
+    help="Adapters embedded and written together, at most; a pass takes what fits in memory.",
 )
 @click.option(
     "--workers",

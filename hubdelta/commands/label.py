@@ -36,7 +36,7 @@ Examples:
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="Leave out suggestions of less.",
+    help="Leave out suggestions of less confidence than this.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Suggest as CSV, to be edited and read again.")
 @index_option

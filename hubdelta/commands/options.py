@@ -217,9 +217,9 @@ def answer_options(command: Command) -> Command:
 
 def wait_option(command: Command) -> Command:
     """Wait for another run."""
-    return click.option(
-        "--wait", is_flag=True, help="Wait for another run on this index; otherwise leave."
-    )(command)
+    return click.option("--wait", is_flag=True, help="Wait for another run on this index to end.")(
+        command
+    )
 
 
 def refuse_unused(context: click.Context, why: str, *names: str) -> None:

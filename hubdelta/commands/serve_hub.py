@@ -25,13 +25,13 @@ Example:
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="SECONDS",
-    help="Wait so long before each answer, as a distant Hub does.",
+    help="Wait this long before each answer, as a distant Hub would.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="MB/S",
-    help="Send so much in all, as a slow line does.",
+    help="Send at most this much in all, as a slow line would.",
 )
 def command(folder: Path, host: str, port: int, delay: float, rate: float | None) -> None:
     """Serve FOLDER/org/name/... as a read-only Hub. The first line it prints is its URL.
