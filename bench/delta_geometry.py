@@ -186,6 +186,11 @@ class SyntheticDeltas:
         domains = np.where(lone, -1, domains)
         return Block(deltas, domains[originals], groups[originals], copies)
 
+    def directions(self) -> Floats:
+        """The direction that all of a domain's adapters share, of unit length, [domains, d]."""
+        own = self._domain**0.5 * self._domains @ self._domain_axes
+        return _unit(_COMMON**0.5 * self._common + own)
+
     def _directions(self, random: np.random.Generator, count: int) -> Floats:
         """Random vectors of about unit length, [count, d]."""
         vectors: Floats = random.standard_normal((count, self.width), np.float32)

@@ -179,7 +179,7 @@ class OpenIndex:
             base: the base; None for every base.
             distance: chains of steps of up to this distance join a group; None for the domains
                 that the last run found, whose numbers last: density clusters or, among fewer than
-                40 adapters, linkage at 0.22.
+                40 adapters, linkage at a distance of their own.
             center: first subtract what all adapters of a base share; distances become larger.
 
         Returns:

@@ -246,10 +246,11 @@ def domains(
         base: the base; None for every base.
         distance: chains of steps up to this cosine distance, 0 to 2, join a group; None for the
             domains that the last run found, whose numbers last from night to night: density
-            clusters or, among few adapters, linkage at a fixed distance.
+            clusters or, among few adapters, linkage at a distance of their own.
 
     Returns:
-        domain, name, size, central, members, base, method ("density" or "linkage at DISTANCE");
+        domain, name, size, central, members, base, method ("density", "linkage" or
+        "linkage at DISTANCE");
         the largest domain of a base first.
 
     Raises:

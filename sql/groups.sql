@@ -1,11 +1,11 @@
 -- Groups of adapters that do alike: those that chains of steps up to a distance join or, where the
 -- distance is null, the domains that the last run found and numbered (`clusters`). A base that no
--- run has clustered yet gets what a small pool gets: chains of steps up to few_distance().
+-- run has clustered yet gets chains of steps up to unclustered_distance().
 
--- Pools of fewer adapters are linked, not clustered by density, and at which distance: FEW and
--- FEW_DISTANCE in domains/density.py.
+-- Pools of fewer adapters are linked, each at a distance of its own, not clustered by density: FEW
+-- in domains/density.py.
 CREATE OR REPLACE MACRO hubdelta.few() AS 40;
-CREATE OR REPLACE MACRO hubdelta.few_distance() AS 0.22;
+CREATE OR REPLACE MACRO hubdelta.unclustered_distance() AS 0.22;
 
 -- The base, or one that does not exist if every adapter that was asked for is in a clustered base:
 -- so nothing is compared in vain.
@@ -20,17 +20,17 @@ CREATE OR REPLACE MACRO hubdelta.unclustered(wanted) AS (
 CREATE OR REPLACE MACRO hubdelta.groups(base, distance) AS TABLE
     SELECT
         g.base, g.domain, g.size, g.adapter, g.repo_id, g.subfolder, g.revision,
-        'linkage at ' || coalesce(distance, hubdelta.few_distance()) AS method
+        'linkage at ' || coalesce(distance, hubdelta.unclustered_distance()) AS method
     FROM hubdelta.components(
         if(distance IS NULL, hubdelta.unclustered(base), base),
-        distance := coalesce(distance, hubdelta.few_distance())
+        distance := coalesce(distance, hubdelta.unclustered_distance())
     ) AS g
     WHERE distance IS NOT NULL
         OR (g.size > 1 AND g.base NOT IN (SELECT k.base FROM clusters AS k))
     UNION ALL
     SELECT
         c.base, c.cluster, c.size, c.adapter, a.repo_id, a.subfolder, a.revision,
-        if(p.adapters < hubdelta.few(), 'linkage at ' || hubdelta.few_distance(), 'density')
+        if(p.adapters < hubdelta.few(), 'linkage', 'density')
     FROM clusters AS c
     JOIN adapters AS a ON a.base = c.base AND a.adapter = c.adapter
     LEFT JOIN (
@@ -46,7 +46,7 @@ CREATE OR REPLACE MACRO hubdelta.central(base, distance) AS TABLE
     SELECT m.base, m.domain, m.adapter
     FROM hubdelta.most_central(
         if(distance IS NULL, hubdelta.unclustered(base), base),
-        coalesce(distance, hubdelta.few_distance())
+        coalesce(distance, hubdelta.unclustered_distance())
     ) AS m
     WHERE distance IS NOT NULL OR m.base NOT IN (SELECT k.base FROM clusters AS k)
     UNION ALL

@@ -146,7 +146,7 @@ CREATE OR REPLACE MACRO domains(base, distance := NULL) AS TABLE
     JOIN hubdelta.central(base, distance) AS c ON c.base = s.base AND c.domain = s.domain
     ORDER BY s.base, s.size DESC, s.domain;
 COMMENT ON MACRO TABLE domains IS
-    'Domains of a base (null: of each base): number, name, size, central member, members, method; density clusters, or linkage at a distance';
+    'Domains of a base (null: of each base): number, name, size, central member, members, method; density clusters, or linkage';
 
 CREATE OR REPLACE MACRO domain_terms(base, distance := NULL) AS TABLE
     SELECT

@@ -61,9 +61,9 @@ def command(
     """List the domains of a base's adapters: what lies more densely than around it.
 
     Every run finds them, and their numbers last from night to night. Fewer than 40 adapters tell
-    too little of density: they are joined by steps of up to 0.22. With --distance, steps of up to
-    that distance join adapters. The answer names its method. Centered distances are larger:
-    unrelated adapters lie near 1 there.
+    too little of density: steps up to a distance that follows the pool join them. With --distance,
+    steps of up to that distance join adapters. The answer names its method. Centered distances are
+    larger: unrelated adapters lie near 1 there.
 
     A domain is called by your labels of its members, if there are any, or else by what sets them
     apart: datasets, tags, words of names and model cards. `central` is the member most like the

@@ -21,4 +21,7 @@ def test_it_scores_small_pools():
     # Of a tight pool's domains nearly all are found; linkage joins many of them.
     assert scores[300, "tight"]["default"] > 0.9 > scores[300, "tight"]["linkage"]
     assert all(one["least"] <= one["default"] <= 1 for one in scores.values())
+    # The bounds know the truth.
+    assert all(one["linkage"] <= one["best_linkage"] <= 1 for one in scores.values())
+    assert all(0.9 < one["true_directions"] <= 1 for one in scores.values())
     assert figures["night"]["new"] == 3

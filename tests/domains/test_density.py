@@ -10,7 +10,7 @@ from simulated import Family
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 
-from hubdelta.domains.density import COPY, FAR, FEW, FEW_DISTANCE, FLOOR, SMALLEST, cluster
+from hubdelta.domains.density import APART, COPY, FEW, FEW_APART, SMALLEST, WITHIN, cluster
 from hubdelta.sql.linkage import link
 
 
@@ -23,16 +23,26 @@ def in_domains(seed, sizes=(30, 14, 6, 4, 3), noise=8, copies=10):
     return np.concatenate(parts), labels
 
 
+def far_of(gaps):
+    """Where, step by step from .3 on, the distance is that of √(APART · w), w being of the shorter
+    gaps."""
+    far = 0.3
+    for _ in range(len(gaps)):
+        far = np.sqrt(APART * np.quantile([gap for gap in gaps if COPY < gap < far], WITHIN))
+    return far
+
+
 def dense_hdbscan(units):
     """HDBSCAN on all distances of the vectors, copies as one, and of points unrelated to all."""
     pairs = 1 - units.astype(np.float64) @ units.T.astype(np.float64)
+    far = far_of(link(units).gap.astype(np.float64))
     n, copies = connected_components(pairs <= COPY)
     distance = np.full((n, n), np.inf)
     np.minimum.at(distance, (copies[:, None], copies[None]), pairs)
     weight = np.full((n + SMALLEST, n + SMALLEST), 1e12)
     weight[:n, :n] = 1e13
-    near = distance < FAR
-    weight[:n, :n][near] = 1 / np.log(FAR / np.maximum(distance, FLOOR))[near]
+    near = distance < far
+    weight[:n, :n][near] = 1 / np.log(far / np.maximum(distance, far / 2))[near]
     weight[n:, n:] = 1
     np.fill_diagonal(weight, 0)
     found = HDBSCAN(min_cluster_size=SMALLEST, min_samples=2, metric="precomputed", copy=True).fit(
@@ -127,12 +137,16 @@ def test_strength_is_the_density_at_which_a_member_leaves():
     )
     labels, strengths = cluster(tree)
     assert labels.tolist() == [0, 0, 0] + [-1] * alone
-    last = np.log(FAR / 0.2) / np.log(FAR / FLOOR)
+    far = far_of([0.05, 0.2])
+    assert far / 2 > 0.05
+    last = np.log(far / 0.2) / np.log(2)
     np.testing.assert_allclose(strengths, [1, 1, last] + [0] * alone, atol=1e-6)
 
 
-def test_fewer_than_forty_adapters_are_joined_by_steps_of_a_fixed_distance():
-    gap = np.array([np.inf, 0.22, 0.2, 0.221, 0.1, 0.3], np.float32)
+@pytest.mark.parametrize("median", [0.1, 0.16])
+def test_fewer_than_forty_adapters_are_joined_by_steps_that_follow_the_median(median):
+    farthest = np.sqrt(FEW_APART * median)
+    gap = np.array([np.inf, median, median, farthest + 1e-3, median / 2, 0.4], np.float32)
     tree = SimpleNamespace(order=np.array([3, 1, 0, 5, 2, 4]), gap=gap, parent=np.full(6, -1))
     labels, strengths = cluster(tree)
     assert labels.tolist() == [0, 0, 1, 0, -1, 1]
@@ -142,7 +156,26 @@ def test_fewer_than_forty_adapters_are_joined_by_steps_of_a_fixed_distance():
 def test_sql_and_python_agree_on_what_few_adapters_are():
     groups = (resources.files("hubdelta.sql") / "groups.sql").read_text("utf-8")
     assert f"hubdelta.few() AS {FEW};" in groups
-    assert f"hubdelta.few_distance() AS {FEW_DISTANCE};" in groups
+
+
+def apart(labels):
+    """The same, with each one in no domain in one of its own."""
+    return np.where(labels < 0, -1 - np.arange(len(labels)), labels)
+
+
+@pytest.mark.parametrize("within", [0.93, 0.86, 0.75])
+@pytest.mark.parametrize("size", [30, 300, 1500])
+def test_domains_are_found_however_wide_they_spread(within, size):
+    """The same domains at half, all and nearly twice the spread, in pools of any size."""
+    family, weights = Family(size), 1 / np.arange(1, size // 10 + 3)
+    sizes = np.maximum(np.round(0.9 * size * weights / weights.sum()).astype(int), 2)
+    parts = [
+        family.around(center, n, within)
+        for center, n in zip(family.directions(len(sizes)), sizes, strict=True)
+    ]
+    truth = np.repeat([*range(len(sizes)), -1], [*sizes, size // 10])
+    labels, _ = cluster(link(np.concatenate([*parts, family.directions(size // 10)])))
+    assert adjusted_rand_score(apart(truth), apart(labels)) >= 0.95
 
 
 @pytest.mark.parametrize("spread", ["tight", "loose"])
@@ -155,8 +188,7 @@ def test_thousands_do_not_become_one_domain(spread):
     parts = [family.around(c, n, within) for c, n in zip(centers, sizes, strict=True)]
     truth = np.repeat(np.arange(len(sizes)), sizes)
     labels, _ = cluster(link(np.concatenate(parts)))
-    alone = np.where(labels < 0, -1 - np.arange(len(labels)), labels)
-    assert adjusted_rand_score(truth, alone) >= 0.95
+    assert adjusted_rand_score(truth, apart(labels)) >= 0.95
 
 
 def test_the_order_of_the_vectors_does_not_matter():
