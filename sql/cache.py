@@ -22,6 +22,7 @@ from hubdelta.schemas.layout import SCHEMA_VERSION, files_under
 from hubdelta.schemas.rows import TABLES, schema_of
 from hubdelta.sql import flat_deltas, sketch
 from hubdelta.sql.attached import Attached
+from hubdelta.sql.database_paths import for_duckdb
 from hubdelta.sql.flat_deltas import FlatDeltasError
 from hubdelta.sql.locks import CACHE_NAME, Reading, refreshing, without_readers
 from hubdelta.sql.spill import spill_folder
@@ -311,11 +312,10 @@ def _stored(database: duckdb.DuckDBPyConnection, index: Index) -> _Stored | None
 
 
 def _attach(database: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool = True) -> None:
-    place = str(path).replace("'", "''")
     # Threads share a scan by row groups, for readers too: DuckDB's ordinary 122,880 rows would keep
     # one of them busy.
     options = "READ_ONLY, " if read_only else ""
-    database.execute(f"ATTACH '{place}' AS cache ({options}ROW_GROUP_SIZE 8192)")
+    database.execute(f"ATTACH {for_duckdb(path)} AS cache ({options}ROW_GROUP_SIZE 8192)")
 
 
 def _remove(path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 
+from hubdelta.sql.database_paths import for_duckdb
 from hubdelta.sql.locks import CACHE_NAME, Reading
 
 logger = logging.getLogger(__name__)
@@ -30,10 +31,11 @@ def cached_names(root: Path, prefix: str, most: int) -> list[str]:
     try:
         with (
             closing(Reading(root)),
-            duckdb.connect(path, read_only=True, config={"threads": 1}) as database,
+            duckdb.connect(config={"threads": 1}) as database,
         ):
+            database.execute(f"ATTACH {for_duckdb(path)} AS cache (READ_ONLY)")
             rows = database.execute(
-                "SELECT DISTINCT a.adapter FROM present_adapters AS a"
+                "SELECT DISTINCT a.adapter FROM cache.present_adapters AS a"
                 " WHERE starts_with(a.adapter, ?) ORDER BY a.adapter LIMIT ?",
                 [prefix, most],
             ).fetchall()

@@ -41,21 +41,23 @@ class ParquetFiles:
             UnreadableError: a folder cannot be listed.
             NewerIndexError: a newer hubdelta wrote a file.
         """
-        # What the index may lack: files of all columns, and earlier versions' rows as they lie now.
         own = tempfile.TemporaryDirectory(prefix="hubdelta-")
-        beside = Index.create(Path(own.name)).root
         tables = {}
         for row_type in TABLES:
             sound, older = index.files(row_type), set(older_files(index.root, row_type))
-            copies = [
-                copy
-                for path in sound
-                if path in older
-                for copy in copy_rows(path, row_type, beside)
+            columns = columns_file(index.root, row_type)
+            if columns not in sound:  # an earlier version wrote the index, or it is damaged
+                columns = columns_file(Index.create(Path(own.name)).root, row_type)
+            tables[row_type.table] = [
+                *(path for path in sound if path not in older and path != columns),
+                *(
+                    copy
+                    for path in sound
+                    if path in older
+                    for copy in copy_rows(path, row_type, Path(own.name))
+                ),
+                columns,
             ]
-            own_columns = columns_file(beside, row_type)
-            files = [path for path in sound if path not in older]
-            tables[row_type.table] = [*files, *copies, own_columns]
         return cls(tables, own)
 
     def define(self, database: duckdb.DuckDBPyConnection) -> None:

@@ -15,14 +15,19 @@ CREATE OR REPLACE MACRO hubdelta.stored_by_base(name) AS TABLE
         hubdelta.files(name), union_by_name => true, hive_partitioning => false, filename => true
     ) AS s;
 
+-- `base` comes last but one level up, since DuckDB 1.3 confuses the columns after it.
 CREATE OR REPLACE VIEW hubdelta.stored_vectors AS
-SELECT
-    hubdelta.base_in(s.filename) AS base, s.* EXCLUDE (filename, file_row_number),
-    {'file': s.filename, 'row': s.file_row_number} AS place
-FROM read_parquet(
-    hubdelta.files('vectors'), union_by_name => true, hive_partitioning => false,
-    filename => true, file_row_number => true
-) AS s;
+SELECT p.base, p.* EXCLUDE (base)
+FROM (
+    SELECT
+        s.* EXCLUDE (filename, file_row_number),
+        {'file': s.filename, 'row': s.file_row_number} AS place,
+        hubdelta.base_in(s.filename) AS base
+    FROM read_parquet(
+        hubdelta.files('vectors'), union_by_name => true, hive_partitioning => false,
+        filename => true, file_row_number => true
+    ) AS s
+) AS p;
 
 CREATE OR REPLACE VIEW hubdelta.stored_facts AS
 SELECT s.* EXCLUDE (delta) FROM hubdelta.stored_vectors AS s;

@@ -88,14 +88,11 @@ def script(index: Index) -> str:
         return _script(bind=_pattern(place, "schema-v*"), files=_pattern(place, "*"))
     # DuckDB takes a backslash for a slash, but only in patterns: so files are named one by one.
     files = {row_type.table: index.files(row_type) for row_type in TABLES}
-    listed = (
-        "MAP {"
-        + ", ".join(
-            f"'{table}': [{', '.join(_literal(str(path.absolute())) for path in paths)}]"
-            for table, paths in files.items()
-        )
-        + "}[name]"
+    fields = (
+        f"'{table}': [{', '.join(_literal(str(path.absolute())) for path in paths)}]"
+        for table, paths in files.items()
     )
+    listed = f"struct_extract({{{', '.join(fields)}}}, name)"
     either = f"if({moved} IS NULL, {listed}, [{_pattern(moved, '*')}])"
     return _script(bind=either, files=either)
 

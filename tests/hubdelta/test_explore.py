@@ -144,7 +144,7 @@ def test_several_bases_ask_for_one(command, tmp_path):
     index = filled(tmp_path / "index", "org/base", "org/other")
     done = run(*command, index=index.root, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.strip().endswith("--base: org/base, org/other")
+    assert "several bases: org/base, org/other; choose one with --base" in done.stderr
     assert run(*command, "--base", "org/other", index=index.root, cwd=tmp_path).returncode == 0
 
 

@@ -44,7 +44,7 @@ def start(processes, index):
 
 
 def has_vectors(index):
-    return any(index.glob("vectors/base=*/*.parquet"))
+    return any(index.glob("vectors/base=*/2*.parquet"))
 
 
 def embedded(index):

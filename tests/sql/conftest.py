@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from filelock import FileLock
 
@@ -82,36 +84,37 @@ def over_parquet(forbid_cache: Callable[[Index], None]) -> Iterator[Callable[[In
         queries.close()
 
 
-@pytest.fixture(scope="session")
-def oldest_duckdb() -> Path:
-    """A folder with the oldest DuckDB that the script has to work on."""
-    folder = _BUILD / f"duckdb-{OLDEST_DUCKDB}"
+@lru_cache
+def _duckdb_of(version: str) -> Path:
+    """A folder with a DuckDB other than the installed one."""
+    folder = _BUILD / f"duckdb-{version}"
     _BUILD.mkdir(exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
         if not folder.is_dir():
-            _install_oldest_duckdb(folder)
+            _install_duckdb(version, folder)
     return folder
 
 
-def _install_oldest_duckdb(folder: Path) -> None:
+def _install_duckdb(version: str, folder: Path) -> None:
     unfinished = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     pip = subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:",
-         "--target", str(unfinished), f"duckdb=={OLDEST_DUCKDB}"],
+         "--target", str(unfinished), f"duckdb=={version}"],
         capture_output=True,
         text=True,
     )  # fmt: skip
     if pip.returncode:
         reason = (pip.stderr.strip().splitlines() or ["no reason given"])[-1]
-        pytest.skip(f"DuckDB {OLDEST_DUCKDB} could not be installed: {reason}")
+        pytest.skip(f"DuckDB {version} could not be installed: {reason}")
     unfinished.rename(folder)
 
 
-@pytest.fixture(params=["installed", "oldest"])
+@pytest.fixture(params=[duckdb.__version__, OLDEST_DUCKDB])
 def ask(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
     """Run queries after a script in a plain DuckDB of another process."""
-    folder = request.getfixturevalue("oldest_duckdb") if request.param == "oldest" else None
+    wanted = request.param
+    folder = None if wanted == duckdb.__version__ else _duckdb_of(wanted)
 
     def run(script: Path, queries: Sequence[str], *, before: str = "") -> list[Any]:
         done = subprocess.run(
@@ -124,7 +127,7 @@ def ask(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
         )
         assert done.returncode == 0, done.stderr
         version, answers = json.loads(done.stdout)
-        assert (version == OLDEST_DUCKDB) == bool(folder)
+        assert version == wanted
         return list(answers)
 
     return run

@@ -15,6 +15,7 @@ from rows import catalog_row, failure_row, vector_row
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, Row, VectorRow
 from hubdelta.sql import cache
+from hubdelta.sql.cached_names import cached_names
 from hubdelta.sql.connection import connect
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -228,3 +229,15 @@ def test_with_another_file_of_a_name_it_is_made_anew(
     index.files(CatalogRow)[1].replace(path)
     with connect(index) as queries:
         assert len(queries.run("FROM adapters")) == 3
+
+
+def test_a_folder_with_a_backslash_has_a_cache(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "back\\slash" / "index")
+    index.write([catalog_row()], base="org/base")
+    for expected in (1, 2):
+        index.write([vector_row(repo_id=f"a/{expected}")], base="org/base")
+        with connect(index) as queries:
+            assert queries.parquet is None
+            rows = queries.run("SELECT count(*) AS n FROM vectors").to_pylist()
+        assert rows == [{"n": expected}]
+    assert cached_names(index.root, "a/", 10) == ["a/b"]

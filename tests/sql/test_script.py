@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 from geometry import adapter, apart
@@ -74,6 +75,8 @@ def varied(index: Index) -> Index:
     return index
 
 
+# 1.3 has faults of its own: it took columns for others where the oldest and the newest did not.
+@pytest.mark.parametrize("ask", [duckdb.__version__, "1.3.2", OLDEST_DUCKDB], indirect=True)
 def test_plain_duckdb_gives_the_answers_of_our_connection(varied: Index, ask: Ask) -> None:
     answers = ask(write_script(varied), QUERIES)
     with connect(varied) as queries:

@@ -1,0 +1,29 @@
+"""Paths of database files, as DuckDB takes them."""
+
+import secrets
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+
+def for_duckdb(path: Path) -> str:
+    """The path of a database file as a literal for ATTACH.
+
+    DuckDB 2 takes backslashes for slashes: a link in the system's temporary folder leads around
+    them, and stays until the process ends.
+    """
+    absolute = path.absolute()
+    taken = _link_to(absolute.parent) / absolute.name if "\\" in str(absolute) else path
+    return "'" + str(taken).replace("'", "''") + "'"
+
+
+@lru_cache
+def _link_to(folder: Path) -> Path:
+    link = Path(_links().name, secrets.token_hex(4))
+    link.symlink_to(folder)
+    return link
+
+
+@lru_cache
+def _links() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="hubdelta-links-")
