@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-WHEEL_SITE := .build/site
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_INSTALLED := $(VLLM_VENV)/installed
@@ -30,10 +29,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 types: $(INSTALLED)
-	rm -rf build .build/wheel $(WHEEL_SITE)
-	$(BIN)/python -m build --wheel --outdir .build/wheel . > /dev/null
-	$(BIN)/pip install --quiet --no-deps --target $(WHEEL_SITE) .build/wheel/*.whl
-	MYPYPATH=$(WHEEL_SITE) $(BIN)/mypy -p hubdelta
+	$(BIN)/mypy -p hubdelta
 	if [ -d explorer/web/node_modules ]; then npm run --silent --prefix explorer/web types; fi
 
 bench: $(INSTALLED)

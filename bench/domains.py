@@ -32,15 +32,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from sklearn.metrics import adjusted_rand_score
 
-from hubdelta.crawler.local_hub import LocalHub
 from hubdelta.demo.awkward import build_hub
 from hubdelta.demo.base import BASE_ID, build_base
 from hubdelta.demo.pool import MIXED, SINGLE
 from hubdelta.demo.sources import DOMAINS
+from hubdelta.hub_server import LocalHub
 from hubdelta.schemas.index import Index
-from hubdelta.sql import answers
-from hubdelta.sql.centered import centered
 from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.questions import answers
+from hubdelta.sql.questions.centered import centered
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TRUE = {adapter.repo_id: adapter.domains[0] for adapter in SINGLE}

@@ -38,14 +38,15 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from hubdelta.demo.base import build_base
-from hubdelta.indexer.adapter_config import CONFIG_FILE, AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Engine, PeftAdapter
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import CONFIG_FILE, AdapterConfig
+from hubdelta.indexer.adapters.weights import read_tensors
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Engine
+from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.process import keep_freed_memory, use_threads
-from hubdelta.indexer.reference import ReferenceEngine
-from hubdelta.indexer.stacked.engine import StackedEngine
-from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.errors import AdapterError
 from hubdelta.schemas.keys import AdapterKey
 

@@ -45,18 +45,19 @@ from rates import matrix_rate
 from safetensors.torch import save_file
 from synthetic import SIZES, Kind, Pool, dense_flops, low_rank_flops, make_base, on_device
 
-from hubdelta.indexer.adapter_config import CONFIG_FILE
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Engine, PeftAdapter
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import CONFIG_FILE
+from hubdelta.indexer.adapters.weights import read_tensors
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Engine
+from hubdelta.indexer.engines.reference import ReferenceEngine, hidden_states
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
+from hubdelta.indexer.engines.stacked.precision import DTYPES, products_in
 from hubdelta.indexer.process import (
     collect_around_what_is_loaded,
     keep_freed_memory,
     use_threads,
 )
-from hubdelta.indexer.reference import ReferenceEngine, hidden_states
-from hubdelta.indexer.stacked.engine import StackedEngine
-from hubdelta.indexer.stacked.precision import DTYPES, products_in
-from hubdelta.indexer.weights import read_tensors
 
 logger = logging.getLogger("gpu")
 

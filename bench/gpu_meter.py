@@ -13,9 +13,10 @@ from gpu_report import Report, Run
 from rates import synchronize
 from synthetic import Kind, dense_flops, low_rank_flops
 
-from hubdelta.indexer.ahead import one_ahead
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Answer, Engine, PeftAdapter, Result
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Answer, Engine, Result
+from hubdelta.indexer.prefetch import one_ahead
 from hubdelta.schemas.errors import AdapterError
 
 Vector = npt.NDArray[np.float64]

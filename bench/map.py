@@ -41,7 +41,7 @@ from hubdelta.explorer.payload import domains_of, payload
 from hubdelta.explorer.placement import place
 from hubdelta.explorer.pool import Pool, opened_pool
 from hubdelta.schemas.index import Index
-from hubdelta.sql import cache
+from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import connect
 
 _COMPARED = 3000

@@ -37,21 +37,22 @@ from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.demo.awkward_files import COMMITTED
 from hubdelta.demo.base import BASE_ID, build_base
 from hubdelta.demo.pool import POOL
-from hubdelta.indexer.arrivals import Arrivals, Budget
+from hubdelta.indexer.adapters.adapter import Adapter
+from hubdelta.indexer.adapters.loading import Obtainer
+from hubdelta.indexer.adapters.pending import Pending
 from hubdelta.indexer.base_structure import BaseStructure
-from hubdelta.indexer.engine import Adapter, Engine
-from hubdelta.indexer.engines import load_engine
-from hubdelta.indexer.obtain import Obtainer
-from hubdelta.indexer.outcome import Embedding
-from hubdelta.indexer.pipeline import Lane, embed_all
-from hubdelta.indexer.plan import Pending
+from hubdelta.indexer.engines.engine import Engine
+from hubdelta.indexer.engines.routing import load_engine
+from hubdelta.indexer.pipeline.arrivals import Arrivals, Budget
+from hubdelta.indexer.pipeline.pipeline import Lane, embed_all
+from hubdelta.indexer.pipeline.progress import Progress
+from hubdelta.indexer.pipeline.rows import Embedding
+from hubdelta.indexer.pipeline.timings import Stages
+from hubdelta.indexer.pipeline.writer import Writer
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.process import keep_freed_memory, use_threads
-from hubdelta.indexer.progress import Progress
 from hubdelta.indexer.recipe import Recipe
 from hubdelta.indexer.settings import GIGABYTE, IndexSettings
-from hubdelta.indexer.stages import Stages
-from hubdelta.indexer.writer import Writer
 from hubdelta.schemas.errors import AdapterError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterName

@@ -17,16 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from hubdelta.demo.base import build_base
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Answer, PeftAdapter
-from hubdelta.indexer.engines import load_base
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.weights import read_tensors
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Answer
+from hubdelta.indexer.engines.routing import load_base
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
+from hubdelta.indexer.engines.stacked.precision import GOOD_SIGNAL
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.process import keep_freed_memory, use_threads
 from hubdelta.indexer.settings import IndexSettings
-from hubdelta.indexer.stacked.engine import StackedEngine
-from hubdelta.indexer.stacked.precision import GOOD_SIGNAL
-from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.keys import AdapterKey
 
 _ROOT = Path(__file__).resolve().parent.parent

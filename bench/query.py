@@ -46,8 +46,8 @@ from synthetic_index import (
 )
 
 from hubdelta.schemas.index import Index
-from hubdelta.sql.answers import similar
 from hubdelta.sql.connection import connect
+from hubdelta.sql.questions.answers import similar
 
 K = 10
 

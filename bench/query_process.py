@@ -27,7 +27,7 @@ def open_index(root: str) -> dict[str, Any]:
 def link(root: str) -> dict[str, Any]:
     """Bring the cache up to date with its linkage, as a run does at its end."""
     from hubdelta.schemas.index import Index
-    from hubdelta.sql.cache import refresh
+    from hubdelta.sql.cache.cache import refresh
 
     started = time.perf_counter()
     refresh(Index.open(Path(root)))

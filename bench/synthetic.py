@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.compatibility import PREFIX
 from hubdelta.indexer.base_structure import layer_shapes
-from hubdelta.indexer.engine import PeftAdapter
-from hubdelta.indexer.fit import PREFIX
-from hubdelta.indexer.stacked.structure import structural_copy
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.edits.structure import structural_copy
 from hubdelta.schemas.keys import AdapterKey
 
 SIZES: dict[str, dict[str, Any]] = {

@@ -27,8 +27,8 @@ import numpy as np
 from delta_geometry import Floats, Integers, SyntheticDeltas
 from sklearn.metrics import adjusted_rand_score
 
-from hubdelta.domains.density import cluster
-from hubdelta.sql.linkage import Linkage, link, relink
+from hubdelta.vectors.density import cluster
+from hubdelta.vectors.linkage import Linkage, link, relink
 
 _SPREADS = {"tight": 0.5, "demo": 1.0, "loose": 2.0}
 _LINKAGE = 0.25  # the distance at which linkage is asked for, as `hubdelta domains --distance`

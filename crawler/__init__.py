@@ -1,16 +1,19 @@
-"""Everything that speaks to a Hub, and the local read-only Hub.
+"""Everything that speaks to a Hub.
 
 crawl.py        one crawl: listings → entries → conclusions → rows
 discovery.py    which listings, and how far down
 entry.py        an entry of a listing, read without trust
-lineage.py      which base it belongs to, and by which evidence
-adapter_files.py, catalog.py    its adapters, and their rows
-ledger.py       which of the rows say something new
+lineage.py, resolution.py   which base it belongs to, and by which evidence
+base_names.py   what a base is called in configurations and cards
+mirrors.py, same_weights.py     copies of a base, and finetunes that kept its name
+adapter_files.py, catalog.py    a repository's adapters, and their rows
+card.py         the text of a model card
+ledger.py, crawl_summary.py     which of the rows say something new; what a crawl tells
 describe.py     rows of adapters that a person names
-downloads.py, safetensors_header.py    an adapter's files at its commit
-base_download.py    the base itself, in the ordinary cache
-partial_fetch.py, ranged.py     parts of such a file: some of its tensors
+base.py, base_download.py   the base that a person names; its files in the ordinary cache
+downloads.py, safetensors_header.py, weight_index.py    an adapter's files at its commit
+content_hash.py, foreign_content.py     whether a file is what it says
+partial_fetch.py, ranged.py, remote_ranges.py   parts of a file
 hub.py, hub_errors.py    huggingface_hub's client, configured; what its errors mean
 pages.py, wire.py    walking a listing; what one answer may cost in time, bytes and pauses
-local_hub/      a Hub for a folder of repositories
 """

@@ -12,7 +12,7 @@ from hubdelta.explorer.layout import Plane
 from hubdelta.explorer.payload import Domains
 from hubdelta.explorer.placement import Placement
 from hubdelta.explorer.pool import Pool
-from hubdelta.sql.families import temporary_array
+from hubdelta.sql.cache.families import temporary_array
 
 _COMPRESSION = "zstd"
 

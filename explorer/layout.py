@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 from threadpoolctl import threadpool_limits
 
-from hubdelta.explorer.nearest import Neighbors
 from hubdelta.schemas.errors import MissingExtraError
+from hubdelta.vectors.nearest import Neighbors
 
 logger = logging.getLogger(__name__)
 

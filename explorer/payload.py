@@ -11,10 +11,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from hubdelta.explorer.nearest import Neighbors
 from hubdelta.explorer.placement import Placement
 from hubdelta.explorer.pool import Pool
-from hubdelta.sql.answers import domains
+from hubdelta.sql.questions.answers import domains
+from hubdelta.vectors.nearest import Neighbors
 
 FORMAT: Final = 1
 

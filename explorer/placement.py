@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubdelta.explorer.layout import Plane, aligned, fitted, lay_out
-from hubdelta.explorer.nearest import nearest, nearest_among
 from hubdelta.explorer.pool import Pool
 from hubdelta.schemas.index import new_run_id
 from hubdelta.schemas.rows import MapRow, rows_of
+from hubdelta.vectors.nearest import nearest, nearest_among
 
 LATER: Final = "neighbors"
 """The method of those who were placed among others of a finished map."""

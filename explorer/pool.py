@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hubdelta.explorer.nearest import Neighbors, nearest
 from hubdelta.schemas.errors import NoVectorError, QueryError, SeveralBasesError
 from hubdelta.schemas.words import counted
+from hubdelta.sql.cache.families import temporary_array, unit
 from hubdelta.sql.connection import Queries
-from hubdelta.sql.families import temporary_array, unit
-from hubdelta.sql.status import check_base
+from hubdelta.sql.questions.status import check_base
+from hubdelta.vectors.nearest import Neighbors, nearest
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 
 from hubdelta.schemas.errors import MissingPackageError, SeveralBasesError, UsageError
 from hubdelta.schemas.index import Index
-from hubdelta.sql import answers
-from hubdelta.sql.centered import centered
 from hubdelta.sql.connection import Queries, connect
-from hubdelta.sql.status import IndexStatus, bases, check_base, status
-from hubdelta.sql.vectors import vectors
+from hubdelta.sql.questions import answers
+from hubdelta.sql.questions.centered import centered
+from hubdelta.sql.questions.status import IndexStatus, bases, check_base, status
+from hubdelta.sql.questions.vectors import vectors
 
 Frames = Literal["arrow", "pandas", "polars"]
 

@@ -13,13 +13,9 @@ from typing import TextIO
 
 import click
 
+from hubdelta.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from hubdelta.hints import with_hint
 from hubdelta.schemas.errors import HubdeltaError, UsageError, printable, without_controls
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_SOME_FAILED = 3
-EXIT_INTERRUPTED = 130
 
 _COMMANDS = {
     "crawl": "hubdelta.commands.crawl",

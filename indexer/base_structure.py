@@ -23,7 +23,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
-from hubdelta.indexer.engine import BUILDING
+from hubdelta.indexer.building import BUILDING
 from hubdelta.indexer.memory import LargeTensorsApart
 from hubdelta.schemas.errors import HubdeltaError
 

@@ -1,1 +1,11 @@
-"""The index: Arrow schemas of its tables, reading and writing them, and the error tree."""
+"""What an index holds: tables, keys, errors. Imports nothing of the other rooms.
+
+rows.py         a dataclass for each table: columns, Arrow types, meanings, units
+keys.py         names and keys of adapters and bases
+index.py        an index: a directory of Parquet files, read and written
+layout.py       where its files lie
+upgrade.py      files of earlier versions, moved to where they belong now
+errors.py       every error that a user may see, and the closed list of reasons
+files.py        files that appear whole or not at all
+words.py        plurals and lists in messages
+"""

@@ -1,1 +1,13 @@
-"""The views and macros an analyst sees, and the connection that loads them."""
+"""An index in DuckDB SQL.
+
+connection.py   an index, opened for queries
+read_only.py    what a query may do
+script.py       the views and macros as one text: for our connection, and for any DuckDB
+parquet_files.py    the files that the views read where there is no cache
+stoppable.py    queries that Ctrl-C stops
+
+views/          the SQL itself
+cache/          what queries read: derived from the Parquet files, and disposable
+search/         nearest neighbors, by sketches and exact cosines
+questions/      the questions of the command line and of Python
+"""

@@ -16,12 +16,13 @@ import pyarrow as pa
 
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
-from hubdelta.sql import cache, read_only
-from hubdelta.sql.flat_deltas import FlatDeltasError
+from hubdelta.sql import read_only
+from hubdelta.sql.cache import cache
+from hubdelta.sql.cache.flat_deltas import FlatDeltasError
+from hubdelta.sql.cache.spill import spill_folder
 from hubdelta.sql.parquet_files import ParquetFiles
 from hubdelta.sql.script import cache_definitions
-from hubdelta.sql.search import Search
-from hubdelta.sql.spill import spill_folder
+from hubdelta.sql.search.function import Search
 from hubdelta.sql.stoppable import StoppableThread, interruptible
 
 logger = logging.getLogger(__name__)

@@ -1,17 +1,16 @@
 """The views and macros as SQL text: for our own connection, and `<index>/hubdelta.sql` for any."""
 
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES
+from hubdelta.sql.views import text_of
 
 SCRIPT_NAME = "hubdelta.sql"
 OLDEST_DUCKDB = "1.1.2"
 """The oldest DuckDB that reads the script."""
 
-_ROOM = resources.files(__package__)
 _PARQUET = (
     *("parquet_sources.sql", "embedded.sql", "tables.sql", "present.sql"),
     *("parquet_views.sql", "terms.sql", "targets.sql", "parquet_search.sql"),
@@ -121,4 +120,4 @@ def write_script(index: Index) -> Path:
 
 
 def _texts(*parts: str) -> list[str]:
-    return [(_ROOM / part).read_text("utf-8") for part in parts]
+    return [text_of(part) for part in parts]

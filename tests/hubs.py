@@ -1,4 +1,4 @@
-"""Folders of tiny repositories, as `LocalHub` serves them."""
+"""Folders of tiny repositories, as `FaultyHub` serves them."""
 
 import shutil
 from pathlib import Path

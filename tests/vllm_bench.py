@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from families import Family, make_base
 
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Answer, PeftAdapter
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Answer
+from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.vllm.engine import VllmEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import ReferenceEngine
-from hubdelta.indexer.vllm.engine import VllmEngine
 
 MAX_RANK = 16
 MAX_LORAS = 4

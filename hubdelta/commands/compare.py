@@ -9,8 +9,8 @@ from hubdelta.commands.options import AdapterType, answer_options, index_option
 from hubdelta.schemas.keys import AdapterName
 
 if TYPE_CHECKING:
-    from hubdelta.screen import Screen
-    from hubdelta.sql.answers import Comparison
+    from hubdelta.sql.questions.answers import Comparison
+    from hubdelta.terminal.screen import Screen
 
 _NUMBERS = {"signal": float, "norm": float, "alpha": float, "downloads": int, "likes": int}
 """Properties that are numbers, which the answer has as text."""
@@ -32,12 +32,12 @@ def command(a: AdapterName, b: AdapterName, index_path: Path, as_json: bool) -> 
     terminal, properties that differ are bold.
     """
     from hubdelta.hints import with_hint
-    from hubdelta.output import print_json
     from hubdelta.schemas.index import Index
-    from hubdelta.screen import Screen
-    from hubdelta.sql.answers import compare
     from hubdelta.sql.connection import connect
-    from hubdelta.sql.unanswered import without_vectors
+    from hubdelta.sql.questions.answers import compare
+    from hubdelta.sql.questions.unanswered import without_vectors
+    from hubdelta.terminal.output import print_json
+    from hubdelta.terminal.screen import Screen
 
     with connect(Index.open(index_path)) as queries:
         answer = compare(queries, str(a), str(b))
@@ -50,8 +50,8 @@ def command(a: AdapterName, b: AdapterName, index_path: Path, as_json: bool) -> 
 
 
 def _show(answer: "Comparison", obstacle: str | None, screen: "Screen") -> None:
-    from hubdelta.cells import for_people
     from hubdelta.schemas.words import counted
+    from hubdelta.terminal.cells import for_people
 
     if answer.distance is None:
         screen.line(f"cannot be compared: {obstacle}")
@@ -77,7 +77,7 @@ def _show_properties(answer: "Comparison", screen: "Screen") -> None:
     from rich.text import Text
 
     from hubdelta.schemas.errors import without_controls
-    from hubdelta.screen import headed_table
+    from hubdelta.terminal.screen import headed_table
 
     names = ["property", answer.a, answer.b]
     given = pc.or_(pc.is_valid(answer.properties["a"]), pc.is_valid(answer.properties["b"]))
@@ -97,7 +97,7 @@ def _show_properties(answer: "Comparison", screen: "Screen") -> None:
 
 
 def _shown(name: str, value: str | None) -> str:
-    from hubdelta.cells import for_people
+    from hubdelta.terminal.cells import for_people
 
     if value is None:
         return ""

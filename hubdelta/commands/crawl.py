@@ -41,13 +41,13 @@ def command(
 ) -> None:
     """Find every model whose metadata points at a base, and what changed since the last crawl."""
     from hubdelta.crawler.crawl import crawl
-    from hubdelta.derived import refresh_cache
-    from hubdelta.output import print_json
-    from hubdelta.progress import show_progress
+    from hubdelta.jobs.derived import refresh_cache
+    from hubdelta.jobs.targets import check_base
     from hubdelta.schemas.index import Index
     from hubdelta.settings import open_hub, versions
-    from hubdelta.summaries import print_crawl_summary
-    from hubdelta.targets import check_base
+    from hubdelta.terminal.output import print_json
+    from hubdelta.terminal.progress import show_progress
+    from hubdelta.terminal.summaries import print_crawl_summary
 
     if base.is_local:
         raise UsageError("a base in a local folder has no listing to crawl")

@@ -71,11 +71,11 @@ def command(
     """
     import pyarrow.compute as pc
 
-    from hubdelta.output import print_json, write_table
     from hubdelta.schemas.index import Index
-    from hubdelta.sql.answers import comparable_adapters, domain_terms, domains
-    from hubdelta.sql.centered import centered
     from hubdelta.sql.connection import connect
+    from hubdelta.sql.questions.answers import comparable_adapters, domain_terms, domains
+    from hubdelta.sql.questions.centered import centered
+    from hubdelta.terminal.output import print_json, write_table
 
     if center and distance is None:
         raise UsageError("--center needs a --distance, such as 0.35")

@@ -15,7 +15,7 @@ from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.files import STDOUT, check_output, output, shown_output
 
 if TYPE_CHECKING:
-    from hubdelta.kept_map import KeptMap
+    from hubdelta.jobs.kept_map import KeptMap
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +90,10 @@ def command(
     if out == STDOUT and (open_page or as_json):
         raise UsageError("--out - writes the page to standard output: leave out --open and --json")
 
-    from hubdelta.kept_map import opened_map
-    from hubdelta.output import print_json
+    from hubdelta.jobs.kept_map import opened_map
     from hubdelta.schemas.index import Index
     from hubdelta.schemas.words import counted
+    from hubdelta.terminal.output import print_json
 
     index = Index.open(index_path)
     path = out or _OUT
@@ -149,7 +149,7 @@ def _write_page(found: "KeptMap", path: Path, distance: float | None) -> None:
 
 def _draw(found: "KeptMap") -> None:
     from hubdelta.explorer.text_map import draw
-    from hubdelta.screen import Screen
+    from hubdelta.terminal.screen import Screen
 
     width, height = shutil.get_terminal_size()
     drawn = draw(found.placement.xy, found.domains, width=width, height=height - _BELOW)

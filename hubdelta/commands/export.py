@@ -45,11 +45,11 @@ def command(
     x and y are those of `hubdelta explore`, domains those of `hubdelta domains`.
     """  # noqa: D301 (click reads \b as "leave these lines alone")
     from hubdelta.explorer.exports import WRITERS, Export
-    from hubdelta.kept_map import opened_map
-    from hubdelta.output import print_json
+    from hubdelta.jobs.kept_map import opened_map
     from hubdelta.schemas.files import STDOUT, check_output, output, shown_output
     from hubdelta.schemas.index import Index
     from hubdelta.schemas.words import counted
+    from hubdelta.terminal.output import print_json
 
     if out == STDOUT and as_json:
         raise UsageError("--json and --out - both write to standard output: leave one out")

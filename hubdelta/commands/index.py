@@ -141,13 +141,13 @@ def command(
     require_extra("hubdelta index", "index")
     _refuse_unused(context, named=bool(adapters or from_file), no_crawl=no_crawl)
 
-    from hubdelta.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_FAILED
-    from hubdelta.index_run import IndexRequest, check_request, run_index
+    from hubdelta.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_FAILED
     from hubdelta.indexer.settings import IndexSettings
-    from hubdelta.output import print_json
-    from hubdelta.progress import show_progress
+    from hubdelta.jobs.index_run import IndexRequest, check_request, run_index
     from hubdelta.schemas.index import Index
-    from hubdelta.summaries import print_index_summary
+    from hubdelta.terminal.output import print_json
+    from hubdelta.terminal.progress import show_progress
+    from hubdelta.terminal.summaries import print_index_summary
 
     names = adapters + (_listed(from_file) if from_file else ())
     for name in (base, *names):

@@ -19,7 +19,7 @@ from hubdelta.schemas.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from hubdelta.labels import LabelSummary
+    from hubdelta.jobs.labels import LabelSummary
 
 
 @click.command(
@@ -76,9 +76,9 @@ def command(
         return
     refuse_unused(context, "without --suggest", "as_csv", "base", "min_confidence")
 
-    from hubdelta.labels import read_labels, set_labels
-    from hubdelta.output import print_json
+    from hubdelta.jobs.labels import read_labels, set_labels
     from hubdelta.schemas.index import Index
+    from hubdelta.terminal.output import print_json
 
     Index.open(index_path)  # labels make no index
     labels = read_labels(file, file.name)
@@ -103,10 +103,10 @@ def _sentence(summary: "LabelSummary") -> str:
 
 
 def _suggest(index_path: Path, base: str | None, min_confidence: float, output_format: str) -> None:
-    from hubdelta.output import write_table
     from hubdelta.schemas.index import Index
-    from hubdelta.sql.answers import suggestions
     from hubdelta.sql.connection import connect
+    from hubdelta.sql.questions.answers import suggestions
+    from hubdelta.terminal.output import write_table
 
     with connect(Index.open(index_path)) as queries:
         found = suggestions(queries, base, min_confidence=min_confidence)

@@ -9,9 +9,10 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from hubdelta.completion import complete_adapter, complete_base
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.keys import AdapterName, is_path
+from hubdelta.terminal.completion import complete_adapter, complete_base
+from hubdelta.terminal.pager import NO_PAGER
 
 if TYPE_CHECKING:
     from hubdelta.schemas.index import Index
@@ -24,9 +25,6 @@ if TYPE_CHECKING:  # generic since click 8.5, for type checkers to know
     _TextParam = click.ParamType[str]
 else:
     _AdapterParam = _RelationsParam = _TextParam = click.ParamType
-
-NO_PAGER = "hubdelta.no_pager"
-"""Key of the context's `meta`: whether no pager is wanted."""
 
 RELATIONS = ("adapter", "finetune")
 
@@ -256,5 +254,6 @@ def writable_index(path: Path, *, wait: bool) -> "Iterator[Index]":
 
     with Index(path).writing(wait=wait):
         index = Index.create(path)
-        write_script(index)
+        write_script(index)  # at once, for a run that is killed
         yield index
+        write_script(index)  # it may name files one by one

@@ -43,6 +43,6 @@ def command(folder: Path, host: str, port: int, delay: float, rate: float | None
 
     require_extra("hubdelta serve-hub", "serve")
 
-    from hubdelta.crawler.local_hub.server import serve
+    from hubdelta.hub_server.server import serve
 
     serve(folder, host, port, delay=delay, bytes_per_second=None if rate is None else rate * 1e6)

@@ -26,10 +26,10 @@ def command(adapter: AdapterName, k: int, index_path: Path, as_json: bool) -> No
 
     ADAPTER is org/name[/subfolder][@revision], its URL, or a local folder that was embedded.
     """
-    from hubdelta.output import print_json, write_table
     from hubdelta.schemas.index import Index
-    from hubdelta.sql.answers import similar
     from hubdelta.sql.connection import connect
+    from hubdelta.sql.questions.answers import similar
+    from hubdelta.terminal.output import print_json, write_table
 
     with connect(Index.open(index_path)) as queries:
         found = similar(queries, str(adapter), k)

@@ -52,16 +52,16 @@ def command(
 
     A query cannot write, nor read anything but the index, unless --unsafe is given.
     """  # noqa: D301 (click reads \b as "leave these lines alone")
-    from hubdelta.output import write_table
     from hubdelta.schemas.index import Index
     from hubdelta.sql.connection import connect
+    from hubdelta.terminal.output import write_table
 
     if as_json and output_format not in {None, "json"}:
         raise UsageError(f"--json or --format {output_format}: leave out one of the two")
     output_format = "json" if as_json else output_format or "table"
     with connect(Index.open(index_path), unsafe=unsafe) as queries:
         if query is None and sys.stdin.isatty():
-            from hubdelta.prompt import run_prompt
+            from hubdelta.terminal.prompt import run_prompt
 
             run_prompt(queries)
             return

@@ -12,8 +12,8 @@ from hubdelta.schemas.errors import Reason
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from hubdelta.screen import Screen
-    from hubdelta.sql.status import IndexStatus
+    from hubdelta.sql.questions.status import IndexStatus
+    from hubdelta.terminal.screen import Screen
 
 _REMEDIES = {
     Reason.GATED: "ask for access on its page, and set HF_TOKEN",
@@ -57,11 +57,11 @@ def command(base: str | None, index_path: Path, as_json: bool) -> None:
     Each failed adapter has a line of its own that says more: hubdelta sql "SELECT adapter, reason,
     message FROM adapters WHERE status = 'failed'".
     """
-    from hubdelta.output import print_json
     from hubdelta.schemas.index import Index
-    from hubdelta.screen import Screen
     from hubdelta.sql.connection import connect
-    from hubdelta.sql.status import status
+    from hubdelta.sql.questions.status import status
+    from hubdelta.terminal.output import print_json
+    from hubdelta.terminal.screen import Screen
 
     with connect(Index.open(index_path)) as queries:
         answer = status(queries, base)
@@ -156,7 +156,7 @@ def _advised(reason: Reason, failed: int, in_folders: int) -> list[tuple[int, st
 def _runs(status: "IndexStatus") -> "pa.Table":
     import pyarrow as pa
 
-    from hubdelta.screen import rows_of
+    from hubdelta.terminal.screen import rows_of
 
     rows = [
         {

@@ -6,10 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from faults import FaultyHub
 from small_repos import BASE, Repos
 
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.crawler.local_hub import LocalHub
 from hubdelta.schemas.index import Index
 
 
@@ -22,13 +22,13 @@ def repos(tmp_path: Path) -> Repos:
 
 
 @pytest.fixture
-def served(repos: Repos) -> Iterator[LocalHub]:
-    with LocalHub(repos.place) as served:
+def served(repos: Repos) -> Iterator[FaultyHub]:
+    with FaultyHub(repos.place) as served:
         yield served
 
 
 @pytest.fixture
-def settings(served: LocalHub, monkeypatch: pytest.MonkeyPatch) -> HubSettings:
+def settings(served: FaultyHub, monkeypatch: pytest.MonkeyPatch) -> HubSettings:
     # Once a day huggingface_hub asks its HF_ENDPOINT which coding agents there are, for its user
     # agent; here that would be the real Hub, and counted.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)

@@ -3,11 +3,11 @@
 import time
 
 import pytest
+from faults import Fault, FaultyHub
 from small_repos import Repos
 
 from hubdelta.crawler.card import CARD_BYTES, card_text, fetch_card
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.schemas.keys import AdapterKey
 
 CARD = """\
@@ -109,12 +109,12 @@ def key(hub: Hub, repos: Repos) -> AdapterKey:
     return AdapterKey("a/b", "", hub.model("a/b").sha)
 
 
-def card_requests(served: LocalHub) -> int:
+def card_requests(served: FaultyHub) -> int:
     """How often a card was asked for; the redirect that follows is the same question."""
     return sum(request.path.startswith("/a/b/resolve/") for request in served.requests)
 
 
-def test_a_card_is_one_request(hub: Hub, key: AdapterKey, served: LocalHub) -> None:
+def test_a_card_is_one_request(hub: Hub, key: AdapterKey, served: FaultyHub) -> None:
     assert fetch_card(hub, key) == b"A card."
     assert card_requests(served) == 1
 
@@ -128,7 +128,7 @@ def test_the_card_of_an_adapter_in_a_subfolder_is_the_repositorys(
 
 @pytest.mark.parametrize("no_ranges", [False, True])
 def test_of_a_huge_file_only_the_beginning_is_taken(
-    hub: Hub, repos: Repos, served: LocalHub, no_ranges: bool
+    hub: Hub, repos: Repos, served: FaultyHub, no_ranges: bool
 ) -> None:
     served.faults.add(Fault("*README.md*", no_ranges=no_ranges, times=None))
     repos.adapter("a/b")
@@ -144,7 +144,7 @@ def test_of_a_huge_file_only_the_beginning_is_taken(
 
 
 def test_a_missing_card_is_asked_for_once_and_is_no_failure(
-    hub: Hub, key: AdapterKey, repos: Repos, served: LocalHub
+    hub: Hub, key: AdapterKey, repos: Repos, served: FaultyHub
 ) -> None:
     (repos.place / "a/b/README.md").unlink()
     missing = AdapterKey("a/b", "", hub.model("a/b").sha)
@@ -162,7 +162,7 @@ def test_a_missing_card_is_asked_for_once_and_is_no_failure(
     ids=["down", "forbidden", "cut"],
 )
 def test_a_card_that_cannot_be_had_is_no_failure_and_not_asked_for_forever(
-    hub: Hub, key: AdapterKey, served: LocalHub, fault: Fault, pauses: list[float]
+    hub: Hub, key: AdapterKey, served: FaultyHub, fault: Fault, pauses: list[float]
 ) -> None:
     served.faults.add(fault)
     assert fetch_card(hub, key) == b""
@@ -170,7 +170,7 @@ def test_a_card_that_cannot_be_had_is_no_failure_and_not_asked_for_forever(
 
 
 def test_a_stumbling_hub_is_asked_again_for_a_card(
-    hub: Hub, key: AdapterKey, served: LocalHub
+    hub: Hub, key: AdapterKey, served: FaultyHub
 ) -> None:
     served.faults.add(Fault("*README.md*", status=429, reset=0))
     assert fetch_card(hub, key) == b"A card."

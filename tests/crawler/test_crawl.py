@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from faults import Fault, FaultyHub
 from small_repos import BASE, Repos
 
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
 from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.ledger import newest_rows
-from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, RunRow, rows_of
@@ -48,7 +48,7 @@ def fill(repos: Repos, number: int = 7) -> list[str]:
 
 
 def test_a_first_crawl_writes_every_adapter_and_its_run(
-    index: Index, small_pages: Hub, repos: Repos, served: LocalHub
+    index: Index, small_pages: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     names = fill(repos)
     summary = crawl(index, small_pages, BASE, versions={"hubdelta": "1"})
@@ -64,7 +64,7 @@ def test_a_first_crawl_writes_every_adapter_and_its_run(
 
 
 def test_no_request_is_made_for_a_repository(
-    index: Index, hub: Hub, repos: Repos, served: LocalHub
+    index: Index, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     fill(repos)
     crawl(index, hub, BASE)
@@ -75,7 +75,7 @@ def test_no_request_is_made_for_a_repository(
 
 
 def test_nothing_changed_costs_one_page_per_listing_and_writes_no_row(
-    index: Index, settings: HubSettings, repos: Repos, served: LocalHub
+    index: Index, settings: HubSettings, repos: Repos, served: FaultyHub
 ) -> None:
     hub = Hub(replace(settings, page_size=3))
     repos.model("q/base-1b-4bit", of=BASE, relation="quantized")
@@ -112,7 +112,7 @@ def test_only_what_changed_is_written_again(index: Index, hub: Hub, repos: Repos
 
 
 def test_the_walk_stops_below_the_mark_and_its_overlap(
-    index: Index, small_pages: Hub, repos: Repos, served: LocalHub
+    index: Index, small_pages: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     fill(repos, 9)
     crawl(index, small_pages, BASE)
@@ -158,7 +158,7 @@ def test_listings_that_come_out_short_make_nothing_vanish_that_is_there(
     index: Index,
     hub: Hub,
     repos: Repos,
-    served: LocalHub,
+    served: FaultyHub,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for number in range(25):
@@ -173,7 +173,7 @@ def test_listings_that_come_out_short_make_nothing_vanish_that_is_there(
 
 
 def test_a_few_in_no_listing_are_judged_one_by_one(
-    index: Index, hub: Hub, repos: Repos, served: LocalHub
+    index: Index, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     fill(repos)
     repos.adapter("org/other")
@@ -188,7 +188,7 @@ def test_a_few_in_no_listing_are_judged_one_by_one(
 
 
 def test_a_vanished_mirror_is_not_asked_about_again(
-    index: Index, hub: Hub, repos: Repos, served: LocalHub
+    index: Index, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     repos.model("q/base-1b-4bit", of=BASE, relation="quantized")
     assert crawl(index, hub, BASE).mirrors == 1
@@ -251,7 +251,7 @@ def test_an_interrupted_crawl_keeps_what_it_saw_and_no_mark_beyond(
 
 
 def test_a_crawl_that_fails_on_a_deep_page_keeps_what_it_has(
-    index: Index, small_pages: Hub, repos: Repos, served: LocalHub, pauses: list[float]
+    index: Index, small_pages: Hub, repos: Repos, served: FaultyHub, pauses: list[float]
 ) -> None:
     fill(repos)
     served.faults.add(Fault("/api/models", after=3, times=None, status=504))
@@ -267,7 +267,7 @@ def test_a_crawl_that_fails_on_a_deep_page_keeps_what_it_has(
 
 
 def test_listings_walked_to_their_end_keep_their_marks_when_a_later_one_fails(
-    index: Index, hub: Hub, repos: Repos, served: LocalHub, pauses: list[float]
+    index: Index, hub: Hub, repos: Repos, served: FaultyHub, pauses: list[float]
 ) -> None:
     fill(repos)
     served.faults.add(Fault("/api/models", after=2, times=None, status=504))  # the finetunes
@@ -282,7 +282,7 @@ def test_the_listing_of_all_adapters_may_break_off(
     index: Index,
     small_pages: Hub,
     repos: Repos,
-    served: LocalHub,
+    served: FaultyHub,
     pauses: list[float],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -314,7 +314,7 @@ def test_the_listing_of_all_adapters_may_break_off(
 
 
 def test_the_listing_of_all_adapters_may_not_be_refused(
-    index: Index, hub: Hub, served: LocalHub
+    index: Index, hub: Hub, served: FaultyHub
 ) -> None:
     served.faults.add(Fault("/api/models", after=3, times=None, status=400))
     with pytest.raises(HubError, match="400"):
@@ -323,7 +323,7 @@ def test_the_listing_of_all_adapters_may_not_be_refused(
 
 
 def test_a_full_crawl_that_fails_lets_nothing_vanish(
-    index: Index, small_pages: Hub, repos: Repos, served: LocalHub, pauses: list[float]
+    index: Index, small_pages: Hub, repos: Repos, served: FaultyHub, pauses: list[float]
 ) -> None:
     fill(repos)
     crawl(index, small_pages, BASE)
@@ -335,7 +335,7 @@ def test_a_full_crawl_that_fails_lets_nothing_vanish(
 
 @pytest.mark.parametrize("event", ["changed", "deleted", "renamed"])
 def test_repositories_that_move_between_pages_cost_no_others(
-    event: str, index: Index, small_pages: Hub, repos: Repos, served: LocalHub
+    event: str, index: Index, small_pages: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     names = fill(repos)
     page = f"base_model:adapter:{BASE}"
@@ -360,7 +360,7 @@ def test_repositories_that_move_between_pages_cost_no_others(
 
 
 def test_what_changes_during_a_full_walk_has_not_vanished(
-    index: Index, small_pages: Hub, repos: Repos, served: LocalHub
+    index: Index, small_pages: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     for number in range(7):
         repos.model(f"org/full{number}", of=BASE)

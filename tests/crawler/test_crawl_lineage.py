@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
+from faults import Fault, FaultyHub
 from small_repos import BASE, Repos, tensors
 
 from hubdelta.crawler.base_names import plain_name
@@ -14,7 +15,6 @@ from hubdelta.crawler.entry import read_entry
 from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.ledger import newest_rows
 from hubdelta.crawler.lineage import Conclusion, Family, conclude
-from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow
 
@@ -62,7 +62,7 @@ def test_the_tag_holds_where_the_config_says_nothing_else(
 
 
 def test_a_declared_base_that_is_not_to_be_seen_is_told_by_its_name(
-    index: Index, hub: Hub, repos: Repos, served: LocalHub
+    index: Index, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     repos.adapter("org/a", declared="gone/Base-1B-bnb-4bit")
     repos.adapter("org/b", declared="gone/merge")
@@ -107,7 +107,7 @@ def test_an_old_name_of_the_base_is_the_base(index: Index, hub: Hub, repos: Repo
 
 
 def test_an_old_name_of_the_base_is_still_the_base_in_the_next_crawl(
-    index: Index, hub: Hub, repos: Repos, served: LocalHub
+    index: Index, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     repos.add("meta/first-name", renamed_to=BASE)
     repos.adapter("org/old", declared="meta/first-name")
@@ -155,7 +155,7 @@ def test_the_mirror_of_a_tag_is_not_taken_for_what_a_config_names(
 
 
 def test_a_declared_name_that_the_hub_refuses_costs_nothing(
-    index: Index, hub: Hub, repos: Repos, served: LocalHub
+    index: Index, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     repos.adapter("org/a", declared="a--b/base-1b")
     served.faults.add(Fault("/api/models/a--b/base-1b", status=400, times=None))
@@ -213,7 +213,7 @@ def test_gguf_copies_are_no_mirrors(index: Index, hub: Hub, repos: Repos) -> Non
 
 
 def test_mirrors_are_known_to_the_next_crawl(
-    index: Index, hub: Hub, repos: Repos, served: LocalHub
+    index: Index, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     repos.model(MIRROR, of=BASE, relation="quantized")
     for number in range(3):  # newer quantized repositories: the mirror is below the mark

@@ -2,11 +2,12 @@
 
 import pytest
 import yaml
+from faults import Fault, FaultyHub
 from small_repos import BASE, Repos, tensors
 
 from hubdelta.crawler.describe import describe
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.local_hub import Fault, LocalHub, keep_revision
+from hubdelta.hub_server import keep_revision
 from hubdelta.schemas.errors import AdapterError, HubError, Reason
 from hubdelta.schemas.keys import AdapterName
 
@@ -142,7 +143,7 @@ def test_nothing_contradicts_a_base_in_a_local_folder(hub: Hub, repos: Repos) ->
     ],
 )
 def test_what_cannot_be_seen_has_a_reason(
-    text: str, reason: Reason, hub: Hub, repos: Repos, served: LocalHub
+    text: str, reason: Reason, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     repos.adapter("org/a")
     repos.adapter("org/private", private=True)

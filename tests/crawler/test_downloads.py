@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from faults import Fault, FaultyHub
 from huggingface_hub import constants
 from small_repos import BASE, Repos, tensors
 
@@ -24,7 +25,7 @@ from hubdelta.crawler.downloads import (
     weight_header,
 )
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.crawler.local_hub import Fault, LocalHub, keep_revision
+from hubdelta.hub_server import keep_revision
 from hubdelta.schemas.errors import AdapterError, HubError, IndexWriteError, Reason
 from hubdelta.schemas.keys import AdapterKey
 
@@ -73,7 +74,7 @@ def test_files_keep_their_path_below_the_folder(hub: Hub, repos: Repos, into: Pa
 
 
 def test_a_download_asks_nothing_of_the_api(
-    hub: Hub, key: AdapterKey, served: LocalHub, into: Path
+    hub: Hub, key: AdapterKey, served: FaultyHub, into: Path
 ) -> None:
     before = len(served.requests)
     fetch(hub, key, [WEIGHTS], into)
@@ -124,7 +125,7 @@ def test_sizes_and_hashes_come_in_one_request(hub: Hub, key: AdapterKey) -> None
     assert info[CONFIG].sha256 is None
 
 
-def test_a_header_is_read_without_the_weights(hub: Hub, repos: Repos, served: LocalHub) -> None:
+def test_a_header_is_read_without_the_weights(hub: Hub, repos: Repos, served: FaultyHub) -> None:
     repos.adapter("org/big", weights=tensors(200_000))
     header = weight_header(hub, key_of(hub, "org/big"), WEIGHTS)
     assert header.tensors["lora_A"].dtype == "F32"
@@ -243,7 +244,7 @@ def test_a_stumbling_hub_is_asked_again(
     status: int,
     hub: Hub,
     key: AdapterKey,
-    served: LocalHub,
+    served: FaultyHub,
     into: Path,
     no_pauses: list[float],
 ) -> None:
@@ -254,7 +255,7 @@ def test_a_stumbling_hub_is_asked_again(
 
 
 def test_a_body_cut_short_is_asked_for_again(
-    hub: Hub, key: AdapterKey, served: LocalHub, into: Path, no_pauses: list[float]
+    hub: Hub, key: AdapterKey, served: FaultyHub, into: Path, no_pauses: list[float]
 ) -> None:
     served.faults.add(Fault("/api/resolve-cache/*", method="GET", cut_after=5000))
     assert fetch(hub, key, [WEIGHTS], into)[0].read_bytes() == tensors(1000)
@@ -275,7 +276,7 @@ def test_a_hub_that_stays_away_is_network(
     fault: Fault,
     settings: HubSettings,
     key: AdapterKey,
-    served: LocalHub,
+    served: FaultyHub,
     into: Path,
     no_pauses: list[float],
     monkeypatch: pytest.MonkeyPatch,
@@ -300,7 +301,7 @@ def test_bytes_that_differ_from_the_record_are_fetched_once_more_and_then_corrup
     times: int,
     hub: Hub,
     repos: Repos,
-    served: LocalHub,
+    served: FaultyHub,
     into: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -336,7 +337,7 @@ def test_bytes_that_differ_from_the_record_are_fetched_once_more_and_then_corrup
 @pytest.mark.parametrize("times", [1, None])
 @pytest.mark.parametrize("etag", ["real", "artifactory"])
 def test_a_small_file_altered_on_its_way_is_asked_for_once_more_and_then_network(
-    etag: str, times: int | None, hub: Hub, key: AdapterKey, repos: Repos, served: LocalHub
+    etag: str, times: int | None, hub: Hub, key: AdapterKey, repos: Repos, served: FaultyHub
 ) -> None:
     content = (repos.place / "org/a" / CONFIG).read_bytes()
     altered = content.replace(b'"r": 8', b'"r": 9')
@@ -354,7 +355,7 @@ def test_a_small_file_altered_on_its_way_is_asked_for_once_more_and_then_network
 
 
 def test_a_server_whose_etag_is_no_hash_is_believed(
-    hub: Hub, key: AdapterKey, served: LocalHub
+    hub: Hub, key: AdapterKey, served: FaultyHub
 ) -> None:
     headers = {"etag": '"v1"', "x-linked-etag": None}
     served.faults.add(Fault("*", times=None, body=b"{}", headers=headers))
@@ -379,7 +380,7 @@ def test_a_server_whose_etag_is_no_hash_is_believed(
     ids=lambda fault: f"{fault.cut_after} {fault.body} {fault.headers}"[:60],
 )
 def test_what_is_not_the_part_asked_for_is_asked_for_again_and_then_network(
-    fault: Fault, hub: Hub, key: AdapterKey, served: LocalHub, no_pauses: list[float]
+    fault: Fault, hub: Hub, key: AdapterKey, served: FaultyHub, no_pauses: list[float]
 ) -> None:
     calls = (
         lambda: weight_header(hub, key, WEIGHTS).file_bytes,
@@ -471,7 +472,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_base_comes_through_the_ordinary_cache(
-    hub: Hub, repos: Repos, served: LocalHub, cache: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, repos: Repos, served: FaultyHub, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repos.model(
         BASE,
@@ -547,7 +548,7 @@ def test_a_gated_base_says_what_to_do(hub: Hub, repos: Repos, cache: Path) -> No
 @pytest.mark.parametrize("times", [1, None])
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_file_of_a_base_altered_on_its_way_is_fetched_once_more_and_then_told(
-    file: str, times: int | None, hub: Hub, repos: Repos, served: LocalHub, cache: Path
+    file: str, times: int | None, hub: Hub, repos: Repos, served: FaultyHub, cache: Path
 ) -> None:
     files = {"config.json": b"{ }", "tokenizer.json": b"{}", "model.safetensors": tensors()}
     repos.model(BASE, files=files)
@@ -565,7 +566,7 @@ def test_a_file_of_a_base_altered_on_its_way_is_fetched_once_more_and_then_told(
 
 @pytest.mark.parametrize("body", [b"{}", b"null", b"3", b"<html>"])
 def test_an_answer_about_files_that_is_none_is_network(
-    body: bytes, hub: Hub, key: AdapterKey, served: LocalHub, no_pauses: list[float]
+    body: bytes, hub: Hub, key: AdapterKey, served: FaultyHub, no_pauses: list[float]
 ) -> None:
     served.faults.add(Fault("/api/models/*/paths-info/*", body=body))
     assert file_info(hub, key, [WEIGHTS])[WEIGHTS].size == len(tensors(1000))
@@ -577,7 +578,7 @@ def test_an_answer_about_files_that_is_none_is_network(
 
 @pytest.mark.parametrize("body", [b"[1]", b'[{"type": "file", "path": "x", "size": "1"}]'])
 def test_an_entry_about_a_file_that_is_none_is_network(
-    body: bytes, hub: Hub, key: AdapterKey, served: LocalHub
+    body: bytes, hub: Hub, key: AdapterKey, served: FaultyHub
 ) -> None:
     served.faults.add(Fault("/api/models/*/paths-info/*", body=body))
     with pytest.raises(AdapterError) as caught:
@@ -590,7 +591,7 @@ def test_a_download_that_brings_next_to_nothing_each_time_ends(
     trouble: dict[str, float],
     settings: HubSettings,
     key: AdapterKey,
-    served: LocalHub,
+    served: FaultyHub,
     into: Path,
     no_pauses: list[float],
 ) -> None:

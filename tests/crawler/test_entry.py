@@ -13,7 +13,7 @@ from hubdelta.crawler.hub import ROW_PROPERTIES
 from hubdelta.crawler.lineage import Conclusion
 from hubdelta.schemas.index import Index
 
-SAMPLES = Path(__file__).parent / "local_hub" / "samples"
+SAMPLES = Path(__file__).parents[1] / "hub_server" / "samples"
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
 

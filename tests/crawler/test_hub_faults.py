@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from faults import Fault, FaultyHub
 from huggingface_hub import constants
 from small_repos import BASE, Repos
 
 from hubdelta.crawler.base import find_base
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import RunRow, rows_of
@@ -27,7 +27,7 @@ def test_a_rate_limit_on_a_listing_is_waited_out_visibly(
     index: Index,
     hub: Hub,
     repos: Repos,
-    served: LocalHub,
+    served: FaultyHub,
     pauses: list[float],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -41,7 +41,7 @@ def test_a_rate_limit_on_a_listing_is_waited_out_visibly(
 
 
 def test_a_rate_limit_on_one_model_is_waited_out_visibly(
-    hub: Hub, served: LocalHub, caplog: pytest.LogCaptureFixture
+    hub: Hub, served: FaultyHub, caplog: pytest.LogCaptureFixture
 ) -> None:
     served.faults.add(Fault(f"/api/models/{BASE}", status=429, reset=0))
     with caplog.at_level(logging.WARNING):
@@ -52,14 +52,14 @@ def test_a_rate_limit_on_one_model_is_waited_out_visibly(
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_what_may_heal_is_tried_again_and_the_rest_is_not(
-    status: int, hub: Hub, served: LocalHub
+    status: int, hub: Hub, served: FaultyHub
 ) -> None:
     served.faults.add(Fault(f"/api/models/{BASE}", status=status, reset=0))
     assert find_base(hub, BASE).repo_id == BASE
     assert hub.requests == 2
 
 
-def test_attempts_end(hub: Hub, served: LocalHub) -> None:
+def test_attempts_end(hub: Hub, served: FaultyHub) -> None:
     served.faults.add(Fault(f"/api/models/{BASE}", status=503, times=None))
     with pytest.raises(HubError, match=f"{served.url} answered: .*503"):
         find_base(hub, BASE)
@@ -67,7 +67,7 @@ def test_attempts_end(hub: Hub, served: LocalHub) -> None:
 
 
 def test_no_request_is_without_a_timeout(
-    index: Index, settings: HubSettings, served: LocalHub, pauses: list[float]
+    index: Index, settings: HubSettings, served: FaultyHub, pauses: list[float]
 ) -> None:
     with Hub(replace(settings, timeout=0.1, attempts=2)) as hub:
         served.faults.add(Fault(f"/api/models/{BASE}", delay=0.4, times=1))
@@ -77,7 +77,7 @@ def test_no_request_is_without_a_timeout(
 
 
 def test_a_page_cut_short_is_read_again(
-    index: Index, hub: Hub, repos: Repos, served: LocalHub, pauses: list[float]
+    index: Index, hub: Hub, repos: Repos, served: FaultyHub, pauses: list[float]
 ) -> None:
     repos.adapter("org/a")
     served.faults.add(Fault("/api/models", cut_after=1, times=1))
@@ -85,7 +85,7 @@ def test_a_page_cut_short_is_read_again(
     assert len(pauses) == 1
 
 
-def test_an_unknown_base_is_said_in_one_line(index: Index, hub: Hub, served: LocalHub) -> None:
+def test_an_unknown_base_is_said_in_one_line(index: Index, hub: Hub, served: FaultyHub) -> None:
     with pytest.raises(HubError, match=f"meta/none is not at {served.url}, or hidden") as caught:
         crawl(index, hub, "meta/none")
     assert "\n" not in str(caught.value)
@@ -101,7 +101,7 @@ def test_what_cannot_be_a_base_is_not_asked_for(base: str, hub: Hub) -> None:
 
 
 def test_a_refused_token_is_told_from_a_missing_base(
-    settings: HubSettings, repos: Repos, served: LocalHub
+    settings: HubSettings, repos: Repos, served: FaultyHub
 ) -> None:
     (repos.place / ".hub.yaml").write_text(yaml.safe_dump({"tokens": {"hf_right": "*"}}))
     with Hub(replace(settings, token="hf_wrong")) as hub, pytest.raises(HubError) as caught:
@@ -115,7 +115,7 @@ def test_a_refused_token_is_told_from_a_missing_base(
 
 
 def test_a_refused_token_is_noticed_without_the_hubs_word_for_it(
-    settings: HubSettings, served: LocalHub
+    settings: HubSettings, served: FaultyHub
 ) -> None:
     served.faults.add(Fault("/api/models*", status=401, times=None))
     hub = Hub(replace(settings, token="hf_wrong"))
@@ -142,7 +142,7 @@ def test_an_endpoint_that_is_no_address_is_said_in_one_line(
 
 
 def test_a_server_that_is_no_hub_is_said_in_one_line(
-    settings: HubSettings, served: LocalHub
+    settings: HubSettings, served: FaultyHub
 ) -> None:
     hub = Hub(replace(settings, endpoint=f"{served.url}/elsewhere"))
     with pytest.raises(HubError) as caught:
@@ -155,7 +155,7 @@ def test_offline_is_said_in_one_line(hub: Hub, offline: None) -> None:
         find_base(hub, BASE)
 
 
-def test_requests_say_who_asks(settings: HubSettings, served: LocalHub) -> None:
+def test_requests_say_who_asks(settings: HubSettings, served: FaultyHub) -> None:
     with Hub(replace(settings, library_version="1.2.3")) as hub:
         find_base(hub, BASE)
         list(hub.listing("peft"))

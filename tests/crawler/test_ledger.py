@@ -6,7 +6,7 @@ from pathlib import Path
 from rows import catalog_row
 
 from hubdelta.crawler.ledger import Ledger, newest_rows
-from hubdelta.indexer.plan import newest
+from hubdelta.indexer.pipeline.plan import newest
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, rows_of
 from hubdelta.sql.connection import connect

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 import torch
+from faults import Fault, FaultyHub
 from safetensors.torch import save
 from small_repos import BASE, Repos
 
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.ledger import newest_rows
-from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.schemas.index import Index
 
 State = dict[str, torch.Tensor]
@@ -134,7 +134,7 @@ def test_the_same_pickle_is_a_copy(index: Index, hub: Hub, repos: Repos) -> None
     assert kinds(index, hub) == {COPY: "mirror"}
 
 
-def test_content_is_compared_once(index: Index, hub: Hub, repos: Repos, served: LocalHub) -> None:
+def test_content_is_compared_once(index: Index, hub: Hub, repos: Repos, served: FaultyHub) -> None:
     repos.model(COPY, of=BASE, files=shards(base_weights(), 2))
     repos.model("student/base-1b", of=BASE, files=one_file(changed("model.layers.2.q_proj.weight")))
     crawl(index, hub, BASE)
@@ -149,7 +149,7 @@ def test_weights_that_cannot_be_looked_at_count_as_a_finetune_until_they_can(
     index: Index,
     hub: Hub,
     repos: Repos,
-    served: LocalHub,
+    served: FaultyHub,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     repos.model(COPY, of=BASE, files=shards(base_weights(), 2))
@@ -216,7 +216,7 @@ def test_a_copy_that_no_tag_tells_of_is_found_through_its_adapters(
 
 
 def test_quantized_copies_are_told_by_their_metadata(
-    index: Index, hub: Hub, repos: Repos, served: LocalHub
+    index: Index, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     def quantized(model_type: str) -> dict[str, bytes]:
         config = {"model_type": model_type, "quantization_config": {"quant_method": "awq"}}

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from faults import Fault, FaultyHub
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from small_repos import Repos
 
 from hubdelta.crawler.downloads import weight_header
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.crawler.partial_fetch import fetch_tensors
 from hubdelta.crawler.safetensors_header import Header
 from hubdelta.schemas.errors import AdapterError, HubError, IndexWriteError, Reason
@@ -67,7 +67,7 @@ def alone(header: Header) -> Header:
     return replace(header, start=header.start[: header.header_bytes])
 
 
-def bodies(served: LocalHub) -> list[int]:
+def bodies(served: FaultyHub) -> list[int]:
     """Bytes of each answer that held a part of a file."""
     return [record.bytes for record in served.requests if record.status in {200, 206}]
 
@@ -81,7 +81,7 @@ def assert_holds(path: Path, names: set[str], tensors: dict[str, torch.Tensor] =
 
 
 def test_what_is_not_wanted_is_not_sent(
-    hub: Hub, header: Header, served: LocalHub, tmp_path: Path
+    hub: Hub, header: Header, served: FaultyHub, tmp_path: Path
 ) -> None:
     served.requests.clear()
     path = fetch_tensors(hub, KEY, WEIGHTS, header, is_layer, tmp_path)
@@ -107,7 +107,7 @@ def test_any_choice_arrives_and_gaps_cost_a_twentieth_at_most(
     no_ranges: bool,
     hub: Hub,
     put: Callable[[bytes], Header],
-    served: LocalHub,
+    served: FaultyHub,
     tmp_path: Path,
 ) -> None:
     chance = random.Random(seed)
@@ -132,7 +132,7 @@ def test_any_choice_arrives_and_gaps_cost_a_twentieth_at_most(
 
 
 def test_small_gaps_save_requests(
-    hub: Hub, put: Callable[[bytes], Header], served: LocalHub, tmp_path: Path
+    hub: Hub, put: Callable[[bytes], Header], served: FaultyHub, tmp_path: Path
 ) -> None:
     tensors = {
         f"{number:02}.{kind}": torch.ones(count)
@@ -150,7 +150,7 @@ def test_what_came_with_the_header_is_not_asked_for_again(
     wanted: Callable[[str], bool],
     hub: Hub,
     put: Callable[[bytes], Header],
-    served: LocalHub,
+    served: FaultyHub,
     tmp_path: Path,
 ) -> None:
     small = {name: tensor for name, tensor in TENSORS.items() if name != "lm_head.weight"}
@@ -168,7 +168,7 @@ def test_a_whole_file_that_differs_from_the_record_comes_once_more_and_is_then_c
     times: int,
     hub: Hub,
     put: Callable[[bytes], Header],
-    served: LocalHub,
+    served: FaultyHub,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -191,7 +191,7 @@ def test_a_whole_file_that_differs_from_the_record_comes_once_more_and_is_then_c
 
 
 def test_where_nothing_is_wanted_nothing_is_asked(
-    hub: Hub, header: Header, served: LocalHub, tmp_path: Path
+    hub: Hub, header: Header, served: FaultyHub, tmp_path: Path
 ) -> None:
     served.requests.clear()
     path = fetch_tensors(hub, KEY, WEIGHTS, header, lambda name: False, tmp_path)
@@ -200,7 +200,7 @@ def test_where_nothing_is_wanted_nothing_is_asked(
 
 
 def test_a_server_without_ranges_sends_the_file_once(
-    hub: Hub, header: Header, served: LocalHub, tmp_path: Path
+    hub: Hub, header: Header, served: FaultyHub, tmp_path: Path
 ) -> None:
     served.requests.clear()
     served.faults.add(Fault(CONTENT, times=None, no_ranges=True))
@@ -222,7 +222,7 @@ def test_a_server_without_ranges_sends_the_file_once(
     ids=["cut", "cut later", "ranges for some", "503", "429"],
 )
 def test_a_stumbling_hub_is_asked_again(
-    fault: Fault, hub: Hub, header: Header, served: LocalHub, tmp_path: Path
+    fault: Fault, hub: Hub, header: Header, served: FaultyHub, tmp_path: Path
 ) -> None:
     served.faults.add(fault)
     path = fetch_tensors(hub, KEY, WEIGHTS, header, is_even_layer, tmp_path)
@@ -230,7 +230,7 @@ def test_a_stumbling_hub_is_asked_again(
 
 
 def test_a_transfer_that_breaks_off_is_taken_up_again_however_often(
-    hub: Hub, header: Header, served: LocalHub, tmp_path: Path
+    hub: Hub, header: Header, served: FaultyHub, tmp_path: Path
 ) -> None:
     breaks = 3 * hub.settings.attempts
     served.faults.add(Fault(CONTENT, times=breaks, cut_after=1000))
@@ -249,7 +249,7 @@ def test_a_transfer_that_breaks_off_is_taken_up_again_however_often(
     ],
 )
 def test_a_hub_that_stays_away_is_network_and_leaves_no_file(
-    fault: dict[str, Any], hub: Hub, header: Header, served: LocalHub, tmp_path: Path
+    fault: dict[str, Any], hub: Hub, header: Header, served: FaultyHub, tmp_path: Path
 ) -> None:
     served.faults.add(Fault(CONTENT, times=None, **fault))
     assert reason_of(hub, header, tmp_path / "new") is Reason.NETWORK
@@ -265,7 +265,7 @@ def test_an_answer_of_another_length_is_network(
     hub: Hub,
     header: Header,
     repos: Repos,
-    served: LocalHub,
+    served: FaultyHub,
     tmp_path: Path,
 ) -> None:
     weights = repos.place / KEY.repo_id / WEIGHTS

@@ -7,12 +7,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from faults import Fault, FaultyHub
 from small_repos import Repos
 
 from hubdelta.crawler import remote_ranges
 from hubdelta.crawler.downloads import small_file
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.crawler.ranged import joined
 from hubdelta.crawler.remote_ranges import RemoteRanges
 from hubdelta.schemas.errors import AdapterError, Reason
@@ -61,7 +61,7 @@ def test_any_ranges_with_a_twentieth_of_gaps(seed: int, file: Callable[[], Remot
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_server_that_ignores_ranges_sends_the_file_once_a_read(
-    seed: int, file: Callable[[], RemoteRanges], served: LocalHub
+    seed: int, file: Callable[[], RemoteRanges], served: FaultyHub
 ) -> None:
     served.faults.add(Fault(CONTENT, times=None, no_ranges=True))
     opened = file()
@@ -75,7 +75,7 @@ def test_a_server_that_ignores_ranges_sends_the_file_once_a_read(
 @pytest.mark.parametrize("after", range(1, 12, 2))
 @pytest.mark.parametrize("times", [1, 3, None])
 def test_a_server_that_ignores_some_ranges(
-    after: int, times: int | None, file: Callable[[], RemoteRanges], served: LocalHub
+    after: int, times: int | None, file: Callable[[], RemoteRanges], served: FaultyHub
 ) -> None:
     served.faults.add(Fault(CONTENT, after=after, times=times, no_ranges=True))
     served.faults.add(Fault(CONTENT, after=after, cut_after=60_000))
@@ -87,7 +87,7 @@ def test_a_server_that_ignores_some_ranges(
 def test_a_connection_serves_request_after_request(
     file: Callable[[], RemoteRanges],
     hub: Hub,
-    served: LocalHub,
+    served: FaultyHub,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened: list[object] = []
@@ -107,7 +107,7 @@ def test_a_connection_serves_request_after_request(
 
 
 def test_the_rest_of_a_file_that_was_not_asked_for_is_not_waited_for(
-    file: Callable[[], RemoteRanges], hub: Hub, served: LocalHub
+    file: Callable[[], RemoteRanges], hub: Hub, served: FaultyHub
 ) -> None:
     served.faults.add(Fault(CONTENT, times=None, no_ranges=True, bytes_per_second=1e5))
     before = hub.bytes_received
@@ -116,7 +116,7 @@ def test_the_rest_of_a_file_that_was_not_asked_for_is_not_waited_for(
 
 
 def test_a_connection_that_breaks_more_often_than_there_are_attempts(
-    file: Callable[[], RemoteRanges], served: LocalHub
+    file: Callable[[], RemoteRanges], served: FaultyHub
 ) -> None:
     served.faults.add(Fault(CONTENT, times=12, cut_after=1500))
     opened = file()
@@ -126,13 +126,13 @@ def test_a_connection_that_breaks_more_often_than_there_are_attempts(
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_server_that_is_busy_for_a_moment(
-    status: int, file: Callable[[], RemoteRanges], served: LocalHub
+    status: int, file: Callable[[], RemoteRanges], served: FaultyHub
 ) -> None:
     served.faults.add(Fault(CONTENT, times=2, status=status, reset=0))
     read(file(), [(0, 50_000)])
 
 
-def test_a_server_that_stays_away(file: Callable[[], RemoteRanges], served: LocalHub) -> None:
+def test_a_server_that_stays_away(file: Callable[[], RemoteRanges], served: FaultyHub) -> None:
     served.faults.add(Fault("*", times=None, status=503))
     with pytest.raises(AdapterError) as caught:
         read(file(), [(0, 100_000)])

@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 import huggingface_hub.utils._http as client_of_the_hub
 import pytest
 import yaml
+from faults import Fault, FaultyHub
+from huggingface_hub import HfApi
 from huggingface_hub.utils import httpx
 from small_repos import BASE, Repos
 
@@ -20,7 +22,6 @@ from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.downloads import fetch
 from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.ledger import newest_rows
-from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.crawler.wire import Limits
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index
@@ -38,9 +39,9 @@ def impatient(settings: HubSettings) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, repos: Repos) -> Iterator[LocalHub]:
+def elsewhere(tmp_path: Path, repos: Repos) -> Iterator[FaultyHub]:
     """Another Hub with the same repositories: the one that a mirror copies from."""
-    with LocalHub(repos.place) as other:
+    with FaultyHub(repos.place) as other:
         yield other
 
 
@@ -52,7 +53,7 @@ def test_private_names_of_huggingface_hub_that_are_used_are_still_there() -> Non
 
 
 def test_an_answer_that_trickles_is_given_up_after_two_attempts(
-    impatient: Hub, served: LocalHub
+    impatient: Hub, served: FaultyHub
 ) -> None:
     served.faults.add(Fault("/api/models", times=None, body=b"[" * 5000, bytes_per_second=60))
     with pytest.raises(HubError, match=r"only \d+ bytes of an answer came"):
@@ -61,7 +62,7 @@ def test_an_answer_that_trickles_is_given_up_after_two_attempts(
 
 
 def test_a_slow_answer_that_gets_on_is_waited_for(
-    impatient: Hub, repos: Repos, served: LocalHub
+    impatient: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     repos.adapter("org/a")
     served.faults.add(Fault("/api/models", times=None, bytes_per_second=2500))
@@ -70,7 +71,7 @@ def test_a_slow_answer_that_gets_on_is_waited_for(
 
 @pytest.mark.parametrize("name", ["retry-after", "ratelimit"])
 def test_a_wait_too_long_to_be_meant_is_not_made(
-    name: str, impatient: Hub, served: LocalHub, pauses: list[float]
+    name: str, impatient: Hub, served: FaultyHub, pauses: list[float]
 ) -> None:
     text = "999999" if name == "retry-after" else '"api";r=0;t=999999'
     headers = {"ratelimit": None, name: text}
@@ -80,14 +81,14 @@ def test_a_wait_too_long_to_be_meant_is_not_made(
     assert max(pauses) <= impatient.settings.longest_wait
 
 
-def test_a_body_that_is_too_large_is_not_read_on(impatient: Hub, served: LocalHub) -> None:
+def test_a_body_that_is_too_large_is_not_read_on(impatient: Hub, served: FaultyHub) -> None:
     served.faults.add(Fault("/api/models", times=None, body=b" " * 1_000_000))
     with pytest.raises(HubError, match="an answer of more than 0 MB"):
         list(impatient.listing(ADAPTERS))
 
 
 def test_a_file_may_be_larger_than_other_answers(
-    impatient: Hub, repos: Repos, served: LocalHub, tmp_path: Path
+    impatient: Hub, repos: Repos, served: FaultyHub, tmp_path: Path
 ) -> None:
     repos.add("org/a", {"adapter_model.safetensors": bytes(50_000)})
     key = AdapterKey("org/a", "", impatient.model("org/a").sha)
@@ -96,7 +97,7 @@ def test_a_file_may_be_larger_than_other_answers(
 
 
 def test_a_compressed_body_is_measured_unpacked(
-    impatient: Hub, served: LocalHub, monkeypatch: pytest.MonkeyPatch
+    impatient: Hub, served: FaultyHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unpacked = []
     real = zlib.decompressobj
@@ -122,7 +123,7 @@ def test_a_compressed_body_is_measured_unpacked(
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_a_compressed_body_is_read(members: int, hub: Hub, repos: Repos, served: LocalHub) -> None:
+def test_a_compressed_body_is_read(members: int, hub: Hub, repos: Repos, served: FaultyHub) -> None:
     text = json.dumps([{"id": "org/a"}]).encode()
     body = (
         gzip.compress(text) if members == 1 else gzip.compress(text[:5]) + gzip.compress(text[5:])
@@ -142,7 +143,7 @@ def test_a_compressed_body_is_read(members: int, hub: Hub, repos: Repos, served:
     ids=["cut short", "not packed", "packed twice", "another packing"],
 )
 def test_a_compressed_body_that_cannot_be_read_is_asked_for_again(
-    body: bytes, packing: str, hub: Hub, served: LocalHub
+    body: bytes, packing: str, hub: Hub, served: FaultyHub
 ) -> None:
     fault = Fault("/api/models", times=None, body=body, headers={"content-encoding": packing})
     served.faults.add(replace(fault, times=1))
@@ -167,7 +168,7 @@ def test_a_compressed_body_that_cannot_be_read_is_asked_for_again(
     ],
 )
 def test_a_listing_is_a_list_and_nothing_else(
-    body: bytes, what: str, index: Index, hub: Hub, repos: Repos, served: LocalHub
+    body: bytes, what: str, index: Index, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     repos.adapter("org/a")
     crawl(index, hub, BASE)
@@ -202,8 +203,8 @@ def test_the_next_page_is_the_endpoints_own_wherever_its_link_leads(
     link: str,
     settings: HubSettings,
     repos: Repos,
-    served: LocalHub,
-    elsewhere: LocalHub,
+    served: FaultyHub,
+    elsewhere: FaultyHub,
 ) -> None:
     (repos.place / ".hub.yaml").write_text(yaml.safe_dump({"tokens": {TOKEN: "*"}}))
     names = many(repos)
@@ -232,7 +233,7 @@ def test_the_next_page_is_the_endpoints_own_wherever_its_link_leads(
     ],
 )
 def test_pages_without_an_end_are_said_in_one_line(
-    link: str, what: str, hub: Hub, repos: Repos, served: LocalHub
+    link: str, what: str, hub: Hub, repos: Repos, served: FaultyHub
 ) -> None:
     repos.adapter("org/a")
     text = link.format(url=served.url)
@@ -244,7 +245,7 @@ def test_pages_without_an_end_are_said_in_one_line(
 
 
 @pytest.mark.parametrize("body", [b"[]", b'[{"id": "org/a"}]', b"[null]"])
-def test_pages_that_show_nothing_new_end(body: bytes, hub: Hub, served: LocalHub) -> None:
+def test_pages_that_show_nothing_new_end(body: bytes, hub: Hub, served: FaultyHub) -> None:
     for number in range(20):
         link = f'<{served.url}/api/models?cursor={number}>; rel="next"'
         served.faults.add(Fault("/api/models", after=number, body=body, headers={"link": link}))
@@ -254,7 +255,7 @@ def test_pages_that_show_nothing_new_end(body: bytes, hub: Hub, served: LocalHub
 
 
 def test_a_token_does_not_go_along_a_redirect_to_another_server(
-    settings: HubSettings, served: LocalHub, elsewhere: LocalHub, caplog: pytest.LogCaptureFixture
+    settings: HubSettings, served: FaultyHub, elsewhere: FaultyHub, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = []
     path = f"/api/models/{BASE}"
@@ -274,7 +275,7 @@ def test_a_token_does_not_go_along_a_redirect_to_another_server(
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b'{"error": []}', b"<html>", b"[" * 100_000])
-def test_an_error_is_told_whatever_its_body_is(body: bytes, hub: Hub, served: LocalHub) -> None:
+def test_an_error_is_told_whatever_its_body_is(body: bytes, hub: Hub, served: FaultyHub) -> None:
     served.faults.add(Fault("/api/models*", status=400, body=body, times=None))
     with pytest.raises(HubError, match="400 Bad Request"):
         list(hub.listing(ADAPTERS))
@@ -284,10 +285,20 @@ def test_an_error_is_told_whatever_its_body_is(body: bytes, hub: Hub, served: Lo
     "location", ["{url}/api/models/meta/base-1b", "file:///etc/passwd", "http://[::1", ""]
 )
 def test_a_redirect_that_leads_nowhere_is_said_in_one_line(
-    location: str, hub: Hub, served: LocalHub
+    location: str, hub: Hub, served: FaultyHub
 ) -> None:
     text = location.format(url=served.url)
     served.faults.add(Fault("/api/models/*", status=307, times=None, headers={"location": text}))
     with pytest.raises(HubError) as caught:
         find_base(hub, BASE)
     assert "\n" not in str(caught.value)
+
+
+def test_other_users_of_huggingface_hub_have_its_own_client_afterwards(
+    repos: Repos, settings: HubSettings
+) -> None:
+    with Hub(settings):
+        pass
+    with FaultyHub(repos.place) as elsewhere:
+        assert list(HfApi(elsewhere.url, token=TOKEN).list_models())
+    assert elsewhere.requests[-1].headers["authorization"] == "Bearer ***"

@@ -15,13 +15,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from hubdelta.demo.awkward_files import COMMITTED
 from hubdelta.demo.base import BASE_ID
 from hubdelta.demo.others import MERGED, MERGED_FROM, OTHERS, T5_ADAPTERS, TINY_T5
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import PeftAdapter
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.weights import read_tensors
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.reference import ReferenceEngine, hidden_states
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import ReferenceEngine, hidden_states
-from hubdelta.indexer.stacked.engine import StackedEngine
-from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.keys import AdapterKey
 
 

@@ -9,8 +9,8 @@ from sklearn.manifold import trustworthiness
 
 from hubdelta.explorer import layout
 from hubdelta.explorer.layout import aligned, fitted, lay_out, principal_plane
-from hubdelta.explorer.nearest import nearest
 from hubdelta.schemas.errors import MissingExtraError
+from hubdelta.vectors.nearest import nearest
 
 
 def units(n: int, **how) -> np.ndarray:

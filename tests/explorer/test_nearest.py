@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from pools import add, clustered, names
 
-from hubdelta.explorer import nearest as tiles
-from hubdelta.explorer.nearest import nearest, nearest_among
 from hubdelta.explorer.pool import opened_pool
 from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import connect
+from hubdelta.vectors import nearest as tiles
+from hubdelta.vectors.nearest import nearest, nearest_among
 
 
 def units(n: int, d: int = 24, seed: int = 0) -> np.ndarray:

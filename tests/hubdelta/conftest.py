@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import FaultyHub
 
-from hubdelta.crawler.local_hub import LocalHub
 from hubdelta.demo.base import BASE_ID
 from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import Queries, connect
@@ -22,7 +22,7 @@ class DemoIndex:
     """An index of the demo's Hub, and the Hub that it was made from."""
 
     path: Path
-    hub: LocalHub
+    hub: FaultyHub
     home: Path
 
     def run(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,7 +57,7 @@ class DemoIndex:
 def demo(demo_hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoIndex]:
     """The demo's index, after the nightly job."""
     folder = tmp_path_factory.mktemp("demo-index")
-    with LocalHub(demo_hub) as hub:
+    with FaultyHub(demo_hub) as hub:
         made = DemoIndex(folder / "index", hub, folder / "home")
         done = made.run("index", "--base", BASE_ID)
         assert done.returncode == 0, done.stderr

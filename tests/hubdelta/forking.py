@@ -49,8 +49,6 @@ def forker(**environment: str) -> Iterator[Forker]:
 
 
 def _serve() -> None:
-    import hubdelta.index_run
-    import hubdelta.indexer.run  # noqa: F401 (what a run would import)
     from hubdelta.cli import run
 
     for line in sys.stdin:

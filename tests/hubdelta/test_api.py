@@ -17,7 +17,6 @@ from rows import catalog_row, vector_row
 
 import hubdelta
 from hubdelta import api
-from hubdelta.output import print_json
 from hubdelta.schemas.errors import (
     MissingPackageError,
     NoIndexError,
@@ -25,6 +24,7 @@ from hubdelta.schemas.errors import (
     UsageError,
 )
 from hubdelta.schemas.index import Index
+from hubdelta.terminal.output import print_json
 
 A, B = "mlnights/lora-test-3", "graphsmiths/smollm2-135m-code-and-json"
 

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from families import make_adapter, make_base
+from faults import Fault, FaultyHub
 from hubs import BASE, add_adapter, add_base
 
-from hubdelta.crawler.local_hub import Fault, LocalHub, keep_revision
+from hubdelta.hub_server import keep_revision
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import VERSION_KEY, RunRow, VectorRow, rows_of, table_of
 from hubdelta.sql.connection import connect
@@ -38,7 +39,7 @@ def folder(tmp_path, tiny_base) -> Path:
 
 @pytest.fixture
 def hub(folder):
-    with LocalHub(folder) as running:
+    with FaultyHub(folder) as running:
         yield running
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from faults import FaultyHub
 
 from hubdelta.cli import run as hubdelta_run
-from hubdelta.crawler.local_hub import LocalHub
 
 Run = Callable[..., str]
 
@@ -26,7 +26,7 @@ def refused(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) 
     index = tmp_path / "index"
 
     def run(*arguments: str) -> str:
-        with LocalHub(hub) as served:
+        with FaultyHub(hub) as served:
             monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", served.url)
             monkeypatch.setenv("HF_ENDPOINT", served.url)
             assert hubdelta_run([*arguments, "--index", str(index)]) == 2
@@ -93,5 +93,5 @@ def test_a_merged_model_beside_its_adapters_config_can_be_the_base(hub: Path) ->
 
     files = adapter_files("meta/base") | {"config.json": b"{}", "model.safetensors": b""}
     repository(hub / "org/merged", files)
-    with LocalHub(hub) as served, Hub(HubSettings(endpoint=served.url)) as asked:
+    with FaultyHub(hub) as served, Hub(HubSettings(endpoint=served.url)) as asked:
         assert find_base(asked, "org/merged").repo_id == "org/merged"

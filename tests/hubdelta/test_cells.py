@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from hubdelta.cells import for_people, for_pipes
+from hubdelta.terminal.cells import for_people, for_pipes
 
 MOMENT = datetime(2026, 11, 20, 3, 4, 5, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rows import catalog_row, vector_row
 
-from hubdelta.derived import refresh_cache
+from hubdelta.jobs.derived import refresh_cache
 from hubdelta.schemas.index import Index
 
 NAMES = ["org/one", "org/other", "org/three/step-10", "lab/two"]

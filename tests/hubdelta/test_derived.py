@@ -10,10 +10,10 @@ from rows import catalog_row, vector_row
 
 from hubdelta.demo.base import BASE_ID
 from hubdelta.demo.pool import SINGLE
-from hubdelta.derived import refresh_cache, refresh_clusters
+from hubdelta.jobs.derived import refresh_cache, refresh_clusters
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import ClusterRow
-from hubdelta.sql import cache
+from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import connect
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import peft
 import pytest
+from faults import FaultyHub
 from forking import forker
 from hubs import BASE, add_adapter, add_base
 
-from hubdelta.crawler.local_hub import LocalHub
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import BaseRow, VectorRow, rows_of
 
@@ -46,7 +46,7 @@ def environment(tmp_path_factory, tiny_base):
     add_base(folder, tiny_base)
     for seed, (name, (config, _)) in enumerate(ADAPTERS.items()):
         add_adapter(folder, tiny_base, name, config=config, seed=seed)
-    with LocalHub(folder) as hub:
+    with FaultyHub(folder) as hub:
         yield {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path_factory.mktemp("home"))}
 
 

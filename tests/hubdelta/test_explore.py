@@ -18,7 +18,7 @@ from terminal import plain, show
 from hubdelta.demo.base import BASE_ID
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES, VERSION_KEY, MapRow
-from hubdelta.sql import cache
+from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import connect
 
 

@@ -9,10 +9,10 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
+from faults import Fault, FaultyHub
 from forking import forker
 from hubs import BASE, add_adapter, add_base
 
-from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import VectorRow
 from hubdelta.sql.connection import connect
@@ -29,7 +29,7 @@ def hub(tmp_path_factory, tiny_base):
     add_base(folder, tiny_base)
     for seed in range(ADAPTERS):
         add_adapter(folder, tiny_base, f"a/adapter-{seed}", seed=seed)
-    with LocalHub(folder) as running:
+    with FaultyHub(folder) as running:
         yield running
 
 

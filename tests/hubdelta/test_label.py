@@ -12,7 +12,7 @@ import pytest
 from rows import catalog_row, vector_row
 
 from hubdelta.demo.pool import MIXED, POOL, SINGLE
-from hubdelta.labels import LabelSummary, read_labels, set_labels
+from hubdelta.jobs.labels import LabelSummary, read_labels, set_labels
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import connect

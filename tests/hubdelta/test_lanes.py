@@ -2,10 +2,10 @@
 
 import pytest
 from families import load_model, make_base
+from faults import Fault, FaultyHub
 from forking import forker
 from hubs import BASE, add_adapter, add_base
 
-from hubdelta.crawler.local_hub import Fault, LocalHub
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import RunRow, VectorRow, rows_of
 from hubdelta.sql.connection import connect
@@ -29,7 +29,7 @@ def hub(tmp_path_factory):
             parameter.data *= 1.01 + number / 100
         model.save_pretrained(folder / name, max_shard_size="800KB")
         (folder / name / "README.md").write_text(f"---\nbase_model: {BASE}\n---\n")
-    with LocalHub(folder) as running:
+    with FaultyHub(folder) as running:
         yield running
 
 

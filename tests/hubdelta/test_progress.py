@@ -5,8 +5,8 @@ from io import StringIO
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from hubdelta.indexer.progress import Progress
-from hubdelta.progress import _Bars, _Lately, _TimeLeft
+from hubdelta.indexer.pipeline.progress import Progress
+from hubdelta.terminal.progress import _Bars, _Lately, _TimeLeft
 
 
 def test_no_rate_is_shown_before_there_is_one():

@@ -11,7 +11,7 @@ import pytest
 from rows import catalog_row, vector_row
 from terminal import plain, show
 
-from hubdelta.labels import set_labels
+from hubdelta.jobs.labels import set_labels
 from hubdelta.schemas.index import Index
 
 LONG = "a-person-with-a-long-name/an-adapter-with-a-name-of-seventy-letters-or-so-v2"

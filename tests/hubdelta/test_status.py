@@ -16,7 +16,7 @@ from hubdelta.schemas.errors import Reason
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import RunRow
 from hubdelta.sql.connection import connect
-from hubdelta.sql.status import _sizes, status
+from hubdelta.sql.questions.status import _sizes, status
 
 NOW = datetime.now(UTC)
 

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from hubdelta.index_run import IndexSummary
-from hubdelta.indexer.plan import BEYOND_LIMIT, FULL_FINETUNE
-from hubdelta.summaries import print_index_summary
+from hubdelta.indexer.pipeline.plan import BEYOND_LIMIT, FULL_FINETUNE
+from hubdelta.jobs.index_run import IndexSummary
+from hubdelta.terminal.summaries import print_index_summary
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import PeftAdapter
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.weights import read_tensors
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.reference import ReferenceEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import ReferenceEngine
-from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.keys import AdapterKey
 
 ReadAdapter = Callable[[Path], PeftAdapter]

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import torch
 
-from hubdelta.indexer.engine import Activations
-from hubdelta.indexer.stacked.edits import Edits, numbers
-from hubdelta.indexer.stacked.model import Prepared, StackedModel
+from hubdelta.indexer.engines.edits.edits import Edits, numbers
+from hubdelta.indexer.engines.engine import Activations
+from hubdelta.indexer.engines.stacked.model import Prepared, StackedModel
 
 
 class LimitedModel(StackedModel):

@@ -10,12 +10,12 @@ from families import make_adapter, save_adapter
 from image_text import load_image_text, make_image_text_base
 from test_image_text_bases import last_states
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.adapter_names import AdapterNames
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import PeftAdapter
-from hubdelta.indexer.engines import make_engine
-from hubdelta.indexer.fit import check_fit
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.adapter_names import AdapterNames
+from hubdelta.indexer.adapters.compatibility import check_fit
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.routing import make_engine
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.schemas.errors import AdapterError, Reason

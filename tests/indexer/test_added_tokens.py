@@ -7,9 +7,9 @@ import torch
 from families import save_adapter
 from safetensors.torch import load_file, save_file
 
-from hubdelta.indexer.adapter_names import AdapterNames
-from hubdelta.indexer.engines import make_engine
-from hubdelta.indexer.fit import check_fit
+from hubdelta.indexer.adapters.adapter_names import AdapterNames
+from hubdelta.indexer.adapters.compatibility import check_fit
+from hubdelta.indexer.engines.routing import make_engine
 from hubdelta.indexer.settings import IndexSettings
 
 ROWS = 8

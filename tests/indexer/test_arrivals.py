@@ -7,17 +7,17 @@ from dataclasses import replace
 from threading import Event
 
 import pytest
+from faults import Fault, FaultyHub
 from hubs import BASE, add_adapter, add_base
 from huggingface_hub import constants
 from rows import catalog_row
 
 from hubdelta.crawler.describe import describe
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.crawler.local_hub import Fault, LocalHub
-from hubdelta.indexer.arrivals import Arrivals, Budget
-from hubdelta.indexer.obtain import Obtainer
-from hubdelta.indexer.plan import Pending
-from hubdelta.indexer.stages import Stages
+from hubdelta.indexer.adapters.loading import Obtainer
+from hubdelta.indexer.adapters.pending import Pending
+from hubdelta.indexer.pipeline.arrivals import Arrivals, Budget
+from hubdelta.indexer.pipeline.timings import Stages
 from hubdelta.schemas.errors import AdapterError, HubError, Reason
 from hubdelta.schemas.keys import AdapterName
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory, tiny_base):
 
 @pytest.fixture
 def local_hub(folder):
-    with LocalHub(folder) as running:
+    with FaultyHub(folder) as running:
         yield running
 
 

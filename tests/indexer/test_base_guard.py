@@ -6,9 +6,9 @@ import pytest
 import torch
 from families import load_model, make_adapter
 
-from hubdelta.indexer.base_guard import BaseGuard
-from hubdelta.indexer.engines import make_engine
-from hubdelta.indexer.reference import ReferenceEngine
+from hubdelta.indexer.engines.base_guard import BaseGuard
+from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.routing import make_engine
 from hubdelta.indexer.settings import IndexSettings
 
 PROJECTION = "model.layers.0.self_attn.q_proj"

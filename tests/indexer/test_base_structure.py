@@ -6,8 +6,8 @@ from families import family, make_base
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.base_structure import BaseStructure, without_weights
+from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.schemas.errors import HubdeltaError
 

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubdelta.indexer.out_of_memory import is_out_of_memory
-from hubdelta.indexer.stacked import batching
-from hubdelta.indexer.stacked.batching import Room, free_bytes
-from hubdelta.indexer.stacked.edits import DenseEdit, LowRank, TableEdit, numbers, rank
+from hubdelta.indexer.engines.edits.edits import DenseEdit, LowRank, TableEdit, numbers, rank
+from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
+from hubdelta.indexer.engines.stacked import batching
+from hubdelta.indexer.engines.stacked.batching import Room, free_bytes
 
 CPU = torch.device("cpu")
 SHAPES = {"q": (8, 8), "k": (4, 8), "up": (16, 8), "down": (8, 16)}  # (out, in)

@@ -3,14 +3,14 @@
 import os
 
 import pytest
+from faults import Fault, FaultyHub
 from hubs import BASE, add_adapter, add_base
 
 from hubdelta.crawler.describe import describe
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.crawler.local_hub import Fault, LocalHub
-from hubdelta.indexer.local import describe_folder
-from hubdelta.indexer.obtain import Obtainer
-from hubdelta.indexer.plan import Pending
+from hubdelta.indexer.adapters.loading import Obtainer
+from hubdelta.indexer.adapters.local import describe_folder
+from hubdelta.indexer.adapters.pending import Pending
 from hubdelta.schemas.keys import AdapterName
 
 CARD = "---\nlicense: mit\n---\n# Sonnets\n\nOf fourteen lines.\n"
@@ -29,7 +29,7 @@ def folder(tmp_path, tiny_base):
 
 @pytest.fixture
 def served(folder):
-    with LocalHub(folder) as running:
+    with FaultyHub(folder) as running:
         yield running
 
 

@@ -12,10 +12,10 @@ from families import family, load_model, make_adapter, make_base
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import ReferenceEngine
-from hubdelta.indexer.stacked.engine import StackedEngine
 from hubdelta.schemas.errors import HubdeltaError, Reason
 
 SEQ_2_SEQ = "SEQ_2_SEQ_LM"

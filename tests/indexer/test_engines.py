@@ -10,16 +10,17 @@ import torch
 from families import make_adapter, make_base
 from limited_device import LimitedModel
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.adapters.adapter import FullFinetune
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.checkpoint import Checkpoint
 from hubdelta.indexer.base_structure import without_weights
-from hubdelta.indexer.engine import Answer, FullFinetune
-from hubdelta.indexer.engines import device_of, load_base, make_engine
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Answer
+from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.routing import device_of, load_base, make_engine
+from hubdelta.indexer.engines.stacked import engine as stacked
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
-from hubdelta.indexer.stacked import engine as stacked
-from hubdelta.indexer.streamed.checkpoint import Checkpoint
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason, UsageError
 
 KINDS = {

@@ -12,8 +12,8 @@ import torch
 from families import load_model, make_adapter, make_base
 from safetensors.torch import save_file
 
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engines import make_engine
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.routing import make_engine
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.schemas.errors import AdapterError, Reason

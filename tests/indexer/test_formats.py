@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.fit import adapted_modules, check_fit
-from hubdelta.indexer.weights import read_tensors
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.compatibility import adapted_modules, check_fit
+from hubdelta.indexer.adapters.weights import read_tensors
 from hubdelta.schemas.errors import AdapterError, Reason
 
 
@@ -117,7 +117,7 @@ def test_the_tensor_that_is_not_finite_is_named(value, dtype, tmp_path):
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("place", [0, 700, 1199])
 def test_what_is_not_finite_is_found_wherever_it_is(place, transposed, tmp_path, monkeypatch):
-    monkeypatch.setattr("hubdelta.indexer.weights._PIECE", 100)
+    monkeypatch.setattr("hubdelta.indexer.adapters.weights._PIECE", 100)
     broken = torch.ones(30, 40)
     broken.view(-1)[place] = torch.nan
     torch.save({"broken": broken.T if transposed else broken}, tmp_path / "adapter_model.bin")

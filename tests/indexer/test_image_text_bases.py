@@ -8,11 +8,11 @@ from families import make_base, save_adapter
 from image_text import CONFIGS, NO_TEXT_CLASS, load_image_text, make_image_text_base
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
-from hubdelta.indexer.base_model import BaseModel
 from hubdelta.indexer.base_structure import BaseStructure
-from hubdelta.indexer.engines import make_engine
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.routing import make_engine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.schemas.errors import HubdeltaError
 

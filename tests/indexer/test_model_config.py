@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
+from hubdelta.indexer.adapters.model_config import parse_model_config
 from hubdelta.indexer.base_structure import BaseStructure
-from hubdelta.indexer.model_config import parse_model_config
 from hubdelta.schemas.errors import AdapterError, Reason
 
 TEXT: dict[str, Any] = {

@@ -8,9 +8,9 @@ import pytest
 import torch
 from families import family, make_adapter, make_base
 
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.stacked.engine import StackedEngine
 
 BATCH_MATES = {
     "lora": lambda f: peft.LoraConfig(r=4, target_modules=list(f.attention)),

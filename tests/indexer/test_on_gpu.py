@@ -17,17 +17,18 @@ import pytest
 import torch
 from families import make_adapter, make_base
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.ahead import one_ahead
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Answer, PeftAdapter
-from hubdelta.indexer.engines import load_engine
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.weights import read_tensors
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Answer
+from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.routing import load_engine
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
+from hubdelta.indexer.engines.stacked.precision import GOOD_SIGNAL
+from hubdelta.indexer.prefetch import one_ahead
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
-from hubdelta.indexer.stacked.engine import StackedEngine
-from hubdelta.indexer.stacked.precision import GOOD_SIGNAL
-from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.errors import Reason, UsageError
 from hubdelta.schemas.keys import AdapterKey
 

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from faults import Fault, FaultyHub
 from hubs import BASE, add_adapter, add_base
 from safetensors.torch import load_file, save_file
 
 from hubdelta.crawler import downloads
 from hubdelta.crawler.describe import describe
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.crawler.local_hub import Fault, LocalHub
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Adapter, PeftAdapter
-from hubdelta.indexer.local import describe_folder
-from hubdelta.indexer.obtain import Inspected, Obtainer
-from hubdelta.indexer.plan import Pending
+from hubdelta.indexer.adapters.adapter import Adapter, PeftAdapter
+from hubdelta.indexer.adapters.loading import Inspected, Obtainer
+from hubdelta.indexer.adapters.local import describe_folder
+from hubdelta.indexer.adapters.pending import Pending
+from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
 
@@ -45,13 +45,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
 
 
 @pytest.fixture
-def local_hub(folder: Path) -> Iterator[LocalHub]:
-    with LocalHub(folder) as running:
+def local_hub(folder: Path) -> Iterator[FaultyHub]:
+    with FaultyHub(folder) as running:
         yield running
 
 
 @pytest.fixture
-def hub(local_hub: LocalHub) -> Iterator[Hub]:
+def hub(local_hub: FaultyHub) -> Iterator[Hub]:
     settings = HubSettings(local_hub.url, attempts=2, first_wait=0.01, longest_wait=0.02)
     with Hub(settings) as hub:
         yield hub
@@ -93,7 +93,7 @@ def assert_same(adapter: object, tensors: dict[str, torch.Tensor]) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_it_is_neither_counted_nor_sent(
-    name: str, obtainer: Obtainer, folder: Path, local_hub: LocalHub
+    name: str, obtainer: Obtainer, folder: Path, local_hub: FaultyHub
 ) -> None:
     tensors = needed(folder / name / WEIGHTS)
     size = sum(tensor.nbytes for tensor in tensors.values())
@@ -108,7 +108,7 @@ def test_it_is_neither_counted_nor_sent(
 
 
 def test_without_one_the_whole_file_is_fetched_and_its_hash_checked(
-    obtainer: Obtainer, folder: Path, tiny_base: Path, local_hub: LocalHub
+    obtainer: Obtainer, folder: Path, tiny_base: Path, local_hub: FaultyHub
 ) -> None:
     add_adapter(folder, tiny_base, "a/plain")
     inspected = obtainer.inspect(pending(obtainer.hub, "a/plain"))
@@ -121,7 +121,7 @@ def test_without_one_the_whole_file_is_fetched_and_its_hash_checked(
 
 
 def test_a_download_to_be_kept_is_the_whole_file(
-    obtainer: Obtainer, folder: Path, local_hub: LocalHub
+    obtainer: Obtainer, folder: Path, local_hub: FaultyHub
 ) -> None:
     keeping = replace(obtainer, keep=True)
     adapter = obtain(keeping, keeping.inspect(pending(obtainer.hub, "a/saved")))
@@ -168,14 +168,14 @@ def test_it_is_dropped_from_a_pickle(obtainer: Obtainer, folder: Path, tiny_base
 
 
 def test_one_of_another_vocabulary_is_no_reason_to_refuse(
-    obtainer: Obtainer, local_hub: LocalHub
+    obtainer: Obtainer, local_hub: FaultyHub
 ) -> None:
     other = replace(obtainer.base, shapes={**obtainer.base.shapes, "lm_head": (7, 7)})
     replace(obtainer, base=other).inspect(pending(obtainer.hub, "a/low-rank"))
 
 
 def test_an_answer_cut_short_is_network_and_leaves_nothing(
-    obtainer: Obtainer, local_hub: LocalHub
+    obtainer: Obtainer, local_hub: FaultyHub
 ) -> None:
     waiting = pending(obtainer.hub, "a/saved")
     inspected = obtainer.inspect(waiting)

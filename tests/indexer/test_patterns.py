@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from hubdelta.indexer import patterns
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.patterns import check_patterns
+from hubdelta.indexer.adapters import patterns
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.patterns import check_patterns
 from hubdelta.schemas.errors import AdapterError, Reason
 
 NAMES = [f"model.layers.{n}.self_attn.q_proj" for n in range(32)] + [""]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rows import catalog_row, failure_row, vector_row
 
-from hubdelta.indexer.plan import BEYOND_LIMIT, FULL_FINETUNE, make_plan
+from hubdelta.indexer.pipeline.plan import BEYOND_LIMIT, FULL_FINETUNE, make_plan
 from hubdelta.schemas.errors import Reason
 from hubdelta.schemas.index import Index
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from families import make_adapter, make_base
 
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Answer
-from hubdelta.indexer.engines import make_engine
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Answer
+from hubdelta.indexer.engines.routing import make_engine
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
+from hubdelta.indexer.engines.stacked.precision import GOOD_SIGNAL, held
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.settings import IndexSettings
-from hubdelta.indexer.stacked.engine import StackedEngine
-from hubdelta.indexer.stacked.precision import GOOD_SIGNAL, held
 from hubdelta.schemas.errors import Reason, UsageError
 
 HALF = torch.float16

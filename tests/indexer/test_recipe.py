@@ -3,7 +3,7 @@
 import pytest
 from families import family, make_base
 
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.recipe import Recipe, is_encoder_decoder
 from hubdelta.schemas.errors import HubdeltaError

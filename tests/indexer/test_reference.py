@@ -13,10 +13,10 @@ from families import family, make_adapter, make_base
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import ReferenceEngine
-from hubdelta.indexer.stacked.engine import StackedEngine
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
 from hubdelta.schemas.keys import AdapterKey
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from families import FAMILIES, make_adapter, make_base
 
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.stacked import model as stacked_model
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.stacked import model as stacked_model
-from hubdelta.indexer.stacked.engine import StackedEngine
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)

@@ -1,6 +1,6 @@
 """The stacked engine leaves out what the last token's hidden state does not need."""
 
-from hubdelta.indexer.stacked.model import StackedModel
+from hubdelta.indexer.engines.stacked.model import StackedModel
 
 
 def test_what_follows_the_last_attention_is_computed_for_the_last_token_alone(base):

@@ -15,12 +15,12 @@ import torch
 from families import make_base
 from limited_device import LimitedModel
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import PeftAdapter
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.stacked import engine as stacked
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.stacked import engine as stacked
-from hubdelta.indexer.stacked.engine import StackedEngine
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
 from hubdelta.schemas.keys import AdapterKey
 

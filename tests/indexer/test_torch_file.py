@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from hubdelta.indexer.torch_file import read_contents
-from hubdelta.indexer.weights import read_tensors
+from hubdelta.indexer.adapters.torch_file import read_contents
+from hubdelta.indexer.adapters.weights import read_tensors
 from hubdelta.schemas.errors import AdapterError, Reason
 
 TENSORS = {
@@ -123,7 +123,7 @@ def test_what_would_take_much_more_than_the_file_is_refused_unread(
     content: bytes, says: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_bytes(content)
-    monkeypatch.setattr("hubdelta.indexer.streamed.shards.empty", None)
+    monkeypatch.setattr("hubdelta.indexer.adapters.shards.empty", None)
     error = refused(file)
     assert error.reason is Reason.CORRUPT
     assert says in str(error)

@@ -9,13 +9,13 @@ import sentencepiece
 import torch
 from families import make_adapter, make_base
 
-from hubdelta.indexer.base_model import BaseModel, tokenized
-from hubdelta.indexer.engines import RoutedEngine, make_engine
+from hubdelta.indexer.engines.base_model import BaseModel, tokenized
+from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.routing import RoutedEngine, make_engine
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
+from hubdelta.indexer.engines.streamed.engine import StreamedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import ReferenceEngine
 from hubdelta.indexer.settings import IndexSettings
-from hubdelta.indexer.stacked.engine import StackedEngine
-from hubdelta.indexer.streamed.engine import StreamedEngine
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
 
 GEMMA_3N = {

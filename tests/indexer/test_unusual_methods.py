@@ -6,10 +6,10 @@ import pytest
 import torch
 from families import load_model, make_adapter
 
-from hubdelta.indexer.engines import make_engine
-from hubdelta.indexer.local import describe_folder
-from hubdelta.indexer.obtain import Obtainer
-from hubdelta.indexer.plan import Pending
+from hubdelta.indexer.adapters.loading import Obtainer
+from hubdelta.indexer.adapters.local import describe_folder
+from hubdelta.indexer.adapters.pending import Pending
+from hubdelta.indexer.engines.routing import make_engine
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.schemas.keys import AdapterName
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 from families import make_base
+from faults import FaultyHub
 from hubs import BASE, add_adapter, add_base
 from safetensors.torch import load_file, save_file
 
 from hubdelta.crawler.describe import describe
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.crawler.local_hub import LocalHub
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Adapter, FullFinetune, PeftAdapter
-from hubdelta.indexer.local import describe_folder
-from hubdelta.indexer.obtain import Obtainer
-from hubdelta.indexer.plan import Pending
+from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune, PeftAdapter
+from hubdelta.indexer.adapters.loading import Obtainer
+from hubdelta.indexer.adapters.local import describe_folder
+from hubdelta.indexer.adapters.pending import Pending
+from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, tiny_base: Path) -> Path:
 @pytest.fixture
 def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
-    with LocalHub(folder) as served, Hub(HubSettings(endpoint=served.url, attempts=1)) as hub:
+    with FaultyHub(folder) as served, Hub(HubSettings(endpoint=served.url, attempts=1)) as hub:
         yield hub
 
 

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, VectorRow
-from hubdelta.sql import cache
+from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.script import OLDEST_DUCKDB
 

@@ -8,7 +8,7 @@ import numpy as np
 from rows import catalog_row, vector_row
 
 from hubdelta.schemas.index import Index
-from hubdelta.sql import cache
+from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import connect
 
 COUNT = "SELECT count(*) AS n, sum(delta[1]) AS x FROM vectors"

@@ -12,9 +12,9 @@ from rows import catalog_row, failure_row, vector_row
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import RunRow
-from hubdelta.sql.answers import domains, similar
 from hubdelta.sql.connection import Queries, connect
-from hubdelta.sql.status import status
+from hubdelta.sql.questions.answers import domains, similar
+from hubdelta.sql.questions.status import status
 
 CRAWLED = datetime(2026, 11, 2, 3, tzinfo=UTC)
 

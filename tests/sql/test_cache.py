@@ -13,9 +13,9 @@ from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
-from hubdelta.sql import cache
+from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import Queries, connect
-from hubdelta.sql.search import rounded
+from hubdelta.sql.search.function import rounded
 
 OverParquet = Callable[[Index], Queries]
 

@@ -13,9 +13,9 @@ from random_pool import COUNT, QUESTIONS, add, answers, answers_without
 
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
-from hubdelta.sql import cache
+from hubdelta.sql.cache import cache
+from hubdelta.sql.cache.ingest import ingest
 from hubdelta.sql.connection import connect
-from hubdelta.sql.ingest import ingest
 
 BLOCK, HEADERS = 2**18, 3 * 4096  # bytes of a DuckDB file
 

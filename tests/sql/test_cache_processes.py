@@ -18,7 +18,7 @@ from random_pool import COUNT, QUESTIONS, add, answers, answers_without
 from rows import catalog_row
 
 from hubdelta.schemas.index import Index
-from hubdelta.sql import cache
+from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import connect
 
 PROCESSES = get_context("forkserver")

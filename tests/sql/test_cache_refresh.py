@@ -14,8 +14,8 @@ from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, Row, VectorRow
-from hubdelta.sql import cache
-from hubdelta.sql.cached_names import cached_names
+from hubdelta.sql.cache import cache
+from hubdelta.sql.cache.cached_names import cached_names
 from hubdelta.sql.connection import connect
 
 START = datetime(2026, 5, 1, tzinfo=UTC)

@@ -7,8 +7,8 @@ from rows import catalog_row, vector_row
 
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
-from hubdelta.sql.centered import center, centered
 from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.questions.centered import center, centered
 
 SHARED = 3.0
 

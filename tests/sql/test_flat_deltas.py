@@ -15,9 +15,9 @@ from rows import vector_row
 
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
-from hubdelta.sql import cache
-from hubdelta.sql.answers import similar
+from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import connect
+from hubdelta.sql.questions.answers import similar
 
 ROW = 64 * 4  # bytes of a delta
 
@@ -162,7 +162,7 @@ def test_a_failed_refresh_leaves_no_file(cached: Index, monkeypatch: pytest.Monk
         raise OSError(errno.ENOSPC, "no space left on device")
 
     add(cached, 300, 310)
-    monkeypatch.setattr("hubdelta.sql.flat_deltas.os.fsync", full)
+    monkeypatch.setattr("hubdelta.sql.cache.flat_deltas.os.fsync", full)
     for _ in range(3):
         with connect(cached) as queries:
             assert queries.parquet is not None

@@ -13,8 +13,8 @@ from scipy.cluster.hierarchy import cophenet, fcluster, single
 from scipy.spatial.distance import squareform
 
 from hubdelta.schemas.errors import UsageError
-from hubdelta.sql import linkage
-from hubdelta.sql.linkage import Linkage, link, relink
+from hubdelta.vectors import linkage
+from hubdelta.vectors.linkage import Linkage, link, relink
 
 Matrix = NDArray[np.float32]
 ROUNDING = 2e-6  # of a cosine distance that comes from products in float32

@@ -12,8 +12,8 @@ from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.schemas.index import Index
-from hubdelta.sql.answers import between, compare, new_since, outliers
 from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.questions.answers import between, compare, new_since, outliers
 from hubdelta.sql.script import write_script
 
 Fill = Callable[..., Index]

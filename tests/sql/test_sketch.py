@@ -5,7 +5,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from hubdelta.sql.sketch import BITS, WORDS, sketches
+from hubdelta.vectors.sketch import BITS, WORDS, sketches
 
 
 def differing(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hubdelta.sql.spill import spill_folder
+from hubdelta.sql.cache.spill import spill_folder
 
 
 @pytest.fixture(autouse=True)

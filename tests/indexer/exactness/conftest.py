@@ -8,10 +8,10 @@ from families import Family
 from fingerprint import Fingerprint, fingerprint
 from made_by_peft import Made, Pool
 
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Result
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Result
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.stacked.engine import StackedEngine
 
 
 class MixedRun(NamedTuple):

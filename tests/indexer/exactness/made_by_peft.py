@@ -17,11 +17,12 @@ from adapter_kinds import KINDS, Kind, is_tested
 from families import Family, make_base, save_adapter
 from hypothesis import strategies as st
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Activations, PeftAdapter
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.weights import read_tensors
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Activations
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.weights import read_tensors
 from hubdelta.schemas.keys import AdapterKey
 
 

@@ -5,7 +5,7 @@ from adapter_kinds import KINDS, is_tested
 from families import FAMILIES
 from made_by_peft import relative_change, relative_error
 
-from hubdelta.indexer.engine import Answer
+from hubdelta.indexer.engines.engine import Answer
 
 TOLERANCE = 1e-5
 """Of fp32 against fp32: both are within 3e-6 of fp64 on these bases."""

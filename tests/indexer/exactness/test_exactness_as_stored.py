@@ -10,9 +10,9 @@ import torch
 from adapter_kinds import KINDS
 from families import FAMILIES, load_model, make_base
 
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.stacked.engine import StackedEngine
 
 LORA = next(kind for kind in KINDS if kind.name == "lora")
 

@@ -9,7 +9,7 @@ from adapter_kinds import KINDS
 from families import family, make_adapter
 from made_by_peft import read_adapter, relative_error
 
-from hubdelta.indexer.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.schemas.errors import AdapterError, Reason
 
 LLAMA = family("llama")

@@ -5,10 +5,10 @@ import torch
 from families import FAMILIES
 from made_by_peft import relative_error
 
-from hubdelta.indexer.base_model import BaseModel
-from hubdelta.indexer.engine import Answer
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Answer
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.stacked.engine import StackedEngine
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 

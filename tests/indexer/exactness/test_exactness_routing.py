@@ -9,10 +9,10 @@ from adapter_kinds import KINDS, kind_named
 from families import family, make_adapter
 from made_by_peft import read_adapter, relative_error, run
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.engine import FullFinetune
-from hubdelta.indexer.reference import ReferenceEngine
-from hubdelta.indexer.streamed.checkpoint import Checkpoint
+from hubdelta.indexer.adapters.adapter import FullFinetune
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.checkpoint import Checkpoint
+from hubdelta.indexer.engines.reference import ReferenceEngine
 
 LLAMA, GPT2, MIXTRAL = family("llama"), family("gpt2"), family("mixtral")
 LORA = kind_named("lora")

@@ -10,10 +10,10 @@ from families import make_adapter, make_base
 from made_by_peft import read_adapter
 from safetensors.torch import load_file, save_file
 
-from hubdelta.indexer.base_model import BaseModel
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import ReferenceEngine
-from hubdelta.indexer.stacked.engine import StackedEngine
 from hubdelta.schemas.errors import AdapterError, Reason
 
 EMBEDDING = "base_model.model.model.embed_tokens"

@@ -9,12 +9,13 @@ from families import load_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from hubdelta.indexer.base_model import load_language_model
-from hubdelta.indexer.engine import Activations, Answer, FullFinetune
+from hubdelta.indexer.adapters.adapter import FullFinetune
+from hubdelta.indexer.adapters.checkpoint import Checkpoint, open_local, weight_files
+from hubdelta.indexer.engines.base_model import load_language_model
+from hubdelta.indexer.engines.engine import Activations, Answer
+from hubdelta.indexer.engines.reference import hidden_states
+from hubdelta.indexer.engines.streamed.engine import StreamedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.reference import hidden_states
-from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_local, weight_files
-from hubdelta.indexer.streamed.engine import StreamedEngine
 from hubdelta.schemas.errors import AdapterError
 from hubdelta.schemas.keys import AdapterKey
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
+from hubdelta.indexer.adapters.checkpoint import open_folder
+from hubdelta.indexer.engines.streamed.engine import StreamedEngine
+from hubdelta.indexer.engines.streamed.skeleton import Skeleton
 from hubdelta.indexer.process import keep_freed_memory, use_threads
-from hubdelta.indexer.streamed.checkpoint import open_folder
-from hubdelta.indexer.streamed.engine import StreamedEngine
-from hubdelta.indexer.streamed.skeleton import Skeleton
 
 
 def one_pass(folder: Path) -> None:

@@ -12,11 +12,11 @@ from finetunes import distance, embed, expected, full, make_finetune, probes_of,
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from hubdelta.indexer.engine import Activations
-from hubdelta.indexer.streamed.checkpoint import weight_files
-from hubdelta.indexer.streamed.engine import StreamedEngine
-from hubdelta.indexer.streamed.skeleton import Skeleton
-from hubdelta.indexer.streamed.stream import WeightStream
+from hubdelta.indexer.adapters.checkpoint import weight_files
+from hubdelta.indexer.engines.engine import Activations
+from hubdelta.indexer.engines.streamed.engine import StreamedEngine
+from hubdelta.indexer.engines.streamed.skeleton import Skeleton
+from hubdelta.indexer.engines.streamed.stream import WeightStream
 
 CLOSE = 1e-5
 DECODERS = [family for family in FAMILIES if not family.embedding_is_shared]

@@ -12,9 +12,9 @@ from families import family, make_base
 from finetunes import KEY, embed, full, make_finetune, probes_of, rewrite
 from safetensors.torch import load_file
 
-from hubdelta.indexer.engine import FullFinetune
-from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_local
-from hubdelta.indexer.streamed.engine import StreamedEngine
+from hubdelta.indexer.adapters.adapter import FullFinetune
+from hubdelta.indexer.adapters.checkpoint import Checkpoint, open_local
+from hubdelta.indexer.engines.streamed.engine import StreamedEngine
 from hubdelta.schemas.errors import AdapterError, Reason
 
 NORM = "model.norm.weight"

@@ -12,9 +12,9 @@ from image_text import CONFIGS, load_image_text, make_image_text_base
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from hubdelta.indexer.engine import Activations
-from hubdelta.indexer.reference import hidden_states
-from hubdelta.indexer.streamed.engine import StreamedEngine
+from hubdelta.indexer.engines.engine import Activations
+from hubdelta.indexer.engines.reference import hidden_states
+from hubdelta.indexer.engines.streamed.engine import StreamedEngine
 from hubdelta.schemas.errors import AdapterError, Reason
 
 CLOSE = 1e-5

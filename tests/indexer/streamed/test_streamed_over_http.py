@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from families import family, make_base
+from faults import Fault, FaultyHub
 from finetunes import KEY, distance, embed, expected, full, make_finetune, probes_of
 from safetensors.torch import load_file, save_file
 
 from hubdelta.crawler.downloads import weight_header
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.crawler.local_hub import Fault, LocalHub
-from hubdelta.indexer.streamed.checkpoint import Checkpoint, open_remote, weight_files
-from hubdelta.indexer.streamed.engine import StreamedEngine
+from hubdelta.indexer.adapters.checkpoint import Checkpoint, open_remote, weight_files
+from hubdelta.indexer.engines.streamed.engine import StreamedEngine
 from hubdelta.schemas.errors import AdapterError, Reason
 
 CLOSE = 1e-5
@@ -28,14 +28,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[LocalHub]:
+def served(tmp_path: Path) -> Iterator[FaultyHub]:
     (tmp_path / "hub").mkdir()
-    with LocalHub(tmp_path / "hub") as served:
+    with FaultyHub(tmp_path / "hub") as served:
         yield served
 
 
 @pytest.fixture
-def hub(served: LocalHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(served: FaultyHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
     settings = HubSettings(
         endpoint=served.url, timeout=5.0, attempts=3, first_wait=0.01, longest_wait=0.02
@@ -45,7 +45,7 @@ def hub(served: LocalHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def repo(served: LocalHub) -> Path:
+def repo(served: FaultyHub) -> Path:
     """Where the finetune is to be."""
     folder = served.folder / KEY.repo_id
     folder.mkdir(parents=True)
@@ -59,13 +59,13 @@ def remote(hub: Hub, folder: Path, base: Path) -> Checkpoint:
     return open_remote(hub, KEY, headers, base, connections=3)
 
 
-def sent(served: LocalHub) -> int:
+def sent(served: FaultyHub) -> int:
     return sum(record.bytes for record in served.requests if record.status in {200, 206})
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "mixtral", "t5"])
 def test_shards_on_a_hub(
-    model_type: str, hub: Hub, repo: Path, tmp_path: Path, served: LocalHub
+    model_type: str, hub: Hub, repo: Path, tmp_path: Path, served: FaultyHub
 ) -> None:
     base = make_base(tmp_path / "base", model_type=model_type, **family(model_type).config)
     make_finetune(repo, base, dtype=torch.bfloat16)
@@ -73,7 +73,7 @@ def test_shards_on_a_hub(
     assert distance(answer.activations, expected(repo, base)) < CLOSE
 
 
-def test_only_what_is_used_is_fetched(hub: Hub, repo: Path, base: Path, served: LocalHub) -> None:
+def test_only_what_is_used_is_fetched(hub: Hub, repo: Path, base: Path, served: FaultyHub) -> None:
     make_finetune(repo, base, shard="1MB")
     checkpoint = remote(hub, repo, base)
     served.requests.clear()
@@ -91,7 +91,7 @@ def test_only_what_is_used_is_fetched(hub: Hub, repo: Path, base: Path, served: 
     assert sent(served) == checkpoint.fetched_bytes
 
 
-def test_a_server_that_ignores_ranges(hub: Hub, repo: Path, base: Path, served: LocalHub) -> None:
+def test_a_server_that_ignores_ranges(hub: Hub, repo: Path, base: Path, served: FaultyHub) -> None:
     make_finetune(repo, base, shard="1GB")
     checkpoint = remote(hub, repo, base)
     served.faults.add(Fault(CONTENT, times=None, no_ranges=True))
@@ -100,7 +100,7 @@ def test_a_server_that_ignores_ranges(hub: Hub, repo: Path, base: Path, served: 
 
 
 def test_transfers_that_break_off_are_taken_up_again(
-    hub: Hub, repo: Path, base: Path, served: LocalHub
+    hub: Hub, repo: Path, base: Path, served: FaultyHub
 ) -> None:
     make_finetune(repo, base)
     checkpoint = remote(hub, repo, base)
@@ -114,7 +114,7 @@ def test_transfers_that_break_off_are_taken_up_again(
     ("status", "reason"), [(503, Reason.NETWORK), (403, Reason.GATED), (404, Reason.NOT_FOUND)]
 )
 def test_a_hub_that_fails_in_the_middle(
-    status: int, reason: Reason, hub: Hub, repo: Path, base: Path, served: LocalHub
+    status: int, reason: Reason, hub: Hub, repo: Path, base: Path, served: FaultyHub
 ) -> None:
     make_finetune(repo, base)
     engine = StreamedEngine(base, probes_of(base))
@@ -128,7 +128,7 @@ def test_a_hub_that_fails_in_the_middle(
 
 
 def test_a_shard_that_is_the_bases_is_not_fetched(
-    hub: Hub, repo: Path, base: Path, served: LocalHub, tmp_path: Path
+    hub: Hub, repo: Path, base: Path, served: FaultyHub, tmp_path: Path
 ) -> None:
     """Half of the layers are frozen; the base lies once in a folder, once in a cache."""
     own = load_file(base / "model.safetensors")

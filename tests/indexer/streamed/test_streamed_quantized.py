@@ -15,8 +15,12 @@ from families import family, make_base
 from finetunes import distance, embed, expected, full, make_finetune, probes_of, rewrite
 from safetensors.torch import load_file
 
-from hubdelta.indexer.streamed.engine import StreamedEngine
-from hubdelta.indexer.streamed.quantization import stated, stated_beside, with_statement_beside
+from hubdelta.indexer.adapters.quantization import (
+    stated,
+    stated_beside,
+    with_statement_beside,
+)
+from hubdelta.indexer.engines.streamed.engine import StreamedEngine
 from hubdelta.schemas.errors import AdapterError, Reason
 
 CLOSE = 1e-5

@@ -7,7 +7,7 @@ import pytest
 from families import family
 from vllm_bench import Bench, Benches, small_base
 
-from hubdelta.indexer.vllm.pooler import check_installed
+from hubdelta.indexer.engines.vllm.pooler import check_installed
 from hubdelta.schemas.errors import MissingExtraError
 
 

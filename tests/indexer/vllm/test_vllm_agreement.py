@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from vllm_bench import MAX_RANK, small_base
 
 import hubdelta.demo
-from hubdelta.indexer.vllm.support import MODEL_TYPES
+from hubdelta.indexer.engines.vllm.support import MODEL_TYPES
 
 POOL = Path(hubdelta.demo.__file__).parent / "hub"
 Q, LINEAR = ["q_proj"], list(family("llama").linear)

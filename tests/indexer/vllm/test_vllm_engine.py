@@ -14,11 +14,12 @@ from families import family, make_adapter
 from safetensors.torch import load_file, save_file
 from vllm_bench import MAX_LORAS, small_base
 
-from hubdelta.indexer.engine import Answer, FullFinetune
-from hubdelta.indexer.engines import RoutedEngine
+from hubdelta.indexer.adapters.adapter import FullFinetune
+from hubdelta.indexer.adapters.checkpoint import Checkpoint
+from hubdelta.indexer.engines.engine import Answer
+from hubdelta.indexer.engines.routing import RoutedEngine
+from hubdelta.indexer.engines.vllm.engine import VllmEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.streamed.checkpoint import Checkpoint
-from hubdelta.indexer.vllm.engine import VllmEngine
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason, UsageError
 from hubdelta.schemas.keys import AdapterKey
 

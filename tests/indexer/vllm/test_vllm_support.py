@@ -12,18 +12,18 @@ import torch
 from families import family, make_adapter, save_adapter
 from transformers import AutoModelForCausalLM
 
-from hubdelta.indexer.adapter_config import AdapterConfig
-from hubdelta.indexer.base_model import BaseModel, tokenized
-from hubdelta.indexer.fit import PREFIX
-from hubdelta.indexer.peft_config import tensors_that_count
-from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.vllm.engine import VllmEngine
-from hubdelta.indexer.vllm.support import (
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.compatibility import PREFIX
+from hubdelta.indexer.adapters.peft_config import tensors_that_count
+from hubdelta.indexer.engines.base_model import BaseModel, tokenized
+from hubdelta.indexer.engines.vllm.engine import VllmEngine
+from hubdelta.indexer.engines.vllm.support import (
     MAX_RANKS,
     are_plain_factors,
     is_plain_lora,
     smallest_room,
 )
+from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.schemas.errors import MissingExtraError, UsageError
 
 LINEAR = list(family("llama").linear)

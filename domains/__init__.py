@@ -1,1 +1,0 @@
-"""Domains: density clusters of adapters, kept from night to night."""

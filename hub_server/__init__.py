@@ -1,0 +1,46 @@
+"""A read-only Hub for a folder of repositories, spoken to by the unmodified huggingface_hub client.
+
+    DIR/.hub.yaml                        who may see private and gated repositories
+    DIR/org/name/…                       a repository: model card, configurations, weights
+    DIR/org/name/.hub.yaml               what its files cannot say
+    DIR/org/name/.revisions/<commit>/…   an older commit, made by `keep_revision`
+
+What files say is read from them as on the Hub: the card's front matter gives tags and bases,
+`adapter_config.json` the relation "adapter" and `config.peft`. A repository's `.hub.yaml` holds
+any of: gated (auto, manual, true, false), private, disabled, downloads, downloadsAllTime, likes,
+trendingScore, createdAt, lastModified, renamed_to (org/name: the old name answers 307 from then
+on), sha (the commit to show, for a copy that shall keep its name; by default it is a hash of the
+content). DIR's holds tokens:
+
+    tokens:
+      hf_team: [org, other-org/one-model]   # the private and gated repositories it opens
+      hf_admin: "*"
+
+Anonymous callers see neither private repositories nor the files of gated ones. A `.hub.yaml` with
+a mistake takes its repository off the air, and the log says so: it might have said `private`.
+
+Dotted names at the level of DIR and org, `.hub.yaml`, `.revisions`, `.git` and `.cache` are never
+served. DIR/org and DIR/org/name may be links, for who writes to DIR decides what it serves; links
+inside a repository are followed only to files of that same repository.
+
+app.py          the routes
+server.py, link.py      the running server; a line of a given speed
+access.py       who asks, and what they may see
+listing.py, entries.py  listings; a repository as JSON
+repository.py, snapshot.py, tree.py, blobs.py   repositories, commits, files, contents
+metadata.py, card.py, settings.py   what a repository declares, and what its files cannot say
+errors.py, wire.py      the Hub's error answers, and what every answer carries
+"""
+
+from hubdelta.hub_server.app import create_app
+from hubdelta.hub_server.repository import keep_revision
+from hubdelta.hub_server.server import LocalHub, serve
+from hubdelta.hub_server.wire import RequestRecord
+
+__all__ = [
+    "LocalHub",
+    "RequestRecord",
+    "create_app",
+    "keep_revision",
+    "serve",
+]

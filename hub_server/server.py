@@ -1,0 +1,170 @@
+"""The local Hub as a running server: in a thread for a test, or in the foreground for a cluster."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+from hubdelta.hub_server.app import create_app
+from hubdelta.hub_server.link import Link
+from hubdelta.hub_server.repository import HubFolder, folders_in
+from hubdelta.hub_server.wire import RequestRecord
+from hubdelta.schemas.errors import ListeningError, UsageError
+
+logger = logging.getLogger(__name__)
+
+# Listings of a large folder may be this old: a look at 10,000 repositories takes about a second.
+_RESCAN_SECONDS = 2.0
+# Longer than clients keep a connection for their next request, so that they close it, not we.
+_KEEP_ALIVE_SECONDS = 75
+_START_SECONDS = 30
+
+
+class LocalHub:
+    """A Hub in a thread, on a free port of this machine, for as long as the context lasts.
+
+    Attributes:
+        url: what HF_ENDPOINT, or a client's `endpoint`, must be.
+        requests: every request so far; tokens are not kept.
+    """
+
+    def __init__(self, folder: Path, *, middleware: Sequence[Middleware] = ()) -> None:
+        self.folder = folder
+        self.requests: list[RequestRecord] = []
+        self._app = create_app(folder, records=self.requests, middleware=middleware)
+
+    def __enter__(self) -> Self:
+        """Start serving.
+
+        Raises:
+            ListeningError: when the server does not come up.
+        """
+        listener = _listen("127.0.0.1", 0)
+        self.url = _url(listener)
+        self._server = _server(self._app, graceful_seconds=1)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, daemon=True, name="local-hub"
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop serving; an answer still on its way has a second to arrive."""
+        self._server.should_exit = True
+        self._thread.join(_START_SECONDS)
+
+
+def serve(
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    delay: float = 0.0,
+    bytes_per_second: float | None = None,
+) -> None:
+    """Serve a folder of repositories until interrupted; its URL is the first line printed.
+
+    Args:
+        folder: DIR, with repositories at DIR/org/name/.
+        host: address to listen at.
+        port: of TCP; 0 takes a free one.
+        delay: seconds before each answer begins.
+        bytes_per_second: of all answers together; None for as fast as it goes.
+
+    Raises:
+        UsageError: when the folder does not exist, is a repository itself, or its `.hub.yaml`
+            cannot be understood.
+        ListeningError: when the address cannot be listened at.
+    """
+    app = create_app(folder, rescan_seconds=_RESCAN_SECONDS)
+    _check_repositories(app.state.hub)
+    listener = _listen(host, port)
+    # Connections are accepted into the backlog from here on, so the line may be acted on at once.
+    print(_url(listener), flush=True)
+    threading.Thread(target=_hash_all, args=[app.state.hub], daemon=True, name="hash").start()
+    _server(Link(app, delay, bytes_per_second), graceful_seconds=5).run(sockets=[listener])
+
+
+def _check_repositories(hub: HubFolder) -> None:
+    """Refuse a folder that is a repository; say so where there is nothing to serve yet.
+
+    Raises:
+        UsageError: it is one, or holds some that stand a level too high.
+    """
+    folder = hub.folder.resolve()
+    if _is_repository(folder):
+        raise UsageError(
+            f"{hub.folder} is a repository itself: serve the folder that holds it as ORG/NAME, "
+            f"which is {folder.parent.parent} if it is to be called "
+            f"{folder.parent.name}/{folder.name}"
+        )
+    orgs = folders_in(folder)
+    if any(folders_in(folder / org) for org in orgs):
+        return
+    if any(_is_repository(folder / name) for name in orgs):
+        raise UsageError(
+            f"{hub.folder} holds repositories as NAME, not as ORG/NAME: serve {folder.parent}, "
+            f"where they are called {folder.name}/NAME"
+        )
+    logger.warning("nothing to serve yet: %s holds no repository as ORG/NAME", hub.folder)
+
+
+def _is_repository(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("adapter_config.json", "config.json"))
+
+
+def _hash_all(hub: HubFolder) -> None:
+    """Know every commit before a listing asks: a client does not wait for terabytes of hashing."""
+    for repository in hub.all():
+        try:
+            logger.debug("%s is at %s", repository.id, repository.current.sha)
+        except OSError as error:
+            logger.error("cannot be read: %s: %s", repository.id, error)
+    logger.info("every commit is known")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        why = os.strerror(number) if number is not None and number > 0 else error
+        raise ListeningError(f"cannot listen at {host} port {port}: {why}") from error
+    # asyncio sets it only on sockets that name their protocol; without it, headers and body of a
+    # small answer wait 40 ms for each other. Accepted connections inherit it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _server(app: ASGIApp, *, graceful_seconds: int) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=graceful_seconds,
+        )
+    )

@@ -1,0 +1,66 @@
+"""What every run brings up to date at its end: the cache for queries, and the density clusters."""
+
+import logging
+from contextlib import ExitStack
+from datetime import datetime
+
+import duckdb
+
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import ClusterRow
+
+logger = logging.getLogger(__name__)
+
+
+def refresh_cache(index: Index) -> None:
+    """Bring the cache up to date; that it cannot be is only a warning, since queries try again."""
+    from hubdelta.sql.cache import cache
+    from hubdelta.sql.stoppable import interruptible
+
+    try:
+        with interruptible():
+            cache.refresh(index)
+    except (OSError, duckdb.Error) as error:
+        logger.warning("%s is not up to date: %s", cache.path_of(index), error)
+
+
+def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> None:
+    """Cluster the adapters of a base anew, and write what changed. The caller holds the index.
+
+    What the next run can do as well is only a warning.
+
+    Raises:
+        IndexWriteError: no space, no permission.
+        KeyboardInterrupt: Ctrl-C stopped it.
+    """
+    from hubdelta.sql.cache import cache
+    from hubdelta.sql.stoppable import interruptible
+
+    if index.has_damage(ClusterRow, base=base):
+        logger.warning(
+            "clusters of %s are left as they are: their numbers are in damaged files", base
+        )
+        return
+    with duckdb.connect() as database:
+        try:
+            with interruptible(), ExitStack() as stack:
+                attached = cache.attach(database, index, linked=True)
+                if attached is not None:
+                    stack.callback(attached.close)
+                    _cluster(database, index, base, run_id, now)
+        except (OSError, duckdb.Error) as error:
+            logger.warning("clusters of %s are not up to date: %s", base, error)
+
+
+def _cluster(
+    database: duckdb.DuckDBPyConnection, index: Index, base: str, run_id: str, now: datetime
+) -> None:
+    from hubdelta.clusters.table import Pool, update_clusters
+    from hubdelta.sql.cache.families import opened, read_linkage
+
+    with opened(database, base) as found:
+        pools = [
+            Pool(one.recipe_id, one.adapters, read_linkage(database, one)[0], units)
+            for one, units in found
+        ]
+        update_clusters(index, base, pools, run_id=run_id, now=now)

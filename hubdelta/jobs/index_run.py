@@ -1,0 +1,303 @@
+"""The nightly job: crawl a base's family, then embed what is new."""
+
+import logging
+import shutil
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from hubdelta.crawler.base_download import fetch_base, fetch_base_config
+from hubdelta.crawler.crawl import crawl
+from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
+from hubdelta.crawler.hub import Hub
+from hubdelta.indexer.pipeline.plan import Plan, make_plan
+from hubdelta.indexer.pipeline.progress import Progress
+from hubdelta.indexer.probes import ALPACA_5, ProbeSet
+from hubdelta.indexer.recipe import Recipe, is_encoder_decoder
+from hubdelta.indexer.settings import IndexSettings
+from hubdelta.jobs.derived import refresh_cache, refresh_clusters
+from hubdelta.jobs.interrupt import stop_on_interrupt
+from hubdelta.jobs.targets import check_base, choose_base, find_named
+from hubdelta.schemas.errors import UsageError
+from hubdelta.schemas.index import Index, new_run_id
+from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.rows import CatalogRow, RunRow
+from hubdelta.settings import versions
+
+logger = logging.getLogger(__name__)
+
+
+class Display(Protocol):
+    """Shows a person how far a run has come."""
+
+    def crawled(self, progress: CrawlProgress) -> None:
+        """A page of a listing was read."""
+
+    def planned(self, pending: int) -> None:
+        """So many adapters are to be embedded."""
+
+    def embedded(self, progress: Progress) -> None:
+        """An adapter was dealt with."""
+
+
+@dataclass(frozen=True)
+class IndexRequest:
+    """What a user asked `hubdelta index` for.
+
+    Attributes:
+        base: ORG/NAME[@revision], or a local folder.
+        names: adapters named by hand; none means the whole catalog.
+        crawl: crawl first.
+        full_crawl: walk everything, not only what is new.
+        relations: which lineage to crawl.
+        kinds: which kinds of catalog rows to embed: adapter, full.
+        limit: embed at most so many.
+        retry_failed: try what failed before, due or not.
+    """
+
+    base: AdapterName
+    names: Sequence[AdapterName] = ()
+    crawl: bool = True
+    full_crawl: bool = False
+    relations: tuple[str, ...] = ("adapter", "finetune")
+    kinds: Collection[str] = ("adapter",)
+    limit: int | None = None
+    retry_failed: bool = False
+
+
+@dataclass
+class IndexSummary:
+    """How an index run ended.
+
+    Attributes:
+        base: the base, under its present name.
+        base_revision: 40-hex commit of the base.
+        run_id: the run's id in every row it made.
+        outcome: done, interrupted or failed.
+        embedded: vectors written.
+        skipped: adapters left alone, by why.
+        failed: adapters that gave no vector, by reason.
+        missing: the adapters named by hand of which nothing was found.
+        seconds: wall time of the whole run.
+        adapters_per_second: embedded adapters over the seconds of embedding, the base's loading
+            and all downloads included.
+        fetched_bytes: of the Hub's answers, but for the base's files.
+        needed_bytes: of these, what the vectors depend on, with headers and configs.
+        busy: seconds in which each stage had work in hand.
+        waited: seconds in which it had none while adapters were pending.
+        crawl: how the crawl ended, if there was one.
+    """
+
+    base: str
+    base_revision: str
+    run_id: str
+    outcome: str = "failed"
+    embedded: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    missing: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    adapters_per_second: float = 0.0
+    fetched_bytes: int = 0
+    needed_bytes: int = 0
+    busy: dict[str, float] = field(default_factory=dict)
+    waited: dict[str, float] = field(default_factory=dict)
+    crawl: CrawlSummary | None = None
+
+
+def check_request(
+    request: IndexRequest, settings: IndexSettings, *, index: Index, hub: Hub
+) -> None:
+    """Refuse what cannot be done, before an index is made for it: at most one request.
+
+    Args:
+        request: what was asked for.
+        settings: how.
+        index: the index, which need not exist.
+        hub: where to ask for the base.
+
+    Raises:
+        UsageError: a base without a listing, what is no base, or a setting that does not work here.
+        HubError: the Hub does not know the base, or does not answer.
+    """
+    if request.base.is_local and not request.names:
+        raise UsageError("a base in a local folder has no listing: name the adapters to embed")
+    if settings.engine == "vllm" or settings.device != "auto" or settings.precision == "tf32":
+        from hubdelta.indexer.engines.routing import check_usable  # torch: only where it is asked
+
+        check_usable(settings)
+    check_base(request.base, index, hub)
+
+
+def run_index(
+    request: IndexRequest,
+    *,
+    index: Index,
+    hub: Hub,
+    settings: IndexSettings,
+    display: Display,
+    probes: ProbeSet = ALPACA_5,
+) -> IndexSummary:
+    """Crawl, plan, embed, and write down how it went. The caller holds the index for writing.
+
+    Raises:
+        HubdeltaError: the run could not be done; what was done before stands in the index.
+        KeyboardInterrupt: interrupted before anything was embedded, or twice.
+    """
+    started_at, started = datetime.now(UTC), time.monotonic()
+    requests_before = hub.requests
+    crawled = None
+    if request.crawl and not request.names:
+        crawled = crawl(
+            index,
+            hub,
+            request.base.repo_id,
+            relations=request.relations,
+            full=request.full_crawl,
+            on_page=display.crawled,
+            versions=versions(),
+        )
+    present_name = crawled.base if crawled else request.base.repo_id
+    base, revision = choose_base(replace(request.base, repo_id=present_name), index, hub)
+    summary = IndexSummary(base, revision, new_run_id(started_at), crawl=crawled)
+    try:
+        _IndexRun(request, index, hub, settings, display, probes, summary).run(started_at)
+    except KeyboardInterrupt:
+        summary.outcome = "interrupted"
+        raise
+    finally:
+        summary.seconds = time.monotonic() - started
+        run = _run_row(summary, started_at, hub.requests - requests_before)
+        index.write([run], base=base)
+    if summary.outcome == "done":
+        refresh_clusters(index, base, run_id=summary.run_id, now=datetime.now(UTC))
+        refresh_cache(index)
+    return summary
+
+
+@dataclass(frozen=True)
+class _IndexRun:
+    request: IndexRequest
+    index: Index
+    hub: Hub
+    settings: IndexSettings
+    display: Display
+    probes: ProbeSet
+    summary: IndexSummary
+
+    def run(self, now: datetime) -> None:
+        recipe = Recipe.of(
+            self.summary.base,
+            self.summary.base_revision,
+            self.probes,
+            encoder_decoder=is_encoder_decoder(self._base_config()),
+        )
+        plan = make_plan(
+            self.index,
+            base=recipe.base,
+            recipe_id=recipe.id,
+            now=now,
+            kinds=self.request.kinds,
+            only=self._named() if self.request.names else None,
+            retry_failed=self.request.retry_failed,
+            limit=self.request.limit,
+        )
+        self.summary.skipped += plan.skipped
+        self.display.planned(len(plan.pending))
+        stopped = self._embed(plan, recipe) if plan.pending else False
+        self.summary.outcome = "interrupted" if stopped else "done"
+
+    def _named(self) -> list[CatalogRow]:
+        found = find_named(
+            self.request.names, self.summary.base, self.index, self.hub, self.summary.run_id
+        )
+        self.summary.failed.update(failure.reason for failure in found.failures)
+        self.summary.missing += map(str, found.missing)
+        return found.rows
+
+    def _embed(self, plan: Plan, recipe: Recipe) -> bool:
+        """Embed the plan; true if it was stopped."""
+        from hubdelta.indexer.pipeline.run import (
+            embed_plan,  # torch: only when there is work for it
+        )
+
+        base_folder = self._base_folder(recipe)
+        downloads = self.index.root / "downloads"
+        self._clear(downloads)
+        if not self.settings.keep_downloads:
+            # Its own: a download of a run that broke off may still be on its way.
+            downloads /= self.summary.run_id
+        before = self.hub.bytes_received
+        progress = Progress(received=lambda: self.hub.bytes_received - before)
+        try:
+            with stop_on_interrupt() as stop:
+                embed_plan(
+                    plan,
+                    recipe=recipe,
+                    probes=self.probes,
+                    base_folder=base_folder,
+                    index=self.index,
+                    hub=self.hub,
+                    settings=self.settings,
+                    downloads=downloads,
+                    run_id=self.summary.run_id,
+                    stop=stop,
+                    progress=progress,
+                    on_progress=self.display.embedded,
+                )
+                return stop.is_set()
+        finally:
+            self._clear(self.index.root / "downloads")
+            self.summary.embedded = progress.embedded
+            self.summary.failed.update({str(why): n for why, n in progress.failed.items()})
+            self.summary.adapters_per_second = progress.adapters_per_second
+            self.summary.fetched_bytes = progress.received()
+            self.summary.needed_bytes = progress.needed_bytes
+            self.summary.busy = progress.stages.busy
+            self.summary.waited = progress.stages.waited
+
+    def _base_config(self) -> Path:
+        base = self.summary.base
+        if self.request.base.is_local:
+            return Path(base) / "config.json"
+        return fetch_base_config(self.hub, base, self.summary.base_revision)
+
+    def _base_folder(self, recipe: Recipe) -> Path:
+        if self.request.base.is_local:
+            return Path(recipe.base)
+        logger.info("getting the base %s", recipe.base)
+        return fetch_base(self.hub, recipe.base, recipe.base_revision)
+
+    def _clear(self, downloads: Path) -> None:
+        """Remove what a run, perhaps a killed one, has left behind."""
+        if not self.settings.keep_downloads:
+            shutil.rmtree(downloads, ignore_errors=True)
+
+
+def _run_row(summary: IndexSummary, started_at: datetime, requests: int) -> RunRow:
+    counts = {
+        "embedded": summary.embedded,
+        "skipped": summary.skipped.total(),
+        "failed": summary.failed.total(),
+    }
+    return RunRow(
+        run_id=summary.run_id,
+        kind="index",
+        base=summary.base,
+        base_revision=summary.base_revision,
+        outcome=summary.outcome,
+        started_at=started_at,
+        seconds=summary.seconds,
+        requests=requests,
+        fetched_bytes=summary.fetched_bytes,
+        needed_bytes=summary.needed_bytes,
+        busy=summary.busy,
+        waited=summary.waited,
+        counts=counts | {f"failed:{reason}": n for reason, n in summary.failed.items()},
+        marks={},
+        versions=versions(),
+    )

@@ -1,0 +1,219 @@
+"""What a command prints: tables that fit a terminal, through a pager; tab-separated lines else."""
+
+import os
+import sys
+from collections.abc import Sequence
+from io import StringIO
+from types import TracebackType
+from typing import Any
+
+import click
+import pyarrow as pa
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hubdelta.schemas.errors import without_controls
+from hubdelta.schemas.words import counted
+from hubdelta.terminal.cells import for_people, for_pipes
+from hubdelta.terminal.pager import NO_PAGER
+
+_LEAST_TEXT = 12  # characters of a text column, which folds
+_GAP = 2  # characters between two columns
+
+_NAMES = frozenset({"adapter", "central", "nearest", "a", "b", "base"})
+"""Columns that hold names to copy from: other columns give way before they are broken."""
+
+
+class Screen:
+    """Standard output, of which nothing is seen before the block ends.
+
+    On a terminal, and wherever FORCE_COLOR asks for it, it shows rich tables, as wide as the
+    terminal or as COLUMNS says; what is longer than the terminal is high goes through the pager.
+    Elsewhere columns are separated by tabs, values are whole, and what only a person needs to know
+    goes to standard error.
+
+    Attributes:
+        is_plain: whether a program reads it, rather than a person.
+    """
+
+    def __init__(self) -> None:
+        terminal = sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+        self._text = StringIO()
+        self._console = Console(force_terminal=terminal, highlight=False)
+        self._drawing = Console(
+            file=self._text,
+            force_terminal=terminal,
+            width=self._console.width,
+            highlight=False,
+        )
+        self.is_plain = not terminal
+
+    def __enter__(self) -> "Screen":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        text = self._text.getvalue()
+        if error is None and self._is_long(text):
+            _page(text)
+        else:
+            sys.stdout.write(text)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """A line of an answer, with whatever a stranger may have written into it."""
+        if self.is_plain:
+            self._text.write(without_controls(text) + "\n")
+        else:
+            self._drawing.print(Text(without_controls(text), style=style))
+
+    def note(self, text: str) -> None:
+        """A line about the answer, which is not part of it."""
+        if self.is_plain:
+            click.echo(without_controls(text), err=True)
+        else:
+            self._drawing.print(Text(without_controls(text), style="dim"))
+
+    def draw(self, shown: RenderableType) -> None:
+        """Something of rich's, for a person."""
+        self._drawing.print(shown)
+
+    def table(
+        self,
+        table: pa.Table,
+        *,
+        counts: str = "row",
+        note: str = "",
+        optional: Sequence[str] = (),
+        empty: str = "",
+    ) -> None:
+        """A table; texts from the Hub can neither style nor steer.
+
+        Args:
+            table: the rows.
+            counts: what a row is; the line below a table on a terminal says how many there are,
+                unless it is empty.
+            note: what else there is to say below it.
+            optional: columns to leave out, one after the other, where the terminal is narrow.
+            empty: the line to show in place of a table without rows.
+        """
+        if empty and not len(table):
+            self.note(empty)
+            return
+        if self.is_plain:
+            self._text.write("\t".join(table.column_names) + "\n")
+            for row in rows_of(table):
+                self._text.write("\t".join(for_pipes(value) for value in row.values()) + "\n")
+            if note:
+                self.note(note)
+            return
+        left_out = self._fitted(table, optional)
+        below = [counts and counted(len(table), counts), note]
+        if left_out:
+            below.append(f"{', '.join(left_out)}: in a wider terminal, or with --json")
+        if any(below):
+            self.note("; ".join(part for part in below if part))
+
+    def _fitted(self, table: pa.Table, optional: Sequence[str]) -> list[str]:
+        """Draw what fits; returns the columns that were left out."""
+        names = list(table.column_names)
+        left_out: list[str] = []
+        shown = _drawn(table)
+        for column in (column for column in optional if column in names):
+            if _least_width(shown) <= self._drawing.width:
+                break
+            names.remove(column)
+            left_out.append(column)
+            shown = _drawn(table.select(names))
+        if _least_width(shown) <= self._drawing.width:
+            self._drawing.print(shown)
+            return left_out
+        self._records(table)
+        return []
+
+    def _records(self, table: pa.Table) -> None:
+        """A field a line, where the columns do not fit beside each other."""
+        for number, row in enumerate(rows_of(table), 1):
+            record = Table.grid(padding=(0, _GAP, 0, 0))
+            record.add_column(no_wrap=True)
+            record.add_column(overflow="fold")
+            for name, value in row.items():
+                record.add_row(_plain(name), _plain(for_people(value, name)))
+            self._drawing.print(Text(f"row {number}", style="bold"))
+            self._drawing.print(record)
+
+    def _is_long(self, text: str) -> bool:
+        context = click.get_current_context(silent=True)
+        return (
+            sys.stdout.isatty()
+            and text.count("\n") >= self._console.height
+            and os.environ.get("PAGER", "less") not in {"", "cat"}
+            and not (context and context.meta.get(NO_PAGER))
+        )
+
+
+def headed_table() -> Table:
+    """An empty table in the style of all."""
+    return Table(
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, _GAP - 1, 0, 0),
+    )
+
+
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of an Arrow table, maps as dicts."""
+    rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="lossy")
+    return rows
+
+
+def _drawn(table: pa.Table) -> Table:
+    shown = headed_table()
+    for column in table.schema:
+        numeric = (
+            pa.types.is_integer(column.type)
+            or pa.types.is_floating(column.type)
+            or pa.types.is_decimal(column.type)
+        )
+        shown.add_column(
+            _plain(column.name),
+            justify="right" if numeric else "left",
+            no_wrap=numeric or column.name in _NAMES,
+            overflow="fold",
+            min_width=cell_len(column.name),
+        )
+    for row in rows_of(table):
+        shown.add_row(*(_plain(for_people(value, name)) for name, value in row.items()))
+    return shown
+
+
+def _least_width(table: Table) -> int:
+    """Characters that a table needs if only names and numbers are to stay whole."""
+    columns = (
+        max((cell_len(str(cell)) for cell in column.cells), default=0)
+        if column.no_wrap
+        else min(_LEAST_TEXT, max((cell_len(str(cell)) for cell in column.cells), default=0))
+        for column in table.columns
+    )
+    headers = (cell_len(str(column.header)) for column in table.columns)
+    widths = [max(pair) for pair in zip(columns, headers, strict=True)]
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _plain(text: str) -> Text:
+    """Text that is shown as it is: no markup, no control characters."""
+    return Text(without_controls(text))
+
+
+def _page(text: str) -> None:
+    # As git does: what fits the screen after all stays on it, colours are shown.
+    os.environ.setdefault("LESS", "FRX")
+    click.echo_via_pager(text.rstrip("\n"), color=True)

@@ -1,0 +1,209 @@
+"""Where each tensor of an adapter belongs in the base, whatever its trainer called the base.
+
+PEFT names a tensor after the module that it found in the model it wrapped. The same layer is
+`model.layers.0…` in a text model, and in image-text models of newer and older transformers
+`model.language_model.layers.0…` or `language_model.model.layers.0…`. Here every name becomes that
+of the loaded base, once, before anything is checked or computed. What no prompt of text can reach
+is left out.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Final
+
+import torch
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+from torch import nn
+
+from hubdelta.indexer.adapters.adapter_config import MLX, AdapterConfig
+from hubdelta.indexer.adapters.compatibility import PREFIX, Shape
+from hubdelta.indexer.adapters.mlx_adapter import peft_names, peft_settings
+from hubdelta.indexer.adapters.unusable_names import reject_empty, reject_wrapped
+from hubdelta.indexer.base_structure import BaseStructure, below_head
+from hubdelta.schemas.errors import AdapterError, Reason
+
+_OUTER: Final = re.compile(r"(?:model|language_model|text_model)\.")
+"""First words of the path to the text part of a model."""
+
+_UNREACHED: Final = re.compile(
+    r"(?:.+\.)?(?:visual|vision\w*|vpm|vit|image_\w+|img_\w+|multi_modal_projector|mm_projector"
+    r"|multimodal_projector|patch_merger|connector|aligner|resampler|audio\w*|embed_vision"
+    r"|embed_audio|mlp1)\."
+)
+"""Modules that only images or sound reach."""
+
+_UNEMBEDDING: Final = re.compile(r"(?:model\.)?unembed_tokens\.")
+"""What Tinker calls the output layer."""
+
+_OF_METHODS: Final = tuple(sorted(set(filter(None, PEFT_TYPE_TO_PREFIX_MAPPING.values()))))
+"""How the part of a tensor's name begins that a method adds to the name of a module it adapts."""
+
+_PARTS: Final = (
+    *_OF_METHODS,
+    *("base_layer", "token_adapter", "trainable_tokens", "modules_to_save", "original_module"),
+)
+"""The same of every part that PEFT adds."""
+
+_NAMES_MODULES: Final = ("exclude_modules", "layers_to_transform", "layers_pattern")
+"""Settings that are settled once target_modules holds whole names."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """An adapter in the words of the base.
+
+    Attributes:
+        config: its config, with the base's names where they differ from its own.
+        names: tensor name as saved → as PEFT names it on this base; those that count.
+        transposed: names as saved of tensors that PEFT holds transposed.
+    """
+
+    config: AdapterConfig
+    names: Mapping[str, str]
+    transposed: frozenset[str] = field(default=frozenset())
+
+    def shapes(self, saved: Mapping[str, Shape]) -> dict[str, Shape]:
+        """Shapes by the base's names."""
+        return {
+            own: saved[name][::-1] if name in self.transposed else saved[name]
+            for name, own in self.names.items()
+        }
+
+    def tensors(self, saved: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Tensors by the base's names."""
+        return {
+            own: saved[name].T.contiguous() if name in self.transposed else saved[name]
+            for name, own in self.names.items()
+        }
+
+
+class AdapterNames:
+    """Finds the places of adapters' tensors in one base.
+
+    Args:
+        base: the base, with or without weights.
+    """
+
+    def __init__(self, base: BaseStructure) -> None:
+        self._base = base
+        self._modules = dict(base.model.named_modules())
+
+    @cached_property
+    def _paths(self) -> tuple[str, ...]:
+        """Where the text part may stand, as model.language_model., the innermost first."""
+        model = self._base.model
+        decoder = model.get_decoder()
+        inner = (f"{name}." for name, module in self._modules.items() if module is decoder)
+        return (*(path for path in inner if path != "."), below_head(model)[1])
+
+    def place(self, config: AdapterConfig, shapes: Mapping[str, Shape]) -> Placement:
+        """Find the place of every tensor.
+
+        A tensor that has none keeps its name, so that what checks it can say so.
+
+        Args:
+            config: the adapter's.
+            shapes: tensor name → shape, as saved.
+
+        Raises:
+            AdapterError: corrupt (no tensor of PEFT's, or empty ones) or unsupported_adapter.
+        """
+        saved = {name: name for name in shapes}
+        transposed: frozenset[str] = frozenset()
+        if config.peft_type == MLX:
+            config = peft_settings(config, shapes)
+            saved = peft_names(shapes, self._is_embedding)
+            transposed = frozenset(name for name in shapes if not name.endswith(".m"))
+        reject_wrapped(saved.values())
+        names, moved = {}, bool(transposed)
+        for name, peft_name in saved.items():
+            inner = peft_name.removeprefix(PREFIX)
+            own = self._own(inner)
+            if own is None and (
+                0 in shapes[name] or _UNREACHED.match(inner) or _UNEMBEDDING.match(inner)
+            ):
+                continue
+            if own is not None and self._base.is_above_hidden_state(own):
+                continue
+            moved |= own is not None and own != inner
+            prefix = PREFIX if peft_name.startswith(PREFIX) else ""
+            names[name] = prefix + own if own is not None else peft_name
+        reject_empty({name: shapes[name] for name in names})
+        self._reject_without_prefix(names.values())
+        if not names and any(map(_UNREACHED.match, saved)):
+            raise AdapterError(
+                Reason.UNSUPPORTED_ADAPTER,
+                "all its tensors belong to modules that no text reaches, such as a vision tower",
+            )
+        if moved:
+            own_shapes = {own: shapes[name] for name, own in names.items()}
+            config = replace(config, values=self._own_settings(config, own_shapes))
+        return Placement(config, names, transposed)
+
+    def _own(self, name: str) -> str | None:
+        """A tensor's or a module's name in the base; None where the base has no such module."""
+        if self._module_of(name) is not None:
+            return name
+        return next((own for own in self._elsewhere(name) if self._module_of(own)), None)
+
+    def _elsewhere(self, name: str) -> Iterator[str]:
+        """What else a module may be called in this base."""
+        tail = name
+        while outer := _OUTER.match(tail):
+            tail = tail[outer.end() :]
+            yield from (path + tail for path in self._paths)
+            yield tail
+        yield f"model.{name}"
+        yield from (path + name for path in self._paths)
+
+    def _module_of(self, name: str) -> str | None:
+        """The module of the base to which a name belongs, if it names one to its end."""
+        module, parts = name, ""
+        while module and module not in self._modules:
+            module, _, part = module.rpartition(".")
+            parts = f"{part}.{parts}"
+        if not module:
+            return None
+        parts = parts.removesuffix(".")
+        whole = not parts or parts in ("weight", "bias") or parts.startswith(_PARTS)
+        return module if whole or module.endswith("experts") else None
+
+    def _is_embedding(self, name: str) -> bool:
+        own = self._own(name)
+        return own is not None and isinstance(self._modules.get(own), nn.Embedding)
+
+    def _reject_without_prefix(self, names: Any) -> None:
+        """Refuse low-rank factors under the base's own names, of which PEFT loads none."""
+        bare = [name for name in names if ".lora_" in name and not name.startswith("base_model.")]
+        if any(self._module_of(name) for name in bare):
+            raise AdapterError(
+                Reason.CORRUPT,
+                f"{len(bare)} of its tensor names lack the prefix {PREFIX} (the first is "
+                f"{bare[0]}), and PEFT loads none without it: its author should save it with "
+                "save_pretrained of the PEFT model",
+            )
+
+    def _own_settings(self, config: AdapterConfig, shapes: Mapping[str, Shape]) -> dict[str, Any]:
+        """Settings that name modules, in the base's words; the tensors say which are adapted."""
+        values = {key: value for key, value in config.values.items() if key not in _NAMES_MODULES}
+        adapted: dict[str, Shape] = {}
+        for name, shape in shapes.items():
+            module = self._module_of(name.removeprefix(PREFIX))
+            part = name.removeprefix(f"{PREFIX}{module}.")
+            if module is not None and part.startswith(_OF_METHODS):
+                adapted[module] = shape
+        if adapted:
+            values["target_modules"] = sorted(adapted)
+        if "feedforward_modules" in values:
+            # IA3's factor of inputs is [1, in], of outputs [out, 1].
+            values["feedforward_modules"] = sorted(
+                module for module, shape in adapted.items() if shape[0] == 1
+            )
+        for key in ("rank_pattern", "alpha_pattern"):
+            if isinstance(pattern := values.get(key), dict):
+                values[key] = {self._own(name) or name: value for name, value in pattern.items()}
+        if isinstance(saved := values.get("modules_to_save"), list):
+            values["modules_to_save"] = [self._own(str(name)) or name for name in saved]
+        return values

@@ -1,0 +1,130 @@
+"""Does an adapter fit the base? Told from tensor names and shapes, before weights are fetched."""
+
+import re
+from collections.abc import Mapping
+
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.schemas.errors import AdapterError, Reason, printable
+
+PREFIX = "base_model.model."
+"""What PEFT puts before the base's own module names when it saves an adapter."""
+
+_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])(?:\.weight)?$")
+
+_UNUSED_RANK = 1024
+
+Shape = tuple[int, ...]
+
+
+def check_fit(tensors: Mapping[str, Shape], modules: Mapping[str, tuple[int, int]]) -> None:
+    """Check the low-rank factors of an adapter against the base's layers.
+
+    A factor A is [r, in_features] and B is [out_features, r]; on an embedding layer A is
+    [r, rows] and B is [columns, r] (PEFT, tuners/lora/layer.py). Tensors of other kinds are
+    checked when they are loaded.
+
+    Args:
+        tensors: tensor name → shape, as saved.
+        modules: the base's module name → (out_features, in_features).
+
+    Raises:
+        AdapterError: no_weights (no tensor at all), base_mismatch (naming the tensor), corrupt (a
+            part of each tensor).
+    """
+    if not tensors:
+        raise AdapterError(Reason.NO_WEIGHTS, "the weight file holds no tensor")
+    ranks: dict[str, int] = {}
+    known = 0
+    for name, shape in tensors.items():
+        match = _FACTOR.match(name)
+        layer = modules.get(match["module"].removeprefix(PREFIX)) if match else None
+        if match is None or layer is None:
+            continue
+        known += 1
+        out_features, in_features = layer
+        is_a = match["factor"] == "A"
+        wanted = in_features if is_a else out_features
+        if len(shape) == 2 and is_a and ".lora_embedding_" in name:
+            wanted = shape[1]  # tokens may have been added to the vocabulary
+        if len(shape) != 2 or shape[1 if is_a else 0] != wanted:
+            if not is_a and (parts := _parts(name, tensors, out_features)) > 1:
+                raise AdapterError(
+                    Reason.CORRUPT,
+                    f"tensor {name} has shape {list(shape)}, 1/{parts} of its rows, as has the "
+                    "other factor: one rank's part of an FSDP training. Its author should gather "
+                    "the weights before saving (FULL_STATE_DICT)",
+                )
+            raise AdapterError(
+                Reason.BASE_MISMATCH,
+                f"tensor {name} has shape {list(shape)}, but the base's layer has "
+                f"{in_features} inputs and {out_features} outputs: trained on another base",
+            )
+        rank = shape[0] if is_a else shape[1]
+        if ranks.setdefault(match["module"], rank) != rank:
+            raise AdapterError(
+                Reason.BASE_MISMATCH,
+                f"tensor {name} has rank {rank}, its other factor {ranks[match['module']]}",
+            )
+    factors = [name for name in tensors if _FACTOR.match(name)]
+    # PEFT renames and joins the factors of experts that were saved one by one.
+    if factors and not known and not any(".experts." in name for name in factors):
+        raise AdapterError(
+            Reason.BASE_MISMATCH,
+            f"none of its {len(factors)} low-rank tensors names a layer of the base "
+            f"(the first is {factors[0]})",
+        )
+
+
+def _parts(up: str, tensors: Mapping[str, Shape], out_features: int) -> int:
+    """Into how many parts both factors were cut along their rows, of which one is there; else 1.
+
+    Args:
+        up: name of the factor B; whole it is [out_features, r], and A is [r, in_features].
+        tensors: tensor name → shape.
+        out_features: of the base's layer.
+    """
+    rows, *columns = tensors[up]
+    down = tensors.get(up.replace("lora_B", "lora_A"), ())
+    if not rows or len(columns) != 1 or not down or out_features % rows:
+        return 1
+    parts = out_features // rows
+    return parts if down[0] * parts == columns[0] else 1
+
+
+def check_ranks(config: AdapterConfig, tensors: Mapping[str, Shape]) -> None:
+    """Check the sizes that a config asks for against its tensors: PEFT allocates by the config.
+
+    Raises:
+        AdapterError: corrupt: the config asks for more than the weights hold.
+    """
+    factors = [(_FACTOR.match(name), shape) for name, shape in tensors.items()]
+    ranks = [
+        shape[0 if match["factor"] == "A" else -1] for match, shape in factors if match and shape
+    ]
+    pattern = config.values.get("rank_pattern")
+    asked = dict(pattern) if isinstance(pattern, dict) else {}
+    if config.peft_type == "LORA" and ranks:
+        allowed = max(ranks)
+        # With a pattern for each module the general rank may go unused.
+        general_allowed = max(allowed, _UNUSED_RANK) if asked else allowed
+    else:
+        allowed = general_allowed = max((max(s) for s in tensors.values() if s), default=0)
+    sizes = {key: config.values.get(key) for key in ("r", "init_r", "num_virtual_tokens")}
+    if config.peft_type == "LOKR":
+        # An r above a factor's size asks for that factor whole, as LyCORIS writes 100000.
+        sizes, asked = {}, {}
+    for key, size, most in [
+        *((key, size, general_allowed) for key, size in sizes.items()),
+        *((f"rank_pattern {key}", size, allowed) for key, size in asked.items()),
+    ]:
+        if isinstance(size, int) and size > most:
+            raise AdapterError(
+                Reason.CORRUPT,
+                f"adapter_config.json says {key}={size:.3g}, but its tensors hold at most {most}",
+            )
+
+
+def adapted_modules(tensors: Mapping[str, object]) -> list[str]:
+    """Last names of the modules whose low-rank factors the weights hold, sorted: q_proj, ..."""
+    matches = (_FACTOR.match(name) for name in tensors)
+    return sorted({printable(match["module"].rpartition(".")[2]) for match in matches if match})

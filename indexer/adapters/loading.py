@@ -1,0 +1,302 @@
+"""From a row of the catalog to an adapter in memory: inspect, then fetch, then read.
+
+Inspecting costs a ranged request and a small file, and settles whether the weights are worth
+fetching; the fetch then takes only the files that the engine reads, at the catalogued commit, and
+of an adapter's safetensors not the tensors of the output layer, which no hidden state depends on.
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from hashlib import sha1
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hubdelta.crawler.adapter_files import MODEL_CONFIG
+from hubdelta.crawler.card import card_text
+from hubdelta.crawler.describe import BasesBehind
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.safetensors_header import Tensor
+from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune, PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import CONFIG_FILE, LONGEST_CONFIG, AdapterConfig
+from hubdelta.indexer.adapters.adapter_names import AdapterNames, Placement
+from hubdelta.indexer.adapters.checkpoint import open_local, open_remote
+from hubdelta.indexer.adapters.chosen_weights import (
+    ChosenWeights,
+    choose_weights,
+    reject_unreadable,
+)
+from hubdelta.indexer.adapters.compatibility import PREFIX, Shape, check_fit, check_ranks
+from hubdelta.indexer.adapters.model_config import parse_model_config
+from hubdelta.indexer.adapters.patterns import check_patterns
+from hubdelta.indexer.adapters.pending import Pending
+from hubdelta.indexer.adapters.quantization import with_statement_beside
+from hubdelta.indexer.adapters.source import Folder, Repository, Source
+from hubdelta.indexer.adapters.weights import read_tensors
+from hubdelta.indexer.base_structure import BaseStructure
+from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.rows import CatalogRow
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_NAME = 100  # characters of a repository's name in that of a folder
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """An adapter whose weights are worth fetching.
+
+    Attributes:
+        pending: which one.
+        config: its adapter_config.json, or the config.json of a full finetune.
+        text: that config, as it was read.
+        weights: its weight files.
+        memory_bytes: what it takes until it is embedded, on disk or in memory.
+        needed_bytes: what must come over the network for it.
+        card: text of its model card, if it has one.
+    """
+
+    pending: Pending
+    config: AdapterConfig | Mapping[str, Any]
+    text: bytes
+    weights: ChosenWeights
+    memory_bytes: int
+    needed_bytes: int
+    card: str | None = None
+
+
+@dataclass(frozen=True)
+class Obtainer:
+    """Gets adapters from the Hub, or from local folders.
+
+    Its methods are called from several threads at once, each for an adapter of its own.
+
+    Attributes:
+        hub: the Hub.
+        base: the base that they must fit.
+        folder: where downloads are put.
+        max_bytes: weights larger than this are not fetched.
+        keep: leave the downloads where they are.
+    """
+
+    hub: Hub
+    base: BaseStructure
+    folder: Path
+    max_bytes: int
+    keep: bool = False
+
+    def inspect(self, pending: Pending) -> Inspected:
+        """Check all that can be checked before the weights are fetched.
+
+        Raises:
+            AdapterError: it cannot be embedded, and why.
+            HubError, IndexWriteError: nothing can be fetched now.
+        """
+        row, source = pending.row, self._source(pending)
+        _reject_known(row)
+        config: AdapterConfig | Mapping[str, Any]
+        text = source.text(_config_path(row), limit=LONGEST_CONFIG)
+        if row.kind == "full":
+            config = parse_model_config(text, self.base)
+        else:
+            config = AdapterConfig.parse(text)
+            check_patterns(config, self.base.module_names)
+            self._check_base(row, config)
+        weights = choose_weights(source, row.weights_files)
+        if not isinstance(config, AdapterConfig):
+            config = with_statement_beside(
+                config,
+                {tensor.dtype for tensor in weights.tensors.values()},
+                lambda file: source.text(_inside(row, file), limit=LONGEST_CONFIG),
+            )
+        memory_bytes = needed_bytes = weights.size
+        if weights.headers is not None and isinstance(config, AdapterConfig):
+            tensors = weights.tensors
+            placement = self._place_tensors(
+                config, {name: tensor.shape for name, tensor in tensors.items()}
+            )
+            needed = [tensor for name, tensor in tensors.items() if name in placement.names]
+            memory_bytes = sum(map(_held_bytes, needed))
+            needed_bytes = sum(tensor.bytes for tensor in needed)
+        elif weights.headers is not None:
+            memory_bytes = needed_bytes = 0  # it is streamed, when its turn has come
+        needed_bytes += sum(header.header_bytes for header in (weights.headers or {}).values())
+        size = weights.size if self.keep else memory_bytes
+        if size > self.max_bytes:
+            raise AdapterError(
+                Reason.TOO_LARGE,
+                f"{size / 1e6:,.1f} MB of weights, more than the disk budget of "
+                f"{self.max_bytes / 1e6:,.1f} MB",
+            )
+        card = source.card()
+        needed_bytes = 0 if _is_local(row) else needed_bytes + len(text) + len(card)
+        return Inspected(
+            pending, config, text, weights, memory_bytes, needed_bytes, card_text(card)
+        )
+
+    def fetch(self, inspected: Inspected) -> None:
+        """Fetch what is read of an adapter, or all of it where it is to be kept.
+
+        Raises:
+            AdapterError: it cannot be embedded, and why.
+            HubError, IndexWriteError: nothing can be fetched now.
+        """
+        row, weights = inspected.pending.row, inspected.weights
+        adapter = isinstance(inspected.config, AdapterConfig)
+        if _is_local(row) and not adapter:
+            return  # it is read where it is
+        source, root = self._source(inspected.pending), self._place(inspected.pending)
+        if weights.headers is None:
+            for file in weights.files:
+                source.copy(file, root)
+        elif adapter or self.keep:
+            for file, header in weights.headers.items():
+                wanted = _every if self.keep else partial(self._reads, weights, file)
+                source.copy_tensors(file, header, wanted, root)
+        if self.keep and not _is_local(row):
+            (root / _config_path(row)).write_bytes(inspected.text)
+
+    def read(self, inspected: Inspected) -> Adapter:
+        """Read weights that are there; the files are deleted unless they are to be kept.
+
+        Raises:
+            AdapterError: it cannot be embedded, and why.
+        """
+        pending, weights, root = inspected.pending, inspected.weights, self._root(inspected)
+        paths = [root / file for file in weights.files]
+        if not isinstance(inspected.config, AdapterConfig):
+            if _is_local(pending.row) or weights.headers is None or self.keep:
+                checkpoint = open_local(paths, weights.index)
+            else:
+                checkpoint = open_remote(
+                    self.hub, pending.key, weights.headers, self.base.folder, index=weights.index
+                )
+            return FullFinetune(
+                pending.key, inspected.config, checkpoint, weights.size, inspected.card
+            )
+        try:
+            if weights.headers is not None:
+                tensors = read_tensors(paths, self._needs, weights.index)
+            else:
+                tensors = read_tensors(paths, index=weights.index)
+        finally:
+            self.release(pending)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        seen = weights.headers is not None  # then they were checked, with those that are not read
+        place = self._names.place if seen else self._place_tensors
+        placement = place(inspected.config, shapes)
+        return PeftAdapter(
+            pending.key,
+            placement.config,
+            placement.tensors(tensors),
+            weights.size,
+            inspected.card,
+        )
+
+    def release(self, pending: Pending) -> None:
+        """Delete what was fetched for an adapter, unless it is to be kept."""
+        if not self.keep or _is_local(pending.row):
+            shutil.rmtree(self._place(pending), ignore_errors=True)
+
+    def _needs(self, name: str) -> bool:
+        """Whether a hidden state may depend on a tensor of an adapter.
+
+        Where the output layer is tied to the input embedding, PEFT saves what it changes in the
+        embedding under the embedding's own name as well.
+        """
+        return not self.base.is_above_hidden_state(name.removeprefix(PREFIX))
+
+    def _place_tensors(self, config: AdapterConfig, saved: Mapping[str, Shape]) -> Placement:
+        """Find the places of an adapter's tensors in the base, and check that they fit there."""
+        placement = self._names.place(config, saved)
+        shapes = placement.shapes(saved)
+        # With tensors of the output layer alone nothing is changed. BD-LoRA's factors are blocks of
+        # a matrix's diagonal, which PEFT checks as it loads them.
+        if (shapes or not saved) and not config.values.get("use_bdlora"):
+            check_fit(shapes, self.base.shapes)
+        check_ranks(placement.config, {**saved, **shapes})
+        return placement
+
+    @cached_property
+    def _names(self) -> AdapterNames:
+        return AdapterNames(self.base)
+
+    def _check_base(self, row: CatalogRow, config: AdapterConfig) -> None:
+        """Check the base that an adapter's own config names, where no crawl could see that.
+
+        Raises:
+            AdapterError: base_mismatch, or network.
+            HubError: offline, or a refused token.
+        """
+        declared = config.values.get("base_model_name_or_path")
+        if not isinstance(declared, str) or declared == row.declared_base:
+            return
+        found = self._bases.behind(declared, row.base)
+        if found != row.base:
+            raise _other_base(row, f"its adapter_config.json names {declared}", found)
+
+    def _reads(self, weights: ChosenWeights, file: str, name: str) -> bool:
+        """Whether a tensor of a file is read."""
+        return weights.file_of[name] == file and self._needs(name)
+
+    @cached_property
+    def _bases(self) -> BasesBehind:
+        return BasesBehind(self.hub)
+
+    def _source(self, pending: Pending) -> Source:
+        if _is_local(pending.row):
+            return Folder(Path(pending.row.repo_id))
+        return Repository(self.hub, pending.key)
+
+    def _root(self, inspected: Inspected) -> Path:
+        """The folder that its files are read from."""
+        row, adapter = inspected.pending.row, isinstance(inspected.config, AdapterConfig)
+        in_place = _is_local(row) and not adapter
+        return Path(row.repo_id) if in_place else self._place(inspected.pending)
+
+    def _place(self, pending: Pending) -> Path:
+        name = str(pending.key)
+        digest = sha1(name.encode(), usedforsecurity=False).hexdigest()[:12]
+        readable = pending.row.repo_id.replace("/", "--")[-_LONGEST_NAME:]
+        return self.folder / f"{readable}--{digest}"
+
+
+def _every(name: str) -> bool:
+    return True
+
+
+def _held_bytes(tensor: Tensor) -> int:
+    """What a tensor takes as it is read: fp8 comes as fp32, the others as they are stored."""
+    return tensor.bytes * (4 if tensor.dtype.startswith("F8_") else 1)
+
+
+def _is_local(row: CatalogRow) -> bool:
+    return row.repo_id.startswith("/")
+
+
+def _reject_known(row: CatalogRow) -> None:
+    """Refuse what the catalog already shows to be without hope."""
+    if row.disabled:
+        raise AdapterError(Reason.DISABLED, "the Hub has disabled this repository")
+    if row.canonical_base is not None and row.canonical_base != row.base:
+        says = (
+            f"it is tagged as an adapter of {row.canonical_base}"
+            if row.evidence == "tag"
+            else f"its adapter_config.json names {row.declared_base or row.canonical_base}"
+        )
+        raise _other_base(row, says, row.canonical_base)
+    reject_unreadable(row.weights_files)
+
+
+def _other_base(row: CatalogRow, says: str, found: str) -> AdapterError:
+    return AdapterError(Reason.BASE_MISMATCH, f"{says}, not {row.base}: index it under {found}")
+
+
+def _config_path(row: CatalogRow) -> str:
+    return _inside(row, MODEL_CONFIG if row.kind == "full" else CONFIG_FILE)
+
+
+def _inside(row: CatalogRow, name: str) -> str:
+    return str(PurePosixPath(row.subfolder) / name)

@@ -1,0 +1,151 @@
+"""Where an adapter's files are: a repository on the Hub, or a folder of this machine."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubdelta.crawler.card import CARD_BYTES, CARD_FILE, fetch_card
+from hubdelta.crawler.downloads import fetch, file_info, small_file, weight_header
+from hubdelta.crawler.foreign_content import foreign_content
+from hubdelta.crawler.hub import Hub
+from hubdelta.crawler.partial_fetch import fetch_tensors
+from hubdelta.crawler.safetensors_header import Header
+from hubdelta.indexer.adapters.local_files import (
+    copy_file,
+    file_size,
+    open_file,
+    read_file,
+    read_header,
+)
+from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.keys import AdapterKey
+
+logger = logging.getLogger(__name__)
+
+
+class Source(ABC):
+    """The files of one adapter; paths are those inside the repository or folder.
+
+    Every method raises AdapterError where a file is missing (no_weights) or cannot be had, and the
+    Hub's also HubError (offline, or a refused token) and IndexWriteError (no disk space).
+    """
+
+    def text(self, file: str, *, limit: int) -> bytes:
+        """A small file of text, which is not another thing left in its place.
+
+        Raises:
+            AdapterError: also corrupt: longer than `limit` bytes, a pointer, a page.
+        """
+        content = self._read(file, limit)
+        if what := foreign_content(content):
+            raise AdapterError(Reason.CORRUPT, f"{file} {what}")
+        return content
+
+    @abstractmethod
+    def _read(self, file: str, limit: int) -> bytes: ...
+
+    @abstractmethod
+    def card(self) -> bytes:
+        """The first bytes of the model card; none where there is no readable one."""
+
+    @abstractmethod
+    def header(self, file: str) -> Header:
+        """The header of a safetensors file."""
+
+    @abstractmethod
+    def sizes(self, files: Sequence[str]) -> list[int]:
+        """Lengths of files, in bytes."""
+
+    @abstractmethod
+    def copy(self, file: str, into: Path) -> None:
+        """Put a whole file into a folder, below which it keeps its path."""
+
+    @abstractmethod
+    def copy_tensors(
+        self, file: str, header: Header, wanted: Callable[[str], bool], into: Path
+    ) -> None:
+        """Put at least the tensors wanted of a safetensors file into a folder, as `copy` does."""
+
+
+@dataclass(frozen=True)
+class Repository(Source):
+    """A repository at one commit.
+
+    Attributes:
+        hub: the Hub.
+        key: which repository, and which commit.
+    """
+
+    hub: Hub
+    key: AdapterKey
+
+    def _read(self, file: str, limit: int) -> bytes:
+        return small_file(self.hub, self.key, file, limit=limit)
+
+    def card(self) -> bytes:
+        """One request."""
+        return fetch_card(self.hub, self.key)
+
+    def header(self, file: str) -> Header:
+        """One ranged request, or two."""
+        return weight_header(self.hub, self.key, file)
+
+    def sizes(self, files: Sequence[str]) -> list[int]:
+        """One request."""
+        found = file_info(self.hub, self.key, files)
+        return [found[file].size for file in files]
+
+    def copy(self, file: str, into: Path) -> None:
+        """Sizes and hashes are checked."""
+        fetch(self.hub, self.key, [file], into)
+
+    def copy_tensors(
+        self, file: str, header: Header, wanted: Callable[[str], bool], into: Path
+    ) -> None:
+        """Those wanted and no others."""
+        fetch_tensors(self.hub, self.key, file, header, wanted, into)
+
+
+@dataclass(frozen=True)
+class Folder(Source):
+    """A folder of this machine; whose files may change, shrink or be no files at any time.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    def _read(self, file: str, limit: int) -> bytes:
+        return read_file(self.path / file, limit)
+
+    def card(self) -> bytes:
+        """Its beginning."""
+        try:
+            with open_file(self.path / CARD_FILE) as file:
+                return file.read(CARD_BYTES)
+        except (AdapterError, OSError) as error:
+            logger.debug("%s: %s", self.path, error)
+            return b""
+
+    def header(self, file: str) -> Header:
+        """From disk."""
+        return read_header(self.path / file)
+
+    def sizes(self, files: Sequence[str]) -> list[int]:
+        """From disk."""
+        return [file_size(self.path / file) for file in files]
+
+    def copy(self, file: str, into: Path) -> None:
+        """So that it can be mapped: a mapped file that shrinks would kill the process."""
+        target = into / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy_file(self.path / file, target)
+
+    def copy_tensors(
+        self, file: str, header: Header, wanted: Callable[[str], bool], into: Path
+    ) -> None:
+        """All of them: the whole file."""
+        self.copy(file, into)

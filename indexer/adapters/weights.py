@@ -1,0 +1,101 @@
+"""Reading an adapter's tensors from disk, without running anything they bring along."""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from hubdelta.crawler.weight_index import WeightIndex, owners
+from hubdelta.indexer.adapters.local_files import read_header
+from hubdelta.indexer.adapters.shards import pickle_shard
+from hubdelta.schemas.errors import AdapterError, Reason
+
+_EXPONENT: Final = {
+    torch.float32: (torch.int32, 0x7F800000),
+    torch.float16: (torch.int16, 0x7C00),
+    torch.bfloat16: (torch.int16, 0x7F80),
+}
+"""Float types that engines take as they are stored → integers of their size, and their exponent."""
+
+_Read = Callable[[Sequence[str]], dict[str, torch.Tensor]]
+
+_PIECE = 2**20
+"""Numbers that are looked at together."""
+
+
+def read_tensors(
+    files: Sequence[Path],
+    wanted: Callable[[str], bool] | None = None,
+    index: WeightIndex | None = None,
+) -> dict[str, torch.Tensor]:
+    """The tensors of safetensors files or of torch.save's, in their stored dtype.
+
+    Floats other than fp32, fp16 and bf16 become fp32. Tensors of safetensors files are views of
+    the mapped file, which must not change before they are gone; once it is deleted, its disk space
+    is free when they are.
+
+    Args:
+        files: all files of one adapter.
+        wanted: whether a tensor of this name is to be read; by default all are.
+        index: the index file that names them, in this order.
+
+    Returns:
+        Name → tensor, on the CPU, the floats finite.
+
+    Raises:
+        AdapterError: corrupt, unsafe_format (a pickle that holds more than tensors), not_finite.
+    """
+    names = index.files if index else [file.name for file in files]
+    readers = {name: _reader(file) for name, file in zip(names, files, strict=True)}
+    file_of = owners({name: held for name, (held, _) in readers.items()}, index)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, (held, read) in readers.items():
+        own = (key for key in held if file_of[key] == name)
+        tensors |= read([key for key in own if wanted is None or wanted(key)])
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            tensors[name] = tensor if tensor.dtype in _EXPONENT else tensor.float()
+            if not _is_finite_by_one_core(tensors[name]):
+                raise AdapterError(Reason.NOT_FINITE, f"tensor {name} holds NaN or infinity")
+    return tensors
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether it holds neither NaN, which both extremes would be, nor infinity.
+
+    One pass without a copy: `isfinite` makes several, and takes twenty times as long.
+    """
+    return not tensor.numel() or all(extreme.isfinite() for extreme in tensor.aminmax())
+
+
+def _is_finite_by_one_core(tensor: torch.Tensor) -> bool:
+    """The same of a tensor on the CPU whose type is kept: none has all bits of the exponent.
+
+    Torch divides all but the smallest tensors among all cores. With several adapters read at once,
+    beside passes, its threads then wait for each other ten times as long as they compute.
+    """
+    integers, exponent = _EXPONENT[tensor.dtype]
+    bits = tensor.detach().view(integers).numpy().reshape(-1)
+    return all(
+        int((bits[start : start + _PIECE] & exponent).max()) != exponent
+        for start in range(0, bits.size, _PIECE)
+    )
+
+
+def _reader(file: Path) -> tuple[Collection[str], _Read]:
+    """The names of a file's tensors, and what reads some of them."""
+    if file.suffix == ".safetensors":
+        return read_header(file).tensors, partial(_read_safetensors, file)
+    shard = pickle_shard(file)
+    return shard.tensors, shard.read
+
+
+def _read_safetensors(file: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(file, "pt") as content:
+            return {name: content.get_tensor(name) for name in names}
+    except (SafetensorError, ValueError) as error:
+        raise AdapterError(Reason.CORRUPT, f"{file.name} is not readable: {error}") from error

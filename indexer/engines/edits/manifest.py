@@ -1,0 +1,83 @@
+"""Which tensors an adapter must hold, as PEFT itself would make them for this base."""
+
+import copy
+import json
+import warnings
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import peft
+from transformers import PreTrainedModel
+
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.peft_config import one_line
+from hubdelta.indexer.building import BUILDING
+from hubdelta.indexer.engines.edits.structure import on_meta
+from hubdelta.schemas.errors import AdapterError, Reason
+
+_PROVENANCE = frozenset(
+    {
+        "auto_mapping",
+        "base_model_name_or_path",
+        "lora_alpha",
+        "lora_dropout",
+        "peft_version",
+        "revision",
+        "task_type",
+    }
+)
+_MOST_KEPT = 100
+
+
+class Manifest:
+    """Tensor names that PEFT expects, found by applying PEFT to a copy without weights.
+
+    That takes a fifth of a second for a model of some hundred layers, so an answer is kept for
+    all adapters whose settings differ in nothing but rank, scaling and origin.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._skeleton = on_meta(model)
+        self._known: dict[str, frozenset[str]] = {}
+
+    def names(self, config: AdapterConfig, peft_config: Any) -> frozenset[str]:
+        """The names of an adapter's tensors, as saved.
+
+        Args:
+            config: what the adapter says.
+            peft_config: the same as PEFT's object.
+
+        Raises:
+            AdapterError: base_mismatch: PEFT finds nothing in this base to apply it to.
+        """
+        ranks = {"r", "rank_pattern", "alpha_pattern"} if config.peft_type == "LORA" else set()
+        settings = {
+            name: sorted(value) if isinstance(value, set) else value
+            for name, value in (
+                (spec.name, getattr(peft_config, spec.name)) for spec in fields(peft_config)
+            )
+            if name not in _PROVENANCE | ranks
+        }
+        key = json.dumps(settings, sort_keys=True, default=str)
+        if key not in self._known:
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            self._known[key] = self._apply(copy.copy(peft_config))
+        return self._known[key]
+
+    def _apply(self, config: Any) -> frozenset[str]:
+        if config.peft_type == peft.PeftType.LORA:
+            config.r, config.rank_pattern, config.alpha_pattern = 1, {}, {}
+            config.init_lora_weights = True  # some starts are not to be had without weights
+        apply = partial(peft.PeftModel, copy.deepcopy(self._skeleton), config)
+        with BUILDING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                wrapped = apply(low_cpu_mem_usage=True)
+                expected = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+            except (RuntimeError, KeyError, ValueError) as error:
+                raise AdapterError(Reason.BASE_MISMATCH, one_line(error)) from error
+            except (TypeError, AttributeError, NotImplementedError) as error:
+                raise AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error)) from error
+        return frozenset(expected)

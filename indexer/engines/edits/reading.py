@@ -1,0 +1,181 @@
+"""From an adapter's tensors to its edits: every tensor finds its place, or is named in an error."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.compatibility import PREFIX
+from hubdelta.indexer.adapters.peft_config import COPY, peft_config, tensors_that_count
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.edits.edits import Edit, Edits, ParameterEdit, TableEdit
+from hubdelta.indexer.engines.edits.manifest import Manifest
+from hubdelta.indexer.engines.edits.methods import (
+    VERA_A,
+    VERA_B,
+    LoraNames,
+    Site,
+    dense_edit,
+    lora_edits,
+    table_rows,
+)
+from hubdelta.indexer.engines.edits.structure import is_dense
+from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.words import counted
+
+_MOST_LAYOUTS = 100
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where an adapter's tensors belong.
+
+    Attributes:
+        parts: module → part of its edit → tensor's name.
+        lora: the same where all of it is LoRA of dense layers, else None.
+    """
+
+    parts: Mapping[str, Mapping[str, str]]
+    lora: Sequence[LoraNames] | None
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """The tensors of an adapter that count, by name, and the modules to which they belong."""
+
+    names: frozenset[str]
+    modules: frozenset[str]
+
+
+_NAME = re.compile(
+    r"(?P<module>.+?)"
+    r"(?:\.(?:token_adapter|base_layer|ln_tuning_layers))*"
+    r"\.(?P<part>lora_[AB]\.(?:weight|bias)|[^.]+)"
+)
+"""A tensor's name without prefix: the base's module, what PEFT wraps it in, and the part of it."""
+
+
+class EditReader:
+    """Reads the adapters of one base.
+
+    Args:
+        base: the base.
+        tokens: the distinct token ids of the probes, int64 [tokens].
+    """
+
+    def __init__(self, base: BaseModel, tokens: torch.Tensor) -> None:
+        self._base = base
+        self._tokens = tokens
+        self._modules = dict(base.model.named_modules())
+        self._manifest = Manifest(base.model)
+        self._counting: dict[tuple[frozenset[str], str], _Counting] = {}
+        self._layouts: dict[tuple[frozenset[str], frozenset[str]], _Layout] = {}
+
+    def modules(self, adapter: PeftAdapter) -> frozenset[str]:
+        """Names of the modules to which an adapter's tensors say that they belong."""
+        return self._that_count(adapter).modules
+
+    def read(self, adapter: PeftAdapter) -> Edits:
+        """What an adapter does to the base's modules, by their names.
+
+        Raises:
+            AdapterError: base_mismatch or corrupt, naming the tensor that has no place, is missing
+                or has another shape; unsupported_adapter, as `peft_config`.
+        """
+        config = peft_config(adapter.config, self._base)
+        counting = self._that_count(adapter).names
+        layout = self._layout(counting, self._manifest.names(adapter.config, config))
+        tensors = adapter.tensors
+        edits = None if layout.lora is None else lora_edits(layout.lora, tensors, config)
+        return edits or {
+            module: self._edit(Site(module, self._modules[module], parts, tensors, config))
+            for module, parts in layout.parts.items()
+        }
+
+    def _that_count(self, adapter: PeftAdapter) -> _Counting:
+        """Which tensors count; kept, since thousands of adapters have the same names."""
+        key = frozenset(adapter.tensors), repr(adapter.config.values.get("modules_to_save"))
+        if key not in self._counting:
+            names = frozenset(tensors_that_count(adapter, self._base))
+            modules = frozenset(self._place(name)[0] for name in names - {VERA_A, VERA_B})
+            if len(self._counting) >= _MOST_LAYOUTS:
+                self._counting.clear()
+            self._counting[key] = _Counting(names, modules)
+        return self._counting[key]
+
+    def _layout(self, tensors: frozenset[str], expected: frozenset[str]) -> _Layout:
+        """Where an adapter's tensors belong; kept, like their names."""
+        key = tensors, expected
+        if key not in self._layouts:
+            self._check_names(tensors, expected)
+            names: dict[str, dict[str, str]] = defaultdict(dict)
+            for name in sorted(tensors):
+                module, part = self._place(name)
+                if module in self._modules:
+                    names[module][part] = name
+            if len(self._layouts) >= _MOST_LAYOUTS:
+                self._layouts.clear()
+            lora = [
+                LoraNames.of(module, self._modules[module], parts)
+                for module, parts in names.items()
+            ]
+            plain = [layer for layer in lora if layer is not None]
+            self._layouts[key] = _Layout(names, plain if len(plain) == len(lora) else None)
+        return self._layouts[key]
+
+    def _check_names(self, tensors: frozenset[str], expected: Iterable[str]) -> None:
+        wanted = {
+            name
+            for name in expected
+            if not COPY.search(name)
+            and not self._base.is_above_hidden_state(name.removeprefix(PREFIX))
+        }
+        wrapped = {self._place(name)[0] for name in wanted}
+        extra = sorted(
+            name for name in tensors - wanted if not self._is_own_parameter(name, wrapped)
+        )
+        if extra:
+            raise AdapterError(
+                Reason.BASE_MISMATCH,
+                f"tensor {extra[0]} has no place in the base and its adapter "
+                f"({counted(len(extra), 'such tensor')})",
+            )
+        missing = sorted(wanted - tensors)
+        if missing:
+            raise AdapterError(
+                Reason.CORRUPT,
+                f"tensor {missing[0]} is missing from the weights "
+                f"({counted(len(missing), 'such tensor')})",
+            )
+
+    def _is_own_parameter(self, name: str, wrapped: Set[str]) -> bool:
+        """Whether PEFT would load a tensor into one of the base's own: it saves resized tables so.
+
+        Args:
+            name: of the tensor.
+            wrapped: modules that PEFT puts into one of its own, which has theirs as base_layer.
+        """
+        module, part = self._place(name)
+        if not name.startswith(PREFIX) or module not in self._modules:
+            return False
+        own = dict(self._modules[module].named_parameters(recurse=False))
+        return part in own and (".base_layer." in name) == (module in wrapped)
+
+    @staticmethod
+    def _place(name: str) -> tuple[str, str]:
+        """A tensor's module in the base, and which part of an edit it is."""
+        match = _NAME.fullmatch(name.removeprefix(PREFIX))
+        return (match["module"], match["part"]) if match else ("", name)
+
+    def _edit(self, site: Site) -> Edit:
+        if isinstance(site.module, nn.Embedding):
+            return TableEdit(table_rows(site, site.module, self._tokens))
+        if is_dense(site.module):
+            return dense_edit(site)
+        parameters = dict(site.module.named_parameters(recurse=False))
+        shapes = {part: parameters[part].shape for part in site.names}
+        return ParameterEdit({part: site.shaped(part, shape) for part, shape in shapes.items()})

@@ -1,0 +1,114 @@
+"""Which adapters the stacked engine computes exactly: a table of PEFT types and their settings.
+
+An adapter whose type is not a row here, or that sets anything which its row does not list, goes
+to the reference engine. A setting that a later PEFT invents is therefore never misread.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+import peft
+
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.peft_config import INITS_THAT_KEEP_THE_BASE
+
+_EVERYWHERE = frozenset(
+    {
+        # where it came from and how it was trained
+        "task_type",
+        "peft_type",
+        "auto_mapping",
+        "peft_version",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "runtime_config",
+        # which modules it changes: the names of its tensors say so, and are checked against these
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "modules_to_save",
+    }
+)
+
+UNDERSTOOD: Mapping[str, frozenset[str]] = {
+    "LORA": _EVERYWHERE
+    | {
+        "r",
+        "lora_alpha",
+        "rank_pattern",
+        "alpha_pattern",
+        "use_rslora",
+        "use_dora",
+        "bias",
+        "lora_bias",
+        "trainable_token_indices",
+        "fan_in_fan_out",
+        "ensure_weight_tying",  # concerns the output layer, which is not needed
+        "init_lora_weights",  # only those that leave the base alone, see `is_exact`
+        "lora_dropout",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "lora_ga_config",
+        "megatron_config",
+        "megatron_core",
+        "qalora_group_size",
+    },
+    "IA3": _EVERYWHERE | {"feedforward_modules", "fan_in_fan_out", "init_ia3_weights"},
+    "VERA": _EVERYWHERE
+    | {"r", "projection_prng_key", "vera_dropout", "d_initial", "fan_in_fan_out", "bias"}
+    | {"init_weights"},
+    "LOHA": _EVERYWHERE
+    | {"r", "alpha", "rank_pattern", "alpha_pattern", "rank_dropout", "module_dropout"}
+    | {"init_weights", "use_effective_conv2d"},
+    "LOKR": _EVERYWHERE
+    | {"r", "alpha", "rank_pattern", "alpha_pattern", "rank_dropout", "module_dropout"}
+    | {"init_weights", "use_effective_conv2d", "rank_dropout_scale"}
+    | {"decompose_both", "decompose_factor"},
+    "LN_TUNING": _EVERYWHERE,
+    "TRAINABLE_TOKENS": _EVERYWHERE | {"token_indices", "init_weights"},
+}
+"""PEFT type → the settings that the stacked engine gives their meaning; all others must be unset.
+
+What this leaves to the reference engine, with the reason:
+
+| setting or type | why |
+|---|---|
+| prompt tuning, prefix tuning, p-tuning, CPT | adds tokens, so batch mates would differ in length |
+| alora_invocation_tokens | acts from a token on that the prompt may not hold |
+| init_lora_weights: pissa, olora, corda, loftq, ... | takes its start out of the base's weights |
+| layer_replication | changes the number of layers |
+| target_parameters | adapts parameters that are not a layer, such as the experts of a MoE |
+| VeRA with save_projection=False | its projections come from a random generator, not the file |
+| use_bdlora, arrow_config, velora_config, kasa_config, ... | other arithmetic |
+| OFT, BOFT, AdaLoRA, X-LoRA, Poly, VB-LoRA, FourierFT, ... | other arithmetic |
+"""
+
+
+def is_exact(config: AdapterConfig) -> bool:
+    """Whether every setting of a configuration is one that the stacked engine understands."""
+    understood = UNDERSTOOD.get(config.peft_type)
+    if understood is None:
+        return False
+    if config.values.get("init_lora_weights", True) not in INITS_THAT_KEEP_THE_BASE:
+        return False
+    defaults = _defaults(config.peft_type)
+    return all(
+        key in understood
+        or key not in defaults
+        or value == defaults[key]
+        or (not value and not defaults[key])  # an empty list says as much as none
+        for key, value in config.values.items()
+    )
+
+
+def _defaults(peft_type: str) -> dict[str, Any]:
+    """PEFT's own defaults of the settings of a type; a key it does not know was judged before."""
+    config_class = peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[peft_type]
+    return {
+        spec.name: spec.default if spec.default_factory is MISSING else spec.default_factory()
+        for spec in fields(config_class)
+    }

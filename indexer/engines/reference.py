@@ -1,0 +1,305 @@
+"""The reference engine: fp32, one adapter and one probe at a time, unloaded after each.
+
+It follows the published computation (arXiv 2509.04442) to the letter and serves any PEFT type,
+so the faster engines are measured against it.
+"""
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import peft
+import torch
+from transformers import PreTrainedModel
+
+from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune
+from hubdelta.indexer.adapters.compatibility import PREFIX
+from hubdelta.indexer.adapters.peft_config import (
+    COPY,
+    INITS_THAT_KEEP_THE_BASE,
+    one_line,
+    peft_config,
+    tensors_that_count,
+)
+from hubdelta.indexer.base_structure import below_head, brief
+from hubdelta.indexer.building import BUILDING
+from hubdelta.indexer.engines.base_guard import BaseGuard
+from hubdelta.indexer.engines.base_model import BaseModel, decoder_start
+from hubdelta.indexer.engines.engine import (
+    Activations,
+    Answer,
+    Baseline,
+    Engine,
+    Result,
+    unexpected,
+)
+from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
+from hubdelta.schemas.words import counted
+
+logger = logging.getLogger(__name__)
+
+
+_PREFIXES: Final = (peft.PeftType.PREFIX_TUNING, peft.PeftType.CARTRIDGE)
+"""Methods whose parameters go into the cache of keys and values."""
+
+
+class ReferenceEngine(Engine):
+    """PEFT's own modules on the base, put in and taken out again for each adapter.
+
+    Attributes:
+        baseline: the base's own answer.
+    """
+
+    name = "reference"
+    precision = "fp32"
+
+    def __init__(self, base: BaseModel) -> None:
+        self._base = base
+        self._guard = BaseGuard(base.model, base.read_again)
+        try:
+            activations = hidden_states(base.model, base.probes)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # Some image-text models answer to nothing without an image.
+            raise HubdeltaError(
+                f"a {base.model_type} cannot be run on text alone: {brief(error)}"
+            ) from error
+        self.baseline = Baseline(
+            self.name, self.precision, activations, _noise_floor(base, activations)
+        )
+
+    def can_embed(self, adapter: Adapter) -> bool:
+        """Any adapter that PEFT can load; whole models are the streamed engine's."""
+        return not isinstance(adapter, FullFinetune)
+
+    def steps(self, adapters: Sequence[Adapter]) -> Iterator[tuple[int, Adapter]]:
+        """One adapter after the other, with its place."""
+        yield from enumerate(adapters)
+
+    def run(self, step: tuple[int, Adapter]) -> Iterator[Result]:
+        """Put one adapter in, run it, and take it out again.
+
+        What breaks for a reason that is not the adapter's own, such as modules made in another
+        thread at the same moment, is tried once more while no module is made anywhere.
+
+        Raises:
+            HubdeltaError: the base no longer answers as before.
+        """
+        place, adapter = step
+        result = self._result(adapter)
+        if isinstance(result, AdapterError) and result.reason is Reason.ENGINE:
+            logger.info("%s: once more, by itself: %s", adapter.key, result)
+            with BUILDING:
+                result = self._result(adapter)
+        yield place, result
+
+    def _result(self, adapter: Adapter) -> Answer | AdapterError:
+        try:
+            return Answer(self._run(adapter), self.baseline)
+        except AdapterError as error:
+            return error
+        except Exception as error:
+            logger.debug("%s", adapter.key, exc_info=True)
+            self._check_base(error)
+            return unexpected(error)
+
+    def _check_base(self, error: Exception) -> None:
+        """Make sure that the base still answers as before, and so that later vectors are right.
+
+        Raises:
+            HubdeltaError: it does not; a lost GPU, for one.
+        """
+        try:
+            now = hidden_states(self._base.model, self._base.probes)
+            sound = np.array_equal(now, self.baseline.activations)
+        except RuntimeError:
+            sound = False
+        if not sound:
+            raise HubdeltaError(f"the engine no longer works, run again: {error}") from error
+
+    def _run(self, adapter: Adapter) -> Activations:
+        if isinstance(adapter, FullFinetune):
+            raise TypeError(f"{adapter.key} is a whole model, not an adapter")
+        model = self._base.model
+        config = peft_config(adapter.config, self._base)
+        _reject_prefix(config, model)
+        counting = tensors_that_count(adapter, self._base)
+        rows: int | None = model.get_input_embeddings().weight.shape[0]
+        if any("embed_tokens.lora_magnitude" in name for name in counting):
+            rows = None  # DoRA's norms are over the whole vocabulary, so it must be the base's
+        tensors = {name: _without_added(name, t, rows).float() for name, t in counting.items()}
+        with self._guard.lent(_written(tensors, model)):
+            return self._finite(self._run_peft(model, config, tensors))
+
+    def _run_peft(
+        self, model: PreTrainedModel, config: Any, tensors: dict[str, torch.Tensor]
+    ) -> Activations:
+        # A head task would wrap the model in a class that looks for the head; the hidden state
+        # needs none. Prompt learning lives in the wrappers of language models alone.
+        wrapper = peft.PeftModel
+        if config.is_prompt_learning:
+            of_decoder = self._base.is_encoder_decoder
+            wrapper = peft.PeftModelForSeq2SeqLM if of_decoder else peft.PeftModelForCausalLM
+        with BUILDING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                wrapped = wrapper(model, config).eval()
+            except (RuntimeError, KeyError, ValueError, ImportError) as error:
+                raise _unmade(config, error) from error
+            except (TypeError, AttributeError, NotImplementedError) as error:
+                raise AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error)) from error
+            try:
+                result = peft.set_peft_model_state_dict(wrapped, tensors)
+                expected = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+            except (RuntimeError, KeyError, ValueError) as error:
+                raise AdapterError(Reason.BASE_MISMATCH, one_line(error)) from error
+            except (TypeError, AttributeError, NotImplementedError, ImportError) as error:
+                raise AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error)) from error
+        # PEFT keeps learned prompts outside the module tree and reports them as unexpected.
+        unexpected = (
+            sorted(tensors.keys() - expected.keys())
+            if config.is_prompt_learning
+            else result.unexpected_keys
+        )
+        if unexpected:
+            raise AdapterError(
+                Reason.BASE_MISMATCH,
+                f"tensor {unexpected[0]} has no place in the base and its adapter "
+                f"({counted(len(unexpected), 'such tensor')})",
+            )
+        missing = sorted(
+            name
+            for name in expected.keys() - tensors.keys()
+            if not COPY.search(name)
+            and not self._base.is_above_hidden_state(name.removeprefix(PREFIX))
+        )
+        if tensors.keys() - expected.keys():
+            # PEFT gave them names of today, as it does to the experts of older MoE models.
+            missing = sorted(name for name in result.missing_keys if ".lora_" in name)
+        if missing:
+            raise AdapterError(
+                Reason.CORRUPT,
+                f"tensor {missing[0]} is missing from the weights "
+                f"({counted(len(missing), 'such tensor')})",
+            )
+        try:
+            with BUILDING:  # some of PEFT's modules make others as they run: target_parameters
+                return hidden_states(wrapped, self._base.probes)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if not config.is_prompt_learning or is_out_of_memory(error):
+                raise
+            # A learned prefix goes in by the cache, whose form transformers changes now and then,
+            # and PEFT does not know how many heads every family keeps there. A lost GPU fails too.
+            self._check_base(error)
+            what = f"the installed peft cannot run {config.peft_type.value} on this base: {error}"
+            raise AdapterError(Reason.UNSUPPORTED_ADAPTER, what) from error
+
+    @staticmethod
+    def _finite(activations: Activations) -> Activations:
+        if not np.isfinite(activations).all():
+            raise AdapterError(Reason.NOT_FINITE, "its hidden states hold NaN or infinity in fp32")
+        return activations
+
+
+def _noise_floor(base: BaseModel, alone: Activations) -> float:
+    """L2 norm of the base's difference from itself: each probe alone, and four times in one batch.
+
+    The batch changes the shapes of the matrix products and so the order of their sums, which is
+    all that can differ. Never less than one unit in the last place of fp32.
+    """
+    batched = hidden_states(base.model, tuple(probe.repeat(4, 1) for probe in base.probes))
+    mean = alone.mean(axis=0)
+    smallest = float(np.finfo(np.float32).eps * np.linalg.norm(mean))
+    return max(float(np.linalg.norm(batched.mean(axis=0) - mean)), smallest)
+
+
+@torch.inference_mode()
+def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Activations:
+    """The hidden state that `recipe` defines, of each probe's first row, [probes, hidden].
+
+    Args:
+        model: a language model of transformers, perhaps in a wrapper of PEFT's.
+        probes: token ids, int64 [rows, tokens] each.
+    """
+    inner: Any = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+    options: dict[str, Any] = {"use_cache": False}
+    if "logits_to_keep" in inspect.signature(inner.forward).parameters:
+        options["logits_to_keep"] = 1
+    start = decoder_start(inner)
+    parts = {inner.get_decoder()} | ({below_head(inner)[0]} if start is None else set())
+    seen: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if (state := getattr(output, "last_hidden_state", None)) is not None:
+            seen.append(state[0, -1])
+
+    # OPT calls its decoder directly; in others the last one to return is the outer one.
+    hooks = [part.register_forward_hook(keep) for part in parts if part is not inner]
+    rows = []
+    try:
+        for probe in probes:
+            seen.clear()
+            if start is not None:
+                options["decoder_input_ids"] = torch.full_like(probe[:, :1], start)
+            model(input_ids=probe, attention_mask=torch.ones_like(probe), **options)
+            rows.append(seen[-1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack(rows).float().cpu().numpy()
+
+
+def _unmade(config: Any, error: Exception) -> AdapterError:
+    """Why PEFT does not make an adapter's modules."""
+    init = getattr(config, "init_lora_weights", True)
+    if init not in INITS_THAT_KEEP_THE_BASE:
+        return AdapterError(
+            Reason.UNSUPPORTED_ADAPTER,
+            f"PEFT cannot repeat the start that init_lora_weights={init} took from the base "
+            f"({one_line(error)}): ask its author for the adapter converted to plain LoRA "
+            "(save_pretrained with path_initial_model_for_weight_conversion)",
+        )
+    if isinstance(error, ImportError):
+        return AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error))
+    return AdapterError(Reason.BASE_MISMATCH, one_line(error))
+
+
+def _reject_prefix(config: Any, model: PreTrainedModel) -> None:
+    """Refuse a learned prefix where some layers would never see it.
+
+    A prefix is keys and values in the cache of attention layers. Layers that carry a state from
+    token to token (Mamba, RWKV, linear attention) have none: PEFT leaves the prefix out there, or
+    everywhere, and what it then answers has no meaning.
+
+    Raises:
+        AdapterError: unsupported_adapter.
+    """
+    if config.peft_type not in _PREFIXES:
+        return
+    kinds = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
+    recurrent = [kind for kind in kinds if "attention" not in kind or "linear" in kind]
+    if recurrent or getattr(model, "_is_stateful", False):
+        kind = f"{recurrent[0]} layers" if recurrent else "recurrent layers"
+        raise AdapterError(
+            Reason.UNSUPPORTED_ADAPTER,
+            f"{config.peft_type.value} puts learned keys and values before the prompt, which the "
+            f"{kind} of this base never read",
+        )
+
+
+def _written(tensors: Iterable[str], model: PreTrainedModel) -> set[str]:
+    """Names of the base's own parameters that an adapter brings along: biases, for one."""
+    own = dict(model.named_parameters())
+    plain = (name.removeprefix(PREFIX).replace(".base_layer.", ".") for name in tensors)
+    return {name for name in plain if name in own}
+
+
+def _without_added(name: str, tensor: torch.Tensor, rows: int | None) -> torch.Tensor:
+    """A tensor of the input embedding without tokens that were added, which no probe holds."""
+    if name.endswith("embed_tokens.lora_embedding_A"):
+        return tensor[:, :rows]
+    of_table = name.endswith(("embed_tokens.weight", "embed_tokens.base_layer.weight"))
+    return tensor[:rows] if of_table else tensor

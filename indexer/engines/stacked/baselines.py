@@ -1,0 +1,124 @@
+"""The base in each precision: its own answer, and the noise in it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hubdelta.indexer.engines.edits.edits import Edits
+from hubdelta.indexer.engines.engine import Activations, Baseline
+from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
+from hubdelta.indexer.engines.stacked.model import StackedModel
+from hubdelta.indexer.engines.stacked.precision import (
+    DTYPES,
+    FASTEST_FIRST,
+    GOOD_SIGNAL,
+    WORTH_SEEING,
+    products_in,
+)
+from hubdelta.schemas.errors import HubdeltaError, UsageError
+
+
+class Baselines:
+    """The baselines of one base, each measured when it is first asked for.
+
+    Args:
+        model: the base, in which adapters are stacked.
+        engine: the engine's name, for the baselines.
+    """
+
+    def __init__(self, model: StackedModel, engine: str) -> None:
+        self._model, self._engine = model, engine
+        self._known: dict[str, Baseline] = {}
+        self.of("fp32")  # what the base is later checked against
+
+    def of(self, precision: str) -> Baseline:
+        """The base in one precision, and how far it is from itself in other batches and in fp32."""
+        if precision not in self._known:
+            alone = self._states([{}], precision)[0]
+            others = list(self._in_company(precision))
+            if precision != "fp32":
+                others.append(self.of("fp32").activations)
+            least = float(np.finfo(np.float32).eps * np.linalg.norm(alone.mean(axis=0)))
+            floor = max(least, *(_distance(alone, other) for other in others))
+            self._known[precision] = Baseline(self._engine, precision, alone, floor)
+        return self._known[precision]
+
+    def raise_floor(self, precision: str, nothing: Activations) -> None:
+        """Take a batch's answer to an adapter that changes nothing into the noise floor.
+
+        Args:
+            precision: of the batch.
+            nothing: the answer, [probes, hidden].
+        """
+        known = self.of(precision)
+        floor = max(known.noise_floor, _distance(known.activations, nothing))
+        self._known[precision] = Baseline(self._engine, precision, known.activations, floor)
+
+    def fastest_precise(self) -> str:
+        """The fastest precision that leaves a delta worth seeing a good signal."""
+        if self._model.device.type == "cpu":
+            return "fp32"
+        for precision in FASTEST_FIRST:
+            if self._overflows(precision):
+                continue
+            baseline = self.of(precision)
+            norm = float(np.linalg.norm(baseline.activations.mean(axis=0)))
+            if GOOD_SIGNAL * baseline.noise_floor <= WORTH_SEEING * norm:
+                return precision
+        return "fp32"
+
+    def checked(self, precision: str) -> str:
+        """A precision that is asked for.
+
+        Raises:
+            UsageError: it does not exist, or not here, or the base overflows in it.
+        """
+        if precision not in DTYPES:
+            raise UsageError(f"no precision {precision!r}: one of auto, {', '.join(DTYPES)}")
+        if precision == "tf32" and self._model.device.type != "cuda":
+            raise UsageError("tf32 is a GPU's: use fp32 on a CPU")
+        if self._overflows(precision):
+            raise UsageError(f"the base overflows in {precision}: use auto or fp32")
+        return precision
+
+    def check(self, error: Exception) -> None:
+        """Make sure that the base still answers as before, and so that later vectors are right.
+
+        Raises:
+            HubdeltaError: it does not; a lost GPU, for one.
+        """
+        try:
+            now = self._states([{}], "fp32")[0]
+            # To rounding: a GPU with work in two streams may choose another order of sums.
+            sound = np.allclose(now, self.of("fp32").activations, rtol=1e-4, atol=1e-4)
+        except RuntimeError:
+            sound = False
+        if not sound:
+            raise HubdeltaError(f"the engine no longer works, run again: {error}") from error
+
+    def _in_company(self, precision: str) -> Activations:
+        """The base at several places of a batch, beside one that changes nothing in every way."""
+        batch: list[Edits] = [self._model.idle_edits(), {}, {}]
+        while batch:
+            try:
+                return self._states(batch, precision)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            batch.pop()
+        raise HubdeltaError("there is not enough memory for one pass through the base")
+
+    def _overflows(self, precision: str) -> bool:
+        dtype = DTYPES[precision]
+        return self._model.overflows_in(dtype) or not bool(
+            np.isfinite(self._states([{}], precision)).all()
+        )
+
+    def _states(self, batch: Sequence[Edits], precision: str) -> Activations:
+        with products_in(precision):
+            return self._model.run(self._model.prepare(batch, DTYPES[precision]))
+
+
+def _distance(a: Activations, b: Activations) -> float:
+    """L2 norm of the delta between two answers."""
+    return float(np.linalg.norm((a.astype(np.float64) - b).mean(axis=0)))

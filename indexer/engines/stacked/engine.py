@@ -1,0 +1,257 @@
+"""The stacked engine: every adapter of a batch in one pass, exactly."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from hubdelta.indexer.adapters.adapter import Adapter, PeftAdapter
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.edits.edits import Edits
+from hubdelta.indexer.engines.edits.reading import EditReader
+from hubdelta.indexer.engines.edits.support import is_exact
+from hubdelta.indexer.engines.engine import (
+    Activations,
+    Answer,
+    Baseline,
+    Engine,
+    Result,
+    unexpected,
+)
+from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
+from hubdelta.indexer.engines.stacked.baselines import Baselines
+from hubdelta.indexer.engines.stacked.batching import Room
+from hubdelta.indexer.engines.stacked.model import Prepared, StackedModel
+from hubdelta.indexer.engines.stacked.precision import DTYPES, GOOD_SIGNAL, products_in
+from hubdelta.indexer.prefetch import one_ahead
+from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.words import counted
+
+logger = logging.getLogger(__name__)
+
+_WINDOW = 4
+"""Full batches of which adapters are read before they are divided by rank and targets."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An adapter whose edits are known, and its place among those asked for."""
+
+    place: int
+    edits: Edits
+
+
+@dataclass
+class _Batch:
+    """Adapters of one pass, and their stacks where these could be made."""
+
+    reads: Sequence[_Read]
+    _prepared: Prepared | None = None
+
+    def take_prepared(self) -> Prepared | None:
+        """The stacks, once: whoever runs them is the only one to hold them."""
+        prepared, self._prepared = self._prepared, None
+        return prepared
+
+
+class StackedEngine(Engine):
+    """Runs the adapters of a batch together, each on its own rows.
+
+    Args:
+        base: the base; on the CPU in fp32, or in its stored type if `device` is another.
+        device: where to run; the base's own device by default.
+        precision: of the matrix products: fp32, tf32, fp16, bf16, or auto: fp32 on a CPU, on a
+            GPU the fastest whose noise leaves a delta of a twentieth of the base's norm a good
+            signal; what has no good signal is then computed again in fp32.
+        max_batch: adapters in a pass at most; as many as memory allows by default.
+
+    Attributes:
+        model: the base, in which adapters are stacked.
+
+    Raises:
+        UnstackableError: the base's hidden states cannot be had in this way.
+        UsageError: the precision does not exist here.
+    """
+
+    name = "stacked"
+
+    def __init__(
+        self,
+        base: BaseModel,
+        *,
+        device: str | None = None,
+        precision: str = "auto",
+        max_batch: int | None = None,
+    ) -> None:
+        self.model = StackedModel(base, device=device)
+        self._reader = EditReader(base, self.model.tokens)
+        self._auto = precision == "auto"
+        self._baselines = Baselines(self.model, self.name)
+        self._seen_in_batches: set[str] = set()
+        self._room = Room(
+            self.model.device,
+            self.model.layer_bytes * self.model.rows_per_adapter,
+            self.model.rows_per_adapter,
+            self.model.dense_numbers,
+            *([] if max_batch is None else [max_batch]),
+        )
+        self._precision = (
+            self._baselines.fastest_precise() if self._auto else self._baselines.checked(precision)
+        )
+
+    def can_embed(self, adapter: Adapter) -> bool:
+        """Whether an adapter's method and all modules that it changes are among those stacked.
+
+        Modules that this base does not have are the reference engine's to judge: PEFT knows names
+        that older versions of transformers used.
+        """
+        if not isinstance(adapter, PeftAdapter) or not is_exact(adapter.config):
+            return False
+        return self._reader.modules(adapter) <= self.model.stackable
+
+    def steps(self, adapters: Sequence[Adapter]) -> Iterator[Result | _Batch]:
+        """Read adapters, a window of them at a time, divide them into batches and stack these.
+
+        Each adapter must be one that it can embed; one that cannot be read is a step of its own.
+        """
+        dtype = DTYPES[self._precision]
+        windows = self._windows(len(adapters))
+        # While batches of one window are stacked, the next one is read.
+        with closing(one_ahead(self._read_all(adapters, window) for window in windows)) as read:
+            for readable, failed in read:
+                yield from failed
+                for places in self._room.batches([one.edits for one in readable], dtype.itemsize):
+                    batch = tuple(readable[place] for place in places)
+                    yield _Batch(batch, self._stacked_if_it_can_be(batch))
+
+    def run(self, step: Result | _Batch) -> Iterator[Result]:
+        """Answer a batch.
+
+        Raises:
+            HubdeltaError: the base no longer answers as before.
+        """
+        if isinstance(step, _Batch):
+            yield from self._embed(step, self._precision)
+        else:
+            yield step
+
+    def baseline(self, precision: str) -> Baseline:
+        """The base in one precision; measured when it is first asked for."""
+        return self._baselines.of(precision)
+
+    def _stacked_if_it_can_be(self, batch: Sequence[_Read]) -> Prepared | None:
+        """A batch's stacks; where they break, parts of it are stacked once more when they run."""
+        if len(batch) > self._room.most:
+            return None
+        try:
+            return self._stacked(batch, self._precision)
+        except Exception:  # it comes up again where the parts are run, and is answered there
+            logger.debug("a batch of %d", len(batch), exc_info=True)
+            return None
+
+    def _windows(self, adapters: int) -> Iterator[range]:
+        """Places of adapters that are read together; few at first, so that a GPU soon has work."""
+        start, size = 0, self._room.most
+        while start < adapters:
+            yield range(start, min(start + size, adapters))
+            start, size = start + size, _WINDOW * self._room.most
+
+    def _read_all(
+        self, adapters: Sequence[Adapter], places: range
+    ) -> tuple[list[_Read], list[Result]]:
+        """Those that can be read, and the errors of the others."""
+        readable: list[_Read] = []
+        failed: list[Result] = []
+        for place in places:
+            try:
+                readable.append(_Read(place, self._read(adapters[place])))
+            except AdapterError as error:
+                failed.append((place, error))
+            except Exception as error:
+                logger.debug("%s", adapters[place].key, exc_info=True)
+                failed.append((place, unexpected(error)))
+        return readable, failed
+
+    def _read(self, adapter: Adapter) -> Edits:
+        if not isinstance(adapter, PeftAdapter):
+            raise AdapterError(Reason.UNSUPPORTED_ADAPTER, "the stacked engine takes adapters only")
+        return self._reader.read(adapter)
+
+    def _stacked(self, batch: Sequence[_Read], precision: str) -> Prepared:
+        """A batch's stacks; the first batch of a precision gets an adapter that changes nothing."""
+        edits = [read.edits for read in batch]
+        if precision not in self._seen_in_batches:
+            edits.append({})
+        return self.model.prepare(edits, DTYPES[precision])
+
+    def _embed(self, batch: _Batch, precision: str) -> Iterator[Result]:
+        """Answer a batch; what overflows or drowns in noise is computed again in fp32."""
+        again = []
+        for read, states in self._run_all(batch, precision):
+            if isinstance(states, AdapterError):
+                yield read.place, states
+            elif np.isfinite(states).all():
+                answer = Answer(states, self.baseline(precision))
+                if precision == "fp32" or not self._auto or answer.signal >= GOOD_SIGNAL:
+                    yield read.place, answer
+                else:
+                    again.append(read)
+            elif precision == "fp32":
+                what = "its hidden states hold NaN or infinity in fp32"
+                yield read.place, AdapterError(Reason.NOT_FINITE, what)
+            else:
+                again.append(read)
+        if again:
+            # Stacks in fp32 are larger, so they are divided anew.
+            for places in self._room.batches([read.edits for read in again]):
+                wider = tuple(again[place] for place in places)
+                yield from self._embed(_Batch(wider), "fp32")
+
+    def _run_all(
+        self, batch: _Batch, precision: str
+    ) -> Iterator[tuple[_Read, Activations | AdapterError]]:
+        """Run a batch; if it breaks, parts of it, down to the one adapter that breaks it."""
+        reads = batch.reads
+        if len(reads) <= self._room.most:
+            result = self._try(batch, precision)
+            if not isinstance(result, Exception):
+                yield from zip(reads, result, strict=True)
+                return
+            if len(reads) == 1:
+                self._baselines.check(result)
+                yield reads[0], unexpected(result)
+                return
+        batch.take_prepared()  # to make room: parts are stacked anew
+        part = min(self._room.most, math.ceil(len(reads) / 2))
+        for start in range(0, len(reads), part):
+            yield from self._run_all(_Batch(reads[start : start + part]), precision)
+
+    def _try(self, batch: _Batch, precision: str) -> Activations | Exception:
+        """Run a batch: [adapters, probes, hidden], or why it broke; nothing of it is kept then."""
+        prepared = None
+        adapters = len(batch.reads)
+        try:
+            prepared = batch.take_prepared() or self._stacked(batch.reads, precision)
+            with products_in(precision):
+                states = self.model.run(prepared)
+        except Exception as error:
+            logger.debug("a batch of %d", adapters, exc_info=True)
+            if is_out_of_memory(error):
+                tried = prepared.adapters if prepared else adapters
+                self._room.halve(tried)
+                logger.info("out of memory with %s in a pass", counted(tried, "adapter"))
+            failure = error.with_traceback(None)
+        else:
+            if prepared.adapters > adapters and precision not in self._seen_in_batches:
+                self._seen_in_batches.add(precision)
+                self._baselines.raise_floor(precision, states[-1])
+            return states[:adapters]
+        if is_out_of_memory(failure) and precision not in self._seen_in_batches:
+            self._seen_in_batches.add(precision)  # room for one, but not for none beside
+            if adapters == 1:
+                del prepared
+                return self._try(batch, precision)
+        return failure

@@ -1,0 +1,84 @@
+"""The way of token ids through a base to the hidden states that the recipe names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hubdelta.indexer.base_structure import below_head
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.edits.structure import structural_copy
+from hubdelta.indexer.engines.stacked.rows import Ends
+
+
+class UnstackableError(Exception):
+    """A model's last hidden state is not had from its forward pass in the way all others' is."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Runs what lies below a language model's head.
+
+    Attributes:
+        model: a transformers model without a head.
+        decoder_start: the token that its decoder is given; None if it has no encoder.
+    """
+
+    model: nn.Module
+    decoder_start: int | None
+
+    def __call__(self, ids: torch.Tensor, ends: Ends) -> torch.Tensor:
+        """Last hidden states [rows, hidden] for token ids [rows, tokens].
+
+        Rows without padding need no mask: causal attention, or all of the encoder, is the default.
+        """
+        model: Any = self.model
+        start = self._start(ids)
+        if start is None:
+            output = model(input_ids=ids, use_cache=False)
+        else:
+            read = model.get_encoder()(input_ids=ids).last_hidden_state
+            decoder = model.get_decoder()
+            output = decoder(input_ids=start, encoder_hidden_states=read, use_cache=False)
+        return ends.of(output.last_hidden_state)[:, 0]
+
+    def inputs(self, ids: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """What the model's own forward pass takes for these ids: name → token ids."""
+        start = self._start(ids)
+        return {"input_ids": ids} | ({} if start is None else {"decoder_input_ids": start})
+
+    def wanted(self, output: Any) -> torch.Tensor:
+        """Last hidden states [rows, hidden] in what the model's own forward pass returns.
+
+        Raises:
+            UnstackableError: they are not in it.
+        """
+        last: torch.Tensor | None = getattr(output, "last_hidden_state", None)
+        if last is None and self.decoder_start is not None:  # T5's head is Identity here
+            last = output.decoder_hidden_states[-1]
+        if last is None:
+            raise UnstackableError("it does not return its last hidden state")
+        return last[:, -1]
+
+    def _start(self, ids: torch.Tensor) -> torch.Tensor | None:
+        """What the decoder is given, [rows, 1], if there is one."""
+        if self.decoder_start is None:
+            return None
+        return torch.full_like(ids[:, :1], self.decoder_start)
+
+
+def headless(base: BaseModel) -> tuple[nn.Module, str]:
+    """A base without the layer that makes logits, and the prefix of its modules' names.
+
+    Most families keep what lies below the head in a module of its own; T5 does not. Tensors are
+    shared with the base.
+    """
+    inner, prefix = below_head(base.model)
+    if prefix:
+        return inner, prefix
+    if base.is_encoder_decoder and base.output_layer is not None:
+        inner = structural_copy(inner, lambda tensor: tensor)
+        inner.set_submodule(base.output_layer, nn.Identity())
+    return inner, ""

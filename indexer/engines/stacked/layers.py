@@ -1,0 +1,243 @@
+"""Forward passes of single modules in which each row of the batch has its own adapter.
+
+A batch holds the same probes once for each adapter, adapter after adapter, so the first dimension
+of what a module sees splits into [adapters, rows of one adapter].
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (as everybody calls it)
+from torch import nn
+
+from hubdelta.indexer.engines.edits.edits import DenseEdit, Edit, ParameterEdit, TableEdit
+from hubdelta.indexer.engines.edits.structure import dense_parameters, structural_copy
+from hubdelta.indexer.engines.stacked.rows import Ends
+from hubdelta.indexer.engines.stacked.stacks import DenseLayer, DenseStack
+
+E = TypeVar("E", bound=Edit)
+
+
+@dataclass
+class Arithmetic:
+    """In which type the matrix products run; what is between them stays in fp32.
+
+    Attributes:
+        dtype: of the products' inputs and outputs.
+    """
+
+    dtype: torch.dtype = torch.float32
+    _last: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def cast(self, x: torch.Tensor) -> torch.Tensor:
+        """An input in the type of the products; siblings such as q, k and v share one cast."""
+        if x.dtype == self.dtype:
+            return x
+        if self._last is None or self._last[0] is not x:
+            self._last = (x, x.to(self.dtype))
+        return self._last[1]
+
+    def forget(self) -> None:
+        """Let go of the last input."""
+        self._last = None
+
+
+def _kronecker_product(x: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """(left ⊗ right) x of each row, factor by factor.
+
+    Args:
+        x: [adapters, rows, q·n].
+        left: [adapters, m, n].
+        right: [adapters, p, q].
+
+    Returns:
+        [adapters, rows, m·p].
+    """
+    adapters, rows, _ = x.shape
+    n, q = left.shape[2], right.shape[2]
+    inner = torch.bmm(x.reshape(adapters, rows * n, q), right.mT).view(adapters, rows, n, -1)
+    return torch.matmul(left.unsqueeze(1), inner).flatten(2)
+
+
+class StackedDense:
+    """Stands in for the forward pass of a Linear or Conv1D.
+
+    Attributes:
+        layer: its weight and bias.
+        last_token_only: compute the last token of each row alone; see `shortcuts`.
+    """
+
+    def __init__(self, module: nn.Module, arithmetic: Arithmetic, ends: Ends) -> None:
+        self.layer = DenseLayer.of(*dense_parameters(module))
+        self.last_token_only = False
+        self._arithmetic, self._ends = arithmetic, ends
+        self._stack: DenseStack | None = None
+
+    def prepare(self, edits: Sequence[Edit | None], dtype: torch.dtype) -> DenseStack:
+        """Stack a batch's edits for use later; may run beside another batch's pass."""
+        return DenseStack.of(only(DenseEdit, edits), self.layer, dtype)
+
+    def use(self, prepared: DenseStack | None) -> None:
+        """Take a batch's stack, or none: the base's own layer."""
+        self._stack = prepared
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """What the layer makes of x for each adapter."""
+        if self.last_token_only:
+            x = self._ends.of(x)
+        x = self._arithmetic.cast(x)
+        return self._product(x) if self._stack is None else self._stacked(x, self._stack)
+
+    def _product(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """W x + b in the type of x, or with another weight in W's place."""
+        bias = None if self.layer.bias is None else self.layer.bias.to(x.dtype)
+        return F.linear(x, (self.layer.weight if weight is None else weight).to(x.dtype), bias)
+
+    def _stacked(self, x: torch.Tensor, stack: DenseStack) -> torch.Tensor:
+        """The output for the input [adapters · rows, (tokens,) in_features]."""
+        layer = self.layer
+        rows = x.reshape(stack.adapters, -1, layer.in_features)
+        if stack.in_scale is not None:
+            rows = (rows * stack.in_scale).to(x.dtype)
+        y = self._product(rows)
+        for place, weight in stack.weights.items():
+            y[place] = self._product(rows[place], weight)
+        if stack.down is not None and stack.up is not None:
+            y.baddbmm_(torch.bmm(rows, stack.down.mT), stack.up.mT)
+        for places, left, right in stack.kroneckers:
+            y[places] += _kronecker_product(rows[places], left, right)
+        if stack.out_scale is not None:
+            y *= stack.out_scale
+        if stack.more_bias is not None:
+            y += stack.more_bias
+        return y.view(*x.shape[:-1], layer.out_features)
+
+
+class StackedTable:
+    """Stands in for the forward pass of an embedding of tokens.
+
+    Args:
+        module: the embedding.
+        tokens: distinct token ids of the probes, sorted, int64 [tokens].
+    """
+
+    def __init__(self, module: nn.Embedding, tokens: torch.Tensor) -> None:
+        self._module = structural_copy(module, _itself)
+        self._module.padding_idx = None  # of a whole table; it concerns gradients alone
+        self._tokens = tokens
+        self._own_rows = module.weight.detach()[tokens].float()
+        self._own_table = self._put_out([self._own_rows])
+        self._tables = self._own_table
+
+    def prepare(self, edits: Sequence[Edit | None], _: torch.dtype) -> torch.Tensor:
+        """A batch's tables [adapters, tokens, columns] for use later, as the module scales them."""
+        own = self._own_rows
+        tables = only(TableEdit, edits)
+        return self._put_out([own if edit is None else edit.rows.to(own) for edit in tables])
+
+    def use(self, prepared: torch.Tensor | None) -> None:
+        """Take a batch's tables, or none: the base's own."""
+        self._tables = self._own_table if prepared is None else prepared
+
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        """The rows of the tokens [rows, tokens] in each adapter's table."""
+        if len(self._tables) == 1:
+            return self._tables[0, torch.searchsorted(self._tokens, ids)]
+        places = torch.searchsorted(self._tokens, ids[: len(ids) // len(self._tables)])
+        return self._tables[:, places].flatten(0, 1)
+
+    def _put_out(self, tables: Sequence[torch.Tensor]) -> torch.Tensor:
+        """What the module itself, which may scale them, puts out for each row of each table."""
+        order = torch.arange(len(self._tokens), device=self._tokens.device)
+        call = torch.func.functional_call
+        return torch.stack([call(self._module, {"weight": rows}, (order,)) for rows in tables])
+
+
+def table_of(module: nn.Embedding, tokens: torch.Tensor, seen: torch.Tensor) -> StackedTable | None:
+    """A forward pass for an embedding of tokens; None for one of positions, which BART calls alike.
+
+    Args:
+        module: an embedding that is called with token ids.
+        tokens: as `StackedTable` takes them.
+        seen: some of those, int64 [rows, tokens].
+    """
+    try:
+        table = StackedTable(module, tokens)
+    except (ValueError, IndexError, RuntimeError):
+        return None
+    return table if torch.equal(table(seen), module(seen)) else None
+
+
+class StackedParameters:
+    """Stands in for the forward pass of any module without children, such as a norm.
+
+    Args:
+        module: the module.
+        ends: of the rows that it sees.
+        forward: its forward pass, or a faster equal.
+
+    Attributes:
+        last_token_only: compute the last token of each row alone; see `shortcuts`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        ends: Ends,
+        forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
+        self._ends = ends
+        self._module = structural_copy(module, _itself)
+        # Taken here, since a pass in another thread puts a batch's own in their place.
+        self._own = {name: tensor.detach() for name, tensor in module.named_parameters()}
+        self._forward = forward or self._module
+        self._stacked: tuple[int, dict[str, torch.Tensor]] | None = None
+        self.last_token_only = False
+
+    def prepare(
+        self, edits: Sequence[Edit | None], _: torch.dtype
+    ) -> tuple[int, dict[str, torch.Tensor]]:
+        """A batch's parameters for use later: how many adapters, and each [adapters, ...]."""
+        changes = [edit.parameters if edit else {} for edit in only(ParameterEdit, edits)]
+        return len(edits), {
+            name: torch.stack([change.get(name, tensor).to(tensor) for change in changes])
+            for name, tensor in self._own.items()
+        }
+
+    def use(self, prepared: tuple[int, dict[str, torch.Tensor]] | None) -> None:
+        """Take a batch's parameters, or none: the base's own."""
+        self._stacked = prepared
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """What the module makes of x for each adapter."""
+        if self.last_token_only:
+            x = self._ends.of(x)
+        if self._stacked is None:
+            return self._forward(x)
+
+        def one(parameters: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = torch.func.functional_call(self._module, parameters, (rows,))
+            return y
+
+        adapters, parameters = self._stacked
+        rows = x.reshape(adapters, -1, *x.shape[1:])
+        y: torch.Tensor = torch.vmap(one)(parameters, rows)
+        return y.reshape(x.shape)
+
+
+def only(kind: type[E], edits: Sequence[Edit | None]) -> list[E | None]:
+    """Edits that are all of one kind.
+
+    Raises:
+        TypeError: one of them is not.
+    """
+    for edit in edits:
+        if edit is not None and not isinstance(edit, kind):
+            raise TypeError(f"a {type(edit).__name__} where only {kind.__name__} fits")
+    return [edit for edit in edits if edit is None or isinstance(edit, kind)]
+
+
+def _itself(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor

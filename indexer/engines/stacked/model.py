@@ -1,0 +1,296 @@
+"""A base whose forward pass gives every adapter of a batch its own rows.
+
+The transformers model runs as it is; only the forward passes of its dense layers, embeddings and
+norms are exchanged, in a copy that shares the base's weights.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.edits.edits import DenseEdit, Edits
+from hubdelta.indexer.engines.edits.structure import (
+    LeafInputs,
+    computes_dense_product,
+    is_dense,
+    structural_copy,
+    with_tied_parameters,
+)
+from hubdelta.indexer.engines.engine import Activations
+from hubdelta.indexer.engines.stacked.forward import Passage, UnstackableError, headless
+from hubdelta.indexer.engines.stacked.layers import (
+    Arithmetic,
+    StackedDense,
+    StackedParameters,
+    StackedTable,
+    table_of,
+)
+from hubdelta.indexer.engines.stacked.precision import placed_on
+from hubdelta.indexer.engines.stacked.rows import Ends, Rows, by_length, side_by_side
+from hubdelta.indexer.engines.stacked.shortcuts import rms_norm_of, same, trim_last_layer
+from hubdelta.indexer.process import threads_of_one_core
+
+_GATHERERS = 8
+"""Threads that gather a batch for a GPU: one core copies memory at a tenth of what a GPU takes."""
+
+_ROWS_OF_A_PASS = {"cpu": 64, "cuda": 1024}
+"""What a pass costs beside its rows, in rows: on a CPU above all reading the weights once; on a GPU
+its thousands of launches, which take the interpreter from who makes the next batch ready."""
+
+_MANY = 48
+"""Adapters of a pass that is called full where its largest part is measured."""
+
+Standin = StackedDense | StackedTable | StackedParameters
+
+
+class StackedModel:
+    """The base up to its final norm, with adapters stacked on it.
+
+    Args:
+        base: the base; its modules stay as they are, its weights are shared where the device is
+            the same.
+        device: where to run.
+
+    Attributes:
+        device: where it runs.
+        tokens: the distinct token ids that embeddings see, sorted, int64 [tokens].
+        stackable: names of the base's modules that an adapter may edit here.
+        rows_per_adapter: tokens that one adapter adds to the largest pass.
+        layer_bytes: bytes of fp32 activations that one token takes in the widest layer.
+        dense_numbers: weights in the dense layers.
+        dense_flops: of the base's own dense products, for one adapter.
+
+    Raises:
+        UnstackableError: the model cannot be run so.
+    """
+
+    def __init__(self, base: BaseModel, *, device: str | None = None) -> None:
+        self.device = torch.device(device) if device else base.model.device
+        self._side = _stream_beside(self.device)
+        self._map = threads_of_one_core(_GATHERERS).map if self._side else map
+        inner, prefix = headless(base)
+        placed = {} if self.device == base.model.device else placed_on(self.device, inner)
+        self._inner = structural_copy(inner, lambda tensor: placed.get(id(tensor), tensor))
+        self._passage = Passage(self._inner, base.decoder_start)
+        probes = [probe.to(self.device) for probe in base.probes]
+        seen = [ids[0] for probe in probes for ids in self._passage.inputs(probe).values()]
+        self.tokens = torch.unique(torch.cat(seen))
+        self._by_length = by_length(probes)
+        self._arithmetic, self._ends = Arithmetic(), Ends()
+        sample = _sample(probes)
+        with torch.inference_mode():
+            standins: dict[str, Standin] = dict(self._dense_standins())
+            if placed:  # half-precision weights beside fp32 activations: transformers cannot
+                self._exchange_forwards(standins)
+            inputs, expected = self._watched(sample)
+            standins |= self._other_standins(inputs, sample)
+            self._exchange_forwards(standins)
+            if not base.is_encoder_decoder:  # whose decoder has one token, and the encoder no last
+                trim_last_layer(self._inner, standins, sample)
+            self._check(self._last_states(sample, torch.float32), expected)
+            self._side_by_side = None if base.is_encoder_decoder else self._checked(probes)
+        self._standins = {prefix + name: standin for name, standin in standins.items()}
+        alone = (standins.keys() & inputs.whole_batch) - with_tied_parameters(self._inner)
+        self.stackable = frozenset(prefix + name for name in alone)
+        self.rows_per_adapter = max(rows.ids.numel() for rows in self._rows(_MANY))
+        self.layer_bytes = inputs.bytes_per_token
+        self.dense_numbers = sum(dense.layer.weight.numel() for dense in self._dense())
+        tokens = sum(probe.numel() for probe in probes)
+        once = inputs.once_a_row.union(
+            name for name, standin in standins.items() if getattr(standin, "last_token_only", False)
+        )
+        self.dense_flops = sum(
+            2 * dense.layer.weight.numel() * (len(probes) if name in once else tokens)
+            for name, dense in standins.items()
+            if isinstance(dense, StackedDense)
+        )
+
+    def prepare(self, batch: Sequence[Edits], dtype: torch.dtype) -> "Prepared":
+        """Stack the edits of a batch where they are used; may run beside another batch's pass.
+
+        Args:
+            batch: the edits of each adapter; none at all makes the base itself.
+            dtype: of the matrix products; what is between them is fp32.
+
+        Raises:
+            RuntimeError: what torch raises, as when memory runs out.
+        """
+
+        def stacked(name: str) -> Any:
+            with torch.inference_mode(), self._beside():
+                return self._standins[name].prepare([edits.get(name) for edits in batch], dtype)
+
+        names = sorted(set(chain.from_iterable(batch)))
+        stacks = dict(zip(names, self._map(stacked, names), strict=True))
+        done = self._side.record_event() if self._side else None
+        return Prepared(len(batch), dtype, stacks, done)
+
+    def run(self, prepared: "Prepared") -> Activations:
+        """The hidden states of a batch of adapters, [adapters, probes, hidden] in fp32.
+
+        Raises:
+            RuntimeError: what torch raises, as when memory runs out.
+        """
+        adapters, dtype = prepared.adapters, prepared.dtype
+        states: dict[int, torch.Tensor] = {}
+        if prepared.done is not None:
+            torch.cuda.current_stream(self.device).wait_event(prepared.done)
+        with torch.inference_mode(), self._using(prepared):
+            for rows in self._rows(adapters):
+                ends = None if rows.ends is None else rows.ends.repeat(adapters)
+                last = self._last_states(rows.ids.repeat(adapters, 1), dtype, ends)
+                by_probe = last.view(adapters, len(rows.places), -1).float().unbind(1)
+                states.update(zip(rows.places, by_probe, strict=True))
+            ordered = torch.stack([states[place] for place in sorted(states)], dim=1)
+            # This waits for the device, so that the stacks may be let go.
+            return ordered.cpu().numpy()
+
+    def _last_states(
+        self, ids: torch.Tensor, dtype: torch.dtype, ends: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        self._ends.at = ends
+        with torch.autocast(ids.device.type, dtype, enabled=dtype != torch.float32):
+            return self._passage(ids, self._ends)
+
+    def _rows(self, adapters: int) -> Sequence[Rows]:
+        """The passes for so many adapters: few enough, and padding costs less than more passes."""
+        if self._side_by_side is None:
+            return self._by_length
+        padding = self._side_by_side.ids.numel() - sum(rows.ids.numel() for rows in self._by_length)
+        of_a_pass = _ROWS_OF_A_PASS.get(self.device.type, _ROWS_OF_A_PASS["cpu"])
+        saved = of_a_pass * (len(self._by_length) - 1)
+        return (self._side_by_side,) if adapters * padding < saved else self._by_length
+
+    def _checked(self, probes: Sequence[torch.Tensor]) -> Rows | None:
+        """All probes side by side, if this model never looks at what pads them."""
+        rows = side_by_side(probes)
+        given = self._last_states(rows.ids, torch.float32, rows.ends)
+        expected = torch.cat([self._last_states(probe, torch.float32) for probe in probes])
+        return rows if same(given, expected) else None
+
+    def overflows_in(self, dtype: torch.dtype) -> bool:
+        """Whether a weight of a dense layer becomes infinite in a type."""
+        most = torch.finfo(dtype).max
+        return any(float(dense.layer.weight.abs().max()) > most for dense in self._dense())
+
+    def idle_edits(self) -> Edits:
+        """Edits of every dense layer that leave it as it is, by the way that edited ones go."""
+        return {
+            name: DenseEdit(out_scale=torch.ones(standin.layer.out_features))
+            for name, standin in self._standins.items()
+            if isinstance(standin, StackedDense) and name in self.stackable
+        }
+
+    @property
+    def dense_shapes(self) -> list[tuple[int, int]]:
+        """(out_features, in_features) of each dense layer."""
+        return [(dense.layer.out_features, dense.layer.in_features) for dense in self._dense()]
+
+    def _dense(self) -> list[StackedDense]:
+        return [standin for standin in self._standins.values() if isinstance(standin, StackedDense)]
+
+    def _watched(self, sample: torch.Tensor) -> tuple[LeafInputs, torch.Tensor]:
+        """Run the model as it is: what its modules see, and the last states [rows, hidden]."""
+        try:
+            inputs, output = LeafInputs.seen_by(self._inner, self._passage.inputs(sample))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UnstackableError(f"it does not run on token ids alone: {error}") from error
+        return inputs, self._passage.wanted(output)
+
+    @staticmethod
+    def _check(given: torch.Tensor, expected: torch.Tensor) -> None:
+        """Make sure that the exchanged forward passes compute what the model's own did."""
+        if not same(given, expected):
+            raise UnstackableError("its own forward pass comes to another last hidden state")
+
+    def _exchange_forwards(self, standins: Mapping[str, Standin]) -> None:
+        for name, standin in standins.items():
+            self._inner.get_submodule(name).forward = standin
+
+    def _dense_standins(self) -> dict[str, StackedDense]:
+        """A forward pass for each dense layer.
+
+        Some models' kinds of Linear compute something else, as a router's; a kind is tried once.
+        """
+        plain: dict[type[nn.Module], bool] = {}
+        standins = {}
+        for name, module in self._inner.named_modules():
+            if is_dense(module):
+                kind = type(module)
+                if kind not in plain:
+                    plain[kind] = computes_dense_product(module)
+                if plain[kind]:
+                    standins[name] = StackedDense(module, self._arithmetic, self._ends)
+        return standins
+
+    def _other_standins(self, inputs: LeafInputs, sample: torch.Tensor) -> dict[str, Standin]:
+        """A forward pass for each other module without children that has parameters."""
+        standins: dict[str, Standin] = {}
+        ids = self._passage.inputs(sample).values()
+        for name, module in self._inner.named_modules():
+            seen = inputs.first.get(name)
+            childless = not any(True for _ in module.children())
+            if is_dense(module) or seen is None or not childless:
+                continue
+            if isinstance(module, nn.Embedding):
+                table = None
+                if any(torch.equal(seen, each) for each in ids):
+                    table = table_of(module, self.tokens, seen)
+                if table is not None:
+                    standins[name] = table
+            elif any(True for _ in module.parameters()):
+                standins[name] = StackedParameters(module, self._ends, rms_norm_of(module, seen))
+        return standins
+
+    @contextmanager
+    def _using(self, prepared: "Prepared") -> Iterator[None]:
+        """Give every module the stack of its edits while this lasts."""
+        self._arithmetic.dtype = prepared.dtype
+        try:
+            for name, stack in prepared.stacks.items():
+                self._standins[name].use(stack)
+            yield
+        finally:
+            for name in prepared.stacks:
+                self._standins[name].use(None)
+            self._arithmetic.forget()
+
+    def _beside(self) -> AbstractContextManager[object]:
+        """On a GPU, a stream beside the one on which batches run."""
+        return torch.cuda.stream(self._side) if self._side else nullcontext()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch whose edits are stacked.
+
+    Attributes:
+        adapters: how many.
+        dtype: of the matrix products.
+        stacks: module name → what its stand-in takes.
+        done: on a GPU, the moment from which on they are there.
+    """
+
+    adapters: int
+    dtype: torch.dtype
+    stacks: Mapping[str, Any]
+    done: torch.cuda.Event | None
+
+
+def _sample(probes: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Three rows that differ in every token's place, [3, tokens]: what is row-wise shows itself."""
+    longest = max(probes, key=lambda probe: probe.shape[1])
+    return torch.cat([longest, longest.flip(1), longest.roll(1, dims=1)])
+
+
+def _stream_beside(device: torch.device) -> torch.cuda.Stream | None:
+    """On a GPU, a stream for copies to it."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -1,0 +1,97 @@
+"""In which arithmetic the matrix products run, and what may be called a signal above its noise."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from hubdelta.indexer.engines.edits.structure import is_dense
+
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+"""Precision → the type of the products' inputs and outputs. What is between them is fp32."""
+
+FASTEST_FIRST = ("fp16", "bf16", "tf32", "fp32")
+"""As a GPU runs them. bf16 costs what fp16 costs and rounds eight times as coarsely."""
+
+GOOD_SIGNAL = 60.0
+"""From this signal on, a delta's cosine to the one computed in fp32 is at least .999.
+
+Measured by bench/precision.py with real adapters scaled down; see bench/PERFORMANCE.md. Noise of
+norm n at right angles to a delta turns it by arctan(n/‖delta‖), and cos = .999 at a ratio of 22.
+"""
+
+WORTH_SEEING = 0.05
+"""`auto` wants good signals from deltas of this share of the base activation's norm on."""
+
+_ROUNDOFF = 2.0**-24
+"""The relative error of a number rounded to fp32."""
+
+
+@contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """While this lasts, let fp32 products use a GPU's tf32 type or not, and sum halves in fp32."""
+    products = torch.backends.cuda.matmul
+    before = torch.get_float32_matmul_precision()
+    halves = (
+        products.allow_fp16_reduced_precision_reduction,
+        products.allow_bf16_reduced_precision_reduction,
+    )
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    products.allow_fp16_reduced_precision_reduction = False
+    products.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        products.allow_fp16_reduced_precision_reduction = halves[0]
+        products.allow_bf16_reduced_precision_reduction = halves[1]
+
+
+def held(weight: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A weight on a GPU, in fp16 where fp32 products notice no difference, else as it is stored.
+
+    A bf16 number has fewer bits than fp16 keeps, so it fits unless it overflows or is below 2^-17.
+    Every large matrix holds a few so small. What they lose is nothing beside the rounding of the
+    product, but for their sake the matrix would be cast again for each product. Rounding errors of
+    a sum of n terms grow as the square root of n (Higham and Mary, doi 10.1137/18M1226312).
+    """
+    stored = weight.to(device)
+    terms = min(weight.shape, default=1)
+    half = stored.to(torch.float16)
+    lost = torch.linalg.vector_norm(half.float() - stored.float())
+    size = torch.linalg.vector_norm(stored, dtype=torch.float32)
+    return half if bool(lost <= _ROUNDOFF * terms**0.5 * size) else stored
+
+
+def placed_on(device: torch.device, model: nn.Module) -> dict[int, torch.Tensor]:
+    """Where a model's tensors are on another device: id of each → its copy there.
+
+    Dense weights are held as `held` says, the rest in fp32; so are those of which the model's class
+    says that they must be, since its code may cast what they see to their type, as T5's does.
+    """
+    wide = {
+        *(getattr(model, "_keep_in_fp32_modules", None) or ()),
+        *(getattr(model, "_keep_in_fp32_modules_strict", None) or ()),
+    }
+    dense = {
+        id(module.weight)
+        for name, module in model.named_modules()
+        if is_dense(module) and wide.isdisjoint(name.split("."))
+    }
+    placed: dict[int, torch.Tensor] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if id(tensor) in dense:
+            there = held(tensor.detach(), device)
+        elif tensor.is_floating_point():
+            there = tensor.detach().to(device, torch.float32)
+        else:
+            there = tensor.to(device)
+        own = isinstance(tensor, nn.Parameter)
+        placed[id(tensor)] = nn.Parameter(there, requires_grad=False) if own else there
+    return placed

@@ -1,0 +1,223 @@
+"""The edits of a batch at one module, stacked and on the device where they are used."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hubdelta.indexer.engines.edits.edits import DenseEdit
+from hubdelta.indexer.engines.edits.norms import row_norms
+
+
+@dataclass(frozen=True)
+class DenseLayer:
+    """What is known of a dense layer of the base.
+
+    Attributes:
+        weight: [out_features, in_features], as it is held.
+        bias: [out_features], or None.
+        host_bias: the same in fp32 on the CPU.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    host_bias: torch.Tensor | None
+
+    @classmethod
+    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None) -> "DenseLayer":
+        """A layer with this weight and bias."""
+        return cls(weight, bias, None if bias is None else bias.float().cpu())
+
+    @property
+    def out_features(self) -> int:
+        """Length of an output."""
+        return int(self.weight.shape[0])
+
+    @property
+    def in_features(self) -> int:
+        """Length of an input."""
+        return int(self.weight.shape[1])
+
+
+@dataclass(frozen=True)
+class DenseStack:
+    """What a batch changes at a dense layer; None where no adapter of it does.
+
+    Products are in the type of the batch's arithmetic, the rest in fp32.
+
+    Attributes:
+        adapters: how many.
+        down: [adapters, rank, in_features].
+        up: [adapters, out_features, rank], scaled.
+        kroneckers: places [n] of adapters whose factors have the same shapes, and those factors
+            [n, ., .].
+        weights: an adapter's place → its own weight [out_features, in_features].
+        in_scale: [adapters, 1, in_features].
+        out_scale: [adapters, 1, out_features].
+        more_bias: [adapters, 1, out_features], what is then missing from each one's bias.
+    """
+
+    adapters: int
+    down: torch.Tensor | None
+    up: torch.Tensor | None
+    kroneckers: tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]
+    weights: Mapping[int, torch.Tensor]
+    in_scale: torch.Tensor | None
+    out_scale: torch.Tensor | None
+    more_bias: torch.Tensor | None
+
+    @classmethod
+    def of(
+        cls, edits: Sequence[DenseEdit | None], layer: DenseLayer, dtype: torch.dtype
+    ) -> "DenseStack":
+        """Stack edits.
+
+        Args:
+            edits: of each adapter, None where it leaves the layer alone.
+            layer: the layer.
+            dtype: of the products.
+        """
+        some = [edit or DenseEdit() for edit in edits]
+        device = layer.weight.device
+        down, up = _low_rank(some, layer, dtype)
+        ones = torch.ones(layer.out_features)
+        out_scale = _vectors([edit.out_scale for edit in some], ones, device)
+        dora_scale = _dora_scales(some, down, up, layer)
+        if dora_scale is not None:
+            out_scale = dora_scale if out_scale is None else out_scale * dora_scale
+        return cls(
+            len(edits),
+            down,
+            up,
+            _kroneckers(some, device, dtype),
+            {
+                place: edit.weight.to(device, dtype)
+                for place, edit in enumerate(some)
+                if edit.weight is not None
+            },
+            _vectors([edit.in_scale for edit in some], torch.ones(layer.in_features), device),
+            out_scale,
+            _more_biases(some, out_scale, layer),
+        )
+
+
+def gathered(
+    tensors: Sequence[torch.Tensor | None], shape: Sequence[int], device: torch.device
+) -> torch.Tensor:
+    """Tensors as one, padded with zeros to one shape; to a GPU in one copy, from pinned memory.
+
+    Args:
+        tensors: some not None; in the type that they have in common, fp32 if there are several.
+        shape: of each at most; what is None becomes zeros.
+        device: where to.
+    """
+    given = [tensor for tensor in tensors if tensor is not None]
+    types = {tensor.dtype for tensor in given}
+    dtype = types.pop() if len(types) == 1 else torch.float32
+    on_gpu = device.type == "cuda"
+    host = torch.empty(len(tensors), *shape, dtype=dtype, pin_memory=on_gpu)
+    if len(given) == len(tensors) and {tensor.shape for tensor in given} == {host.shape[1:]}:
+        torch.stack(given, out=host)
+    else:
+        host.zero_()
+        for place, tensor in zip(host, tensors, strict=True):
+            if tensor is not None:
+                place[tuple(map(slice, tensor.shape))] = tensor
+    return host.to(device, non_blocking=on_gpu)
+
+
+def _numbers(values: Sequence[float], device: torch.device) -> torch.Tensor:
+    """Numbers [n, 1, 1] on a device, without waiting for it."""
+    on_gpu = device.type == "cuda"
+    return torch.tensor(values, pin_memory=on_gpu).to(device, non_blocking=on_gpu).view(-1, 1, 1)
+
+
+def _low_rank(
+    edits: Sequence[DenseEdit], layer: DenseLayer, dtype: torch.dtype
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Downs, and ups with the scale in them; zeros pad ranks, and are where no product is."""
+    products = [edit.low_rank for edit in edits]
+    rank = max((product.rank for product in products if product), default=0)
+    if not rank:
+        return None, None
+    device = layer.weight.device
+    downs = [product.down if product else None for product in products]
+    ups = [product.up if product else None for product in products]
+    scales = _numbers([product.scale if product else 0.0 for product in products], device)
+    down = gathered(downs, (rank, layer.in_features), device).to(dtype)
+    up = gathered(ups, (layer.out_features, rank), device)
+    return down, (up * scales).to(dtype)  # scales are fp32, and so is the product
+
+
+def _kroneckers(
+    edits: Sequence[DenseEdit], device: torch.device, dtype: torch.dtype
+) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
+    places: dict[tuple[torch.Size, torch.Size], list[int]] = defaultdict(list)
+    found = {}
+    for place, edit in enumerate(edits):
+        if edit.kronecker is not None:
+            found[place] = edit.kronecker
+            places[edit.kronecker.left.shape, edit.kronecker.right.shape].append(place)
+
+    def factors(each: Sequence[torch.Tensor]) -> torch.Tensor:
+        return gathered(each, each[0].shape, device).to(dtype)
+
+    return tuple(
+        (
+            torch.tensor(same, device=device),
+            factors([found[place].left for place in same]),
+            factors([found[place].right for place in same]),
+        )
+        for same in places.values()
+    )
+
+
+def _vectors(
+    vectors: Sequence[torch.Tensor | None], default: torch.Tensor, device: torch.device
+) -> torch.Tensor | None:
+    """Vectors [adapters, 1, features] in fp32, the default where an adapter has none."""
+    if all(vector is None for vector in vectors):
+        return None
+    whole = [default if vector is None else vector.float() for vector in vectors]
+    return gathered(whole, default.shape, device).unsqueeze(1)
+
+
+def _dora_scales(
+    edits: Sequence[DenseEdit],
+    down: torch.Tensor | None,
+    up: torch.Tensor | None,
+    layer: DenseLayer,
+) -> torch.Tensor | None:
+    """Magnitude / ‖W + ΔW‖ of each row [adapters, 1, out], one where there is no magnitude."""
+    if down is None or up is None or all(edit.magnitude is None for edit in edits):
+        return None
+    norms = row_norms(layer.weight.to(down.dtype), down, up)
+    magnitudes = gathered([edit.magnitude for edit in edits], norms.shape[1:], norms.device)
+    given = _numbers([float(edit.magnitude is not None) for edit in edits], norms.device)
+    return torch.where(given > 0, (magnitudes / norms).unsqueeze(1), 1.0)
+
+
+def _more_biases(
+    edits: Sequence[DenseEdit], out_scale: torch.Tensor | None, layer: DenseLayer
+) -> torch.Tensor | None:
+    """Each adapter's bias less the base's, which is scaled with all else; zeros where none differs.
+
+    The base's bias stays in the product: whoever has neither a bias nor a factor of its own gets
+    to the last bit what it gets without such company, which fp16 would not give otherwise.
+    """
+    own = torch.zeros(layer.out_features) if layer.host_bias is None else layer.host_bias
+    device = layer.weight.device
+    if out_scale is not None and layer.host_bias is not None:
+        done = own.to(device) * out_scale
+    elif any(edit.bias is not None or edit.more_bias is not None for edit in edits):
+        done = own.to(device).expand(len(edits), 1, -1)
+    else:
+        return None
+    wanted = []
+    for edit in edits:
+        bias = own if edit.bias is None else edit.bias.float()
+        if edit.out_scale is not None:
+            bias = bias * edit.out_scale.float()
+        wanted.append(bias if edit.more_bias is None else bias + edit.more_bias.float())
+    return gathered(wanted, own.shape, device).unsqueeze(1) - done

@@ -1,0 +1,276 @@
+"""The streamed engine: full finetunes, layer by layer, next to a base that is streamed as well."""
+
+import json
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+
+from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune
+from hubdelta.indexer.adapters.checkpoint import Checkpoint, open_folder
+from hubdelta.indexer.adapters.dequantization import Dequantized, plain
+from hubdelta.indexer.engines.engine import (
+    Activations,
+    Answer,
+    Baseline,
+    Engine,
+    Result,
+    unexpected,
+)
+from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
+from hubdelta.indexer.engines.streamed.skeleton import Skeleton
+from hubdelta.indexer.engines.streamed.stream import StoppedError, WeightStream
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, HubError, Reason
+
+logger = logging.getLogger(__name__)
+
+_PADDING = 1e-3
+"""Relative difference that the padding of a probe may make: rounding makes some 1e-6."""
+
+_REPEATS = 4  # of the probes in the batch that shows the noise floor, as the reference engine's
+
+Step = tuple[int, FullFinetune, Skeleton | AdapterError]
+"""A finetune's place, the finetune, and the modules that its weights go into."""
+
+
+class StreamedEngine(Engine):
+    """Whole models in fp32, of which two layers are in memory at a time.
+
+    Args:
+        base_folder: a transformers folder of the base.
+        probes: token ids of each probe, int64 [1, tokens].
+        device: where to compute.
+        stop: when set, what is being computed is given up, without an answer.
+        turn: held while it computes, and never while weights are awaited.
+    """
+
+    name = "streamed"
+    precision = "fp32"
+
+    def __init__(
+        self,
+        base_folder: Path,
+        probes: Sequence[torch.Tensor],
+        *,
+        device: str = "cpu",
+        stop: Event | None = None,
+        turn: "Lock | None" = None,  # a function before Python 3.13
+    ) -> None:
+        self._folder, self._device = base_folder, device
+        self._probes = [probe[0].to(device) for probe in probes]
+        self._stop, self._turn = stop or Event(), turn
+        self._baseline: Baseline | AdapterError | None = None
+        self._apart = False  # whether each probe runs by itself: padding shows in this base
+        self._familiar: Collection[str] = ()
+
+    @property
+    def baseline(self) -> Baseline:
+        """The base's own answer, computed when it is first asked for.
+
+        The noise floor is the L2 distance of the base's mean from that of a batch with every probe
+        four times: other shapes of the matrix products, and so other orders of their sums.
+
+        Raises:
+            AdapterError: unsupported_adapter, as no finetune of a base that cannot be streamed is.
+        """
+        if self._baseline is None:
+            try:
+                self._baseline = self._measured()
+            except (HubError, StoppedError):
+                raise
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                logger.debug("the base", exc_info=True)
+                message = f"the base in {self._folder} cannot be streamed: {error}"
+                self._baseline = AdapterError(Reason.UNSUPPORTED_ADAPTER, message)
+        if isinstance(self._baseline, AdapterError):
+            raise self._baseline
+        return self._baseline
+
+    def _measured(self) -> Baseline:
+        config = json.loads((self._folder / "config.json").read_bytes())
+        checkpoint = plain(open_folder(self._folder), config)
+        self._familiar = checkpoint.tensors.keys()
+
+        def states(probes: Sequence[torch.Tensor], repeats: int = 1) -> Activations:
+            skeleton = Skeleton.build(config, self._device)
+            return self._hidden_states(skeleton, checkpoint, probes, repeats=repeats)
+
+        alone = states(self._probes)
+        shortest = min(range(len(self._probes)), key=lambda place: len(self._probes[place]))
+        (by_itself,) = states([self._probes[shortest]])
+        if np.linalg.norm(by_itself - alone[shortest]) > _PADDING * np.linalg.norm(by_itself):
+            self._apart = True
+            alone = states(self._probes)
+        batched = states(self._probes, _REPEATS)
+        mean = alone.mean(axis=0)
+        smallest = float(np.finfo(np.float32).eps * np.linalg.norm(mean))
+        noise_floor = max(float(np.linalg.norm(batched.mean(axis=0) - mean)), smallest)
+        return Baseline(self.name, self.precision, alone, noise_floor)
+
+    def can_embed(self, adapter: Adapter) -> bool:
+        """Whole models alone."""
+        return isinstance(adapter, FullFinetune)
+
+    def steps(self, adapters: Sequence[Adapter]) -> Iterator[Step]:
+        """One finetune after the other, its modules made; its weights wait for their turn."""
+        for place, adapter in enumerate(adapters):
+            if not isinstance(adapter, FullFinetune):
+                raise TypeError(f"{adapter.key} is not a whole model")
+            try:
+                yield place, adapter, Skeleton.build(adapter.config, self._device)
+            except AdapterError as error:
+                yield place, adapter, error
+            except Exception as error:
+                logger.debug("%s", adapter.key, exc_info=True)
+                yield place, adapter, unexpected(error)
+
+    def run(self, step: Step) -> Iterator[Result]:
+        """Stream one finetune.
+
+        No result, so that it stays pending, where the run was stopped in the meantime, or where
+        there was not enough memory beside what other engines hold.
+
+        Raises:
+            HubdeltaError: the Hub cannot be asked any more, or the device no longer works.
+        """
+        place, finetune, skeleton = step
+        if isinstance(skeleton, AdapterError):
+            yield place, skeleton
+            return
+        try:
+            baseline = self.baseline
+            yield place, Answer(self._embed(finetune, skeleton, baseline), baseline)
+        except StoppedError:
+            logger.debug("%s: given up", finetune.key)
+        except AdapterError as error:
+            yield place, error
+        except HubdeltaError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                logger.warning("%s: not enough memory for its layers now", finetune.key)
+                return
+            logger.debug("%s", finetune.key, exc_info=True)
+            self._check_device(error)
+            yield place, unexpected(error)
+
+    def _embed(self, finetune: FullFinetune, skeleton: Skeleton, baseline: Baseline) -> Activations:
+        checkpoint = plain(finetune.checkpoint, finetune.config)
+        activations = self._hidden_states(skeleton, checkpoint, self._probes, self._familiar)
+        if activations.shape != baseline.activations.shape:
+            raise AdapterError(
+                Reason.BASE_MISMATCH,
+                f"its hidden states have {activations.shape[1]} dimensions, "
+                f"the base's {baseline.activations.shape[1]}",
+            )
+        if not np.isfinite(activations).all():
+            raise AdapterError(Reason.NOT_FINITE, "its hidden states hold NaN or infinity in fp32")
+        return activations
+
+    @torch.inference_mode()
+    def _hidden_states(
+        self,
+        skeleton: Skeleton,
+        checkpoint: Checkpoint | Dequantized,
+        probes: Sequence[torch.Tensor],
+        familiar: Collection[str] | None = None,
+        repeats: int = 1,
+    ) -> Activations:
+        """The hidden state that `recipe` defines, of each probe, [probes, hidden]."""
+        with WeightStream(
+            skeleton,
+            checkpoint,
+            familiar=familiar,
+            device=self._device,
+            stop=self._stop,
+            turn=self._turn,
+        ):
+            longest = max(map(len, probes))
+            apart = self._apart or skeleton.depends_on_length(longest)
+            rows = [
+                self._states(skeleton, group, repeats)[: len(group)]
+                for group in ([[probe] for probe in probes] if apart else [probes])
+            ]
+        return torch.cat(rows).float().cpu().numpy()
+
+    def _states(
+        self, skeleton: Skeleton, probes: Sequence[torch.Tensor], repeats: int
+    ) -> torch.Tensor:
+        if skeleton.model.config.is_encoder_decoder:
+            return _decoder_states(skeleton, probes, repeats, self._decoder_start)
+        return _last_token_states(skeleton, probes, repeats)
+
+    @cached_property
+    def _decoder_start(self) -> int:
+        """The token that the decoder is given: the base's, for all of its finetunes.
+
+        Raises:
+            HubdeltaError: no file of the base names it.
+        """
+        config: Mapping[str, Any] = json.loads((self._folder / "config.json").read_bytes())
+        if (self._folder / "generation_config.json").exists():
+            # Where there is such a file, transformers does not look for these tokens elsewhere.
+            config = GenerationConfig.from_pretrained(self._folder).to_dict()
+        for name in ("decoder_start_token_id", "bos_token_id"):
+            if isinstance(token := config.get(name), int):
+                return token
+        raise HubdeltaError("the base's config.json names no decoder_start_token_id")
+
+    def _check_device(self, error: Exception) -> None:
+        try:
+            torch.ones(1, device=self._device).sum().item()
+        except RuntimeError:
+            raise HubdeltaError(f"the engine no longer works, run again: {error}") from error
+
+
+def _last_token_states(
+    skeleton: Skeleton, probes: Sequence[torch.Tensor], repeats: int
+) -> torch.Tensor:
+    """Final hidden states of each probe's last token, [repeats · probes, hidden].
+
+    Shorter probes are followed by more of their last token, which the mask hides: causal attention
+    never looks there, but a stranger's config can ask for another.
+    """
+    batch, mask = _padded(probes, repeats)
+    states: torch.Tensor = skeleton.parts[0](
+        input_ids=batch, attention_mask=mask, use_cache=False
+    ).last_hidden_state
+    return states[torch.arange(len(batch), device=batch.device), mask.sum(1) - 1]
+
+
+def _decoder_states(
+    skeleton: Skeleton, probes: Sequence[torch.Tensor], repeats: int, start: int
+) -> torch.Tensor:
+    """Final decoder states at its start token, [repeats · probes, hidden]."""
+    encoder, decoder = skeleton.parts
+    batch, mask = _padded(probes, repeats)
+    encoded = encoder(input_ids=batch, attention_mask=mask).last_hidden_state
+    states: torch.Tensor = decoder(
+        input_ids=torch.full_like(batch[:, :1], start),
+        encoder_hidden_states=encoded,
+        encoder_attention_mask=mask,
+        use_cache=False,
+    ).last_hidden_state
+    return states[:, -1]
+
+
+def _padded(probes: Sequence[torch.Tensor], repeats: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probes of different lengths as one batch, their last tokens repeated, and what of it counts.
+
+    Returns:
+        Token ids and mask, int64 [repeats · probes, tokens].
+    """
+    longest = max(map(len, probes))
+    ids = [torch.cat([probe, probe[-1:].expand(longest - len(probe))]) for probe in probes]
+    batch = torch.stack(ids).repeat(repeats, 1)
+    lengths = torch.tensor([len(probe) for probe in probes], device=batch.device).repeat(repeats)
+    places = torch.arange(longest, device=batch.device)
+    return batch, (places < lengths[:, None]).long()

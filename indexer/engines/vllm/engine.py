@@ -1,0 +1,280 @@
+"""The vLLM engine: several adapters in a pass, over as many GPUs as the base needs."""
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
+
+import numpy as np
+import torch
+
+from hubdelta.indexer.adapters.adapter import Adapter, PeftAdapter
+from hubdelta.indexer.adapters.peft_config import tensors_that_count
+from hubdelta.indexer.base_structure import BaseStructure
+from hubdelta.indexer.engines.base_model import BaseModel, tokenized
+from hubdelta.indexer.engines.edits.edits import Edits
+from hubdelta.indexer.engines.edits.reading import EditReader
+from hubdelta.indexer.engines.engine import (
+    Activations,
+    Answer,
+    Baseline,
+    Engine,
+    Result,
+    unexpected,
+)
+from hubdelta.indexer.engines.vllm.adapter_files import write_adapter
+from hubdelta.indexer.engines.vllm.noise import idle, noise_in_delta
+from hubdelta.indexer.engines.vllm.pooler import DTYPES, Pooler
+from hubdelta.indexer.engines.vllm.support import (
+    MODEL_TYPES,
+    are_plain_factors,
+    is_plain_lora,
+    smallest_room,
+)
+from hubdelta.indexer.probes import ProbeSet
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason, UsageError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Adapters of one pass.
+
+    Attributes:
+        folder: holds their folders; deleted after the pass.
+        folders: place of each adapter → its files, as vLLM reads them.
+    """
+
+    folder: Path
+    folders: dict[int, Path]
+
+
+class VllmEngine(Engine):
+    """Plain LoRA adapters, several in a pass, each vLLM request with its own.
+
+    A process has room for one such engine at a time: vLLM keeps its groups of devices in globals.
+
+    Args:
+        folder: a transformers folder of the base. Its weights are loaded by vLLM alone.
+        probes: the probe set.
+        precision: fp32, tf32, fp16, bf16, or auto: what vLLM makes of the type that is stored.
+        tensor_parallel: GPUs that share each layer.
+        max_rank: the largest rank that is taken. vLLM computes every adapter with room for it.
+        max_loras: adapters in a pass.
+        gpu_memory: share of a GPU's memory that must be free; vLLM's default where it is None.
+
+    Attributes:
+        baseline: the base's own answer.
+
+    Raises:
+        MissingExtraError: vLLM is not installed.
+        UsageError: the base is not among those that vLLM computes exactly, or overflows in the
+            precision; or there is no such precision, rank or number.
+        HubdeltaError: vLLM cannot run the base.
+    """
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        folder: Path,
+        probes: ProbeSet,
+        *,
+        precision: str = "auto",
+        tensor_parallel: int = 1,
+        max_rank: int = 128,
+        max_loras: int = 8,
+        gpu_memory: float | None = None,
+    ) -> None:
+        if precision not in DTYPES:
+            raise UsageError(f"no precision {precision!r}: one of {', '.join(DTYPES)}")
+        structure = BaseStructure.read(folder)
+        if structure.model_type not in MODEL_TYPES:
+            raise UsageError(
+                f"nobody has compared vLLM's {structure.model_type} with transformers': use the "
+                f"stacked engine, or a base of {', '.join(sorted(MODEL_TYPES))}"
+            )
+        ids = tokenized(folder, probes)
+        # Without weights: adapters are checked against names and shapes.
+        base = BaseModel(folder, structure.model, structure.shapes, ids)
+        self._base = base
+        self._reader = EditReader(base, torch.unique(torch.cat(ids, dim=1)))
+        self._max_loras, self._max_rank = max_loras, smallest_room(max_rank)
+        self._pooler = Pooler(
+            folder,
+            structure.model.config,
+            [row[0].tolist() for row in ids],
+            precision=precision,
+            tensor_parallel=tensor_parallel,
+            max_loras=max_loras,
+            max_rank=self._max_rank,
+            gpu_memory=gpu_memory,
+        )
+        self._modules = self._pooler.lora_modules(list(structure.shapes))
+        self._scratch = TemporaryDirectory(prefix="hubdelta-vllm-")
+        self.baseline = self._measured()
+
+    def can_embed(self, adapter: Adapter) -> bool:
+        """Whether an adapter is low-rank factors of layers to which vLLM applies them, no more."""
+        return (
+            isinstance(adapter, PeftAdapter)
+            and is_plain_lora(adapter.config)
+            and are_plain_factors(
+                tensors_that_count(adapter, self._base), self._modules, self._max_rank
+            )
+        )
+
+    def steps(self, adapters: Sequence[Adapter]) -> Iterator[Result | _Pass]:
+        """Write the files of as many adapters as one pass takes.
+
+        Each adapter must be one that it can embed; one that cannot be read is a step of its own.
+        """
+        for start in range(0, len(adapters), self._max_loras):
+            folders: dict[int, Path] = {}
+            together = Path(mkdtemp(dir=self._scratch.name))
+            for place in range(start, min(start + self._max_loras, len(adapters))):
+                try:
+                    folders[place] = self._written(adapters[place], together / str(place))
+                except AdapterError as error:
+                    yield place, error
+                except Exception as error:
+                    logger.debug("%s", adapters[place].key, exc_info=True)
+                    yield place, unexpected(error)
+            yield _Pass(together, folders)
+
+    def run(self, step: Result | _Pass) -> Iterator[Result]:
+        """Answer a pass.
+
+        Raises:
+            HubdeltaError: the base no longer answers as before.
+        """
+        if not isinstance(step, _Pass):
+            yield step
+            return
+        try:
+            results = self._results(step)
+        except HubdeltaError:
+            raise
+        except Exception as error:
+            raise _dead(error) from error
+        finally:
+            shutil.rmtree(step.folder)
+        yield from results
+
+    def close(self) -> None:
+        """Free the devices and the disk; without it, that is done when the process ends."""
+        self._pooler.close()
+        self._scratch.cleanup()
+
+    def _written(self, adapter: Adapter, folder: Path) -> Path:
+        if not isinstance(adapter, PeftAdapter):
+            raise AdapterError(Reason.UNSUPPORTED_ADAPTER, "vLLM takes adapters only")
+        write_adapter(folder, self._reader.read(adapter), self._pooler.dtype)
+        return folder
+
+    def _results(self, step: _Pass) -> list[Result]:
+        results: list[Result] = []
+        loaded: dict[int, Any] = {}
+        for place, folder in step.folders.items():
+            try:
+                loaded[place] = self._pooler.load(folder)
+            except Exception as error:
+                logger.debug("vLLM refused an adapter", exc_info=True)
+                self._check(error)
+                results.append((place, unexpected(error)))
+        results += self._run_all(loaded)
+        for request in loaded.values():
+            self._pooler.unload(request)
+        return results
+
+    def _run_all(self, loaded: dict[int, Any]) -> Iterator[Result]:
+        """Run the adapters together; where that breaks or overflows, each by itself."""
+        if not loaded:
+            return
+        again: dict[int, Any] = {}
+        try:
+            states = self._pooler.states(list(loaded.values()))
+        except Exception as error:
+            logger.debug("a pass of %d adapters", len(loaded), exc_info=True)
+            self._check(error)
+            again, failure = loaded, unexpected(error)
+        else:
+            for (place, request), own in zip(loaded.items(), states, strict=True):
+                if np.isfinite(own).all():
+                    yield place, Answer(own, self.baseline)
+                else:
+                    again[place] = request
+            failure = self._not_finite()
+            if again:
+                # It reaches the others of its pass and of later ones through the cache, where
+                # vLLM multiplies what is past a prompt's end by zero: NaN stays NaN.
+                self._pooler.clear_cache()
+        for place, request in again.items():
+            if len(loaded) == 1:
+                yield place, failure
+            else:
+                yield from self._run_all({place: request})
+
+    def _not_finite(self) -> AdapterError:
+        # In half precision it may be the type that overflows: another engine computes wider.
+        reason = Reason.NOT_FINITE if self.baseline.precision == "fp32" else Reason.ENGINE
+        what = f"its hidden states hold NaN or infinity in {self.baseline.precision}"
+        return AdapterError(reason, what)
+
+    def _check(self, error: Exception) -> None:
+        """Make sure that the base still answers as before, and so that later vectors are right.
+
+        Raises:
+            HubdeltaError: it does not; a lost GPU or worker process, for one.
+        """
+        try:
+            self._pooler.forget_requests()
+            self._pooler.clear_cache()
+            now = self._pooler.states([None])[0]
+            sound = _distance(now, self.baseline.activations) <= self.baseline.noise_floor
+        except Exception:
+            logger.debug("the base does not answer", exc_info=True)
+            sound = False
+        if not sound:
+            raise _dead(error) from error
+
+    def _measured(self) -> Baseline:
+        """The base alone, and how far it is from itself in all that is no effect of an adapter."""
+        precision = self._pooler.precision
+        alone = self._pooler.states([None])[0]
+        if not np.isfinite(alone).all():
+            raise UsageError(f"the base overflows in {precision}: use another precision")
+        shapes = {module: self._base.shapes[module] for module in sorted(self._modules)}
+        same = [*self._pooler.states([None] * self._max_loras), *self._run_edits([idle(shapes)])]
+        least = float(np.finfo(np.float32).eps * np.linalg.norm(alone.mean(axis=0)))
+        eps = torch.finfo(self._pooler.dtype).eps
+        noise = noise_in_delta(self._run_edits, alone, shapes, eps)
+        floor = max(least, noise, *(_distance(alone, other) for other in same))
+        return Baseline(self.name, precision, alone, floor)
+
+    def _run_edits(self, adapters: Sequence[Edits]) -> Activations:
+        """States [adapters, probes, hidden] under adapters that come from no file."""
+        states = []
+        for start in range(0, len(adapters), self._max_loras):
+            with TemporaryDirectory(dir=self._scratch.name) as folder:
+                loaded = []
+                for number, edits in enumerate(adapters[start : start + self._max_loras]):
+                    write_adapter(own := Path(folder) / str(number), edits, self._pooler.dtype)
+                    loaded.append(self._pooler.load(own))
+                states.append(self._pooler.states(loaded))
+                for adapter in loaded:
+                    self._pooler.unload(adapter)
+        return np.concatenate(states)
+
+
+def _dead(error: Exception) -> HubdeltaError:
+    return HubdeltaError(f"the engine no longer works, run again: {error}")
+
+
+def _distance(a: Activations, b: Activations) -> float:
+    """L2 norm of the delta between two answers."""
+    return float(np.linalg.norm((a.astype(np.float64) - b).mean(axis=0)))

@@ -1,1 +1,0 @@
-"""The stacked engine: every adapter of a batch in one pass through the base."""

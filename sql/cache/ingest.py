@@ -1,0 +1,261 @@
+"""Rows of Parquet files become rows of the cache, and what rests on them is worked out anew."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hubdelta.schemas.errors import DamagedFileError, UnreadableError
+from hubdelta.schemas.index import Index
+from hubdelta.schemas.rows import TABLES, CatalogRow, FailureRow, Row, VectorRow, schema_of
+from hubdelta.sql.cache import flat_deltas
+from hubdelta.sql.cache.families import Family, read_family, read_linkage, unit_vectors
+from hubdelta.sql.views import text_of
+from hubdelta.vectors.linkage import Linkage, relink
+from hubdelta.vectors.sketch import WORDS, sketches
+
+_ROWS = 8192  # added at once: a row group of the cache
+_KEY = ["base", "repo_id", "subfolder"]
+_READ_NEXT_TIME = 0
+"""When a file was changed that could not be read: no other file's time, so it is tried again."""
+
+_OF_ADAPTERS = (CatalogRow, VectorRow, FailureRow)
+"""Tables whose rows speak of an adapter, by that key."""
+
+
+def create_tables(database: duckdb.DuckDBPyConnection, version: str) -> None:
+    """Make the tables of a new cache, which is attached as `cache`, and begin a new edition."""
+    for row_type in TABLES:
+        schema = schema_of(row_type)
+        if row_type is VectorRow:
+            schema = schema.remove(schema.get_field_index("delta"))
+            for name, kind in (("place", pa.int64()), ("hidden", pa.int32()), ("slot", pa.int64())):
+                schema = schema.append(pa.field(name, kind))
+        create = f"CREATE TABLE cache.stored_{row_type.table} AS FROM added"
+        _insert(database, schema.empty_table(), create)
+    database.execute(text_of("cache_schema.sql"))
+    edition = flat_deltas.new_edition()
+    database.execute("INSERT INTO cache.facts VALUES (?, false, true, ?)", [version, edition])
+
+
+def ingest(database: duckdb.DuckDBPyConnection, index: Index, names: Sequence[str]) -> None:
+    """Add the rows of files to the cache, and work out anew what stands for their adapters.
+
+    Until all is done the cache is not `settled`, which makes it worthless: so rows need no
+    transaction together, and have their lasting rowids at once.
+
+    Args:
+        database: the cache is attached as `cache`, to be written.
+        index: the index.
+        names: Parquet files, relative to the index's root; those that are gone are forgotten.
+    """
+    _prepare(database)
+    database.execute("UPDATE cache.facts SET settled = false")
+    for row_type in TABLES:
+        mine = [name for name in names if name.startswith(f"{row_type.table}/")]
+        for table in _tables(database, index, row_type, mine):
+            _add(database, index, row_type, table)
+    with _transaction(database):
+        _settle(database)
+        database.execute(
+            "UPDATE cache.facts SET settled = true, linked = ?", [not _changed_families(database)]
+        )
+
+
+def link_families(database: duckdb.DuckDBPyConnection) -> None:
+    """Bring the linkage of every family up to date: each new vector is compared with all others."""
+    for base, recipe_id in _changed_families(database):
+        with _transaction(database):
+            _link(database, base, recipe_id)
+    database.execute("UPDATE cache.facts SET linked = true")
+
+
+def _prepare(database: duckdb.DuckDBPyConnection) -> None:
+    """Make what the work needs outside the cache: a transaction writes to one database only."""
+    database.execute("CREATE SCHEMA hubdelta")
+    database.execute("CREATE TEMP TABLE touched (base VARCHAR, repo_id VARCHAR, subfolder VARCHAR)")
+    for part in ("touched_sources.sql", "embedded.sql", "present.sql"):
+        database.execute(text_of(part))
+    database.execute("CREATE VIEW adapters AS FROM hubdelta.present_adapters")
+    database.execute(text_of("terms.sql"))
+
+
+@contextmanager
+def _transaction(database: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    database.execute("BEGIN TRANSACTION")
+    yield
+    database.execute("COMMIT")
+
+
+def _add(
+    database: duckdb.DuckDBPyConnection, index: Index, row_type: type[Row], rows: pa.Table
+) -> None:
+    if row_type is VectorRow:
+        _add_vectors(database, index, rows)
+    else:
+        _insert(database, rows, f"INSERT INTO cache.stored_{row_type.table} FROM added")
+    if row_type in _OF_ADAPTERS:
+        _insert(database, rows.select(_KEY), "INSERT INTO touched FROM added")
+
+
+def _tables(
+    database: duckdb.DuckDBPyConnection,
+    index: Index,
+    row_type: type[Row],
+    names: Sequence[str],
+) -> Iterator[pa.Table]:
+    """The rows of the files, several small files at once; each file is noted as held or damaged."""
+    held = schema_of(row_type).empty_table()
+    for name in names:
+        database.execute("DELETE FROM cache.files AS f WHERE f.name = ?", [name])
+        if not (index.root / name).exists():
+            continue
+        state = (index.root / name).stat()
+        modified, damage = state.st_ctime_ns, None
+        try:
+            held = pa.concat_tables([held, index.read_file(row_type, index.root / name)])
+        except DamagedFileError as error:
+            damage = " ".join(str(error).split())
+        except UnreadableError as error:
+            modified, damage = _READ_NEXT_TIME, " ".join(str(error).split())
+        database.execute(
+            "INSERT INTO cache.files VALUES (?, ?, ?, ?)",
+            [name, state.st_size, modified, damage],
+        )
+        while len(held) >= _ROWS:
+            yield held.slice(0, _ROWS)
+            held = held.slice(_ROWS)
+    if len(held):
+        yield held
+
+
+def _add_vectors(database: duckdb.DuckDBPyConnection, index: Index, table: pa.Table) -> None:
+    lengths = pc.list_value_length(table["delta"])
+    for hidden in sorted(set(lengths.to_pylist())):
+        rows = table.filter(pc.equal(lengths, hidden)).combine_chunks()
+        deltas = _matrix(rows["delta"], hidden)
+        place = _count(database, "cache.stored_vectors")
+        slot = _add_deltas(database, index, deltas) if hidden else 0
+        facts = rows.drop_columns("delta")
+        for name, values in (
+            ("place", np.arange(place, place + len(rows))),
+            ("hidden", np.full(len(rows), hidden, np.int32)),
+            ("slot", np.arange(slot, slot + len(rows))),
+        ):
+            facts = facts.append_column(name, pa.array(values))
+        _insert(database, facts, "INSERT INTO cache.stored_vectors FROM added")
+        _add_comparable(database, facts, deltas)
+
+
+def _add_deltas(
+    database: duckdb.DuckDBPyConnection, index: Index, deltas: npt.NDArray[np.float32]
+) -> int:
+    """Store deltas [vectors, hidden] behind those of their length, in the table and flat.
+
+    Returns:
+        The first one's slot: its rowid, since nothing is ever deleted from these tables.
+    """
+    hidden = deltas.shape[1]
+    table = f"cache.deltas_{hidden:d}"
+    database.execute(f"CREATE TABLE IF NOT EXISTS {table} (delta FLOAT[{hidden:d}])")
+    slot = _count(database, table)
+    flat_deltas.append(index, flat_deltas.edition_of(database), slot, deltas)
+    arrays = pa.FixedSizeListArray.from_arrays(pa.array(deltas.ravel()), hidden)
+    _insert(database, pa.table({"delta": arrays}), f"INSERT INTO {table} FROM added")
+    return slot
+
+
+def _add_comparable(
+    database: duckdb.DuckDBPyConnection, facts: pa.Table, deltas: npt.NDArray[np.float32]
+) -> None:
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->i", deltas, deltas)  # in float32, as is_comparable has it
+    chosen = np.isfinite(squares) & (squares > 0) & (facts["signal"].to_numpy() > 1)
+    words = sketches(deltas[chosen])
+    norms = np.linalg.norm(deltas[chosen].astype(np.float64), axis=1)
+    folds = flat_deltas.folds(deltas[chosen])
+    names = [f"b{word}" for word in range(WORDS)]
+    sketch = pa.StructArray.from_arrays([pa.array(words[:, i]) for i in range(WORDS)], names)
+    comparable = facts.filter(pa.array(chosen)).drop_columns("norm")
+    for name, column in (("sketch", sketch), ("norm", pa.array(norms)), ("fold", pa.array(folds))):
+        comparable = comparable.append_column(name, column)
+    _insert(
+        database,
+        comparable,
+        "INSERT INTO cache.families"
+        " SELECT k.*, (SELECT count(*) FROM cache.families) + row_number() OVER ()"
+        " FROM (SELECT DISTINCT a.base, a.recipe_id, a.hidden FROM added AS a) AS k"
+        " ANTI JOIN cache.families AS f USING (base, recipe_id, hidden)",
+    )
+    _insert(
+        database,
+        comparable,
+        "INSERT INTO cache.sketched BY NAME"
+        " SELECT concat_ws('/', a.repo_id, nullif(a.subfolder, '')) AS adapter,"
+        " a.base, a.repo_id, a.subfolder, a.revision, a.recipe_id, f.family,"
+        " a.signal, a.embedded_at, a.place, a.hidden, a.slot, a.norm, a.fold, a.sketch"
+        " FROM added AS a JOIN cache.families AS f USING (base, recipe_id, hidden)",
+    )
+
+
+def _settle(database: duckdb.DuckDBPyConnection) -> None:
+    """Work out anew which state and which vector stand for the adapters that are `touched`."""
+    database.execute(text_of("settle.sql"))
+
+
+def _changed_families(database: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Base and recipe of each family whose newest vectors are not those of its linkage."""
+    return database.execute(
+        "SELECT DISTINCT coalesce(c.base, l.base) AS base,"
+        " coalesce(c.recipe_id, l.recipe_id) AS recipe_id"
+        " FROM (FROM cache.sketched AS n WHERE n.newest) AS c"
+        " FULL JOIN cache.linkage AS l ON l.place = c.place"
+        " WHERE c.place IS NULL OR l.place IS NULL ORDER BY ALL"
+    ).fetchall()
+
+
+def _link(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) -> None:
+    family = read_family(database, base, recipe_id)
+    old, kept = read_linkage(database, family)
+    with unit_vectors(database, family) as units:
+        rows = linkage_rows(family, relink(old, kept, units))
+    database.execute(
+        "DELETE FROM cache.linkage AS l WHERE l.base = ? AND l.recipe_id = ?", [base, recipe_id]
+    )
+    _insert(database, rows, "INSERT INTO cache.linkage BY NAME FROM added")
+
+
+def linkage_rows(family: Family, linkage: Linkage) -> pa.Table:
+    """The rows that the table `linkage` has of a family."""
+    return pa.table(
+        {
+            "base": pa.repeat(family.base, len(linkage.order)),
+            "recipe_id": pa.repeat(family.recipe_id, len(linkage.order)),
+            "position": np.arange(len(linkage.order), dtype=np.int32),
+            "place": family.places[linkage.order],
+            "gap": np.round(linkage.gap.astype(np.float64), 6),
+            "parent": pa.array(family.places[linkage.parent], mask=linkage.parent < 0),
+        }
+    )
+
+
+def _matrix(lists: pa.ChunkedArray, hidden: int) -> npt.NDArray[np.float32]:
+    """Lists of one length as [lists, hidden]."""
+    flat = pc.fill_null(pc.list_flatten(lists), float("nan"))
+    return flat.to_numpy().reshape(-1, hidden) if hidden else np.empty((len(lists), 0), np.float32)
+
+
+def _count(database: duckdb.DuckDBPyConnection, table: str) -> int:
+    rows = database.execute("SELECT count(*) FROM query_table(?)", [table]).fetchall()
+    return int(rows[0][0])
+
+
+def _insert(database: duckdb.DuckDBPyConnection, rows: pa.Table, statement: str) -> None:
+    """Run a statement on Arrow rows, which it calls `added`."""
+    database.register("added", rows)
+    database.execute(statement)
+    database.unregister("added")

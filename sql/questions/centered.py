@@ -1,0 +1,70 @@
+"""Domains without what all adapters of a base share, such as answering like an assistant."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from hubdelta.schemas.errors import QueryError
+from hubdelta.sql.cache.families import opened
+from hubdelta.sql.cache.ingest import linkage_rows
+from hubdelta.sql.connection import Queries
+from hubdelta.vectors.linkage import link
+
+_ROWS = 4096
+
+
+@contextmanager
+def centered(queries: Queries, base: str | None = None) -> Iterator[None]:
+    """Within the block, domains are joined by the distances of centered vectors.
+
+    From each unit vector the mean of all of its family is subtracted. Unlike a stored linkage,
+    which grows with the index, this one is computed for the occasion: every two vectors of a family
+    are compared.
+
+    Args:
+        queries: the index.
+        base: the base whose domains will be asked for; None for every base.
+
+    Raises:
+        QueryError: there is no cache, which has the vectors.
+    """
+    queries.link()
+    if queries.parquet is not None:
+        raise QueryError("centering needs the cache, which cannot be written here")
+    database = queries.database
+    database.execute("CREATE OR REPLACE TEMP TABLE centered_linkage AS FROM cache.linkage LIMIT 0")
+    with opened(database, base) as families:
+        for family, units in families:
+            center(units)
+            database.register("added", linkage_rows(family, link(units)))
+            database.execute("INSERT INTO centered_linkage BY NAME FROM added")
+            database.unregister("added")
+    database.execute("CREATE OR REPLACE VIEW hubdelta.linkage AS FROM temp.centered_linkage")
+    try:
+        yield
+    finally:
+        if queries.database is database:  # or else a new connection has the stored linkage
+            database.execute("CREATE OR REPLACE VIEW hubdelta.linkage AS FROM cache.linkage")
+
+
+def center(units: npt.NDArray[np.float32]) -> None:
+    """Subtract from each unit vector their mean, in place, and scale it to length one again.
+
+    A vector that is the mean, up to rounding, has no direction left and stays as it is.
+
+    Args:
+        units: [vectors, hidden].
+    """
+    mean = np.zeros(units.shape[1])
+    for start in range(0, len(units), _ROWS):
+        mean += units[start : start + _ROWS].sum(axis=0, dtype=np.float64)
+    mean /= max(len(units), 1)
+    for start in range(0, len(units), _ROWS):
+        rows = units[start : start + _ROWS] - mean
+        norms = np.linalg.norm(rows, axis=1)
+        has_direction = norms > 1e-6
+        rows[has_direction] /= norms[has_direction, None]
+        rows[~has_direction] = units[start : start + _ROWS][~has_direction]
+        units[start : start + _ROWS] = rows

@@ -1,0 +1,6 @@
+"""The SQL function behind `neighbors` and `within` over the cache.
+
+function.py     the function
+sketched.py     candidates by sketches, ranked by cosines
+bound.py        how many neighbors, or how far
+"""
