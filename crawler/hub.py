@@ -122,6 +122,7 @@ class Hub:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        set_client_factory(default_client_factory)  # which other users of the process expect
         self.close()
 
     def close(self) -> None:
