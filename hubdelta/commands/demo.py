@@ -10,6 +10,7 @@ import click
 
 from hubdelta import __version__
 from hubdelta.commands.options import index_option
+from hubdelta.schemas.errors import UsageError
 
 _FOLDER = f"demo-{__version__}"  # a built Hub is left alone, so each version has its own
 _SHOWN_ADAPTER = "mlnights/lora-test-3"
@@ -45,19 +46,23 @@ Example:
 def command(folder: Path, index_path: Path) -> int:
     """Crawl, embed and query a small Hub of real adapters, served on this machine.
 
-    Needs no network: the base model comes from a package, the adapters with hubdelta. Each step
-    is an ordinary command, shown before it runs; the index stays for you to query.
+    Needs no network: the base model comes from a package, the adapters from the clone of hubdelta
+    that it is installed from. Each step is an ordinary command, shown before it runs; the index
+    stays for you to query.
     """
     from hubdelta.settings import require_extra
 
     require_extra("hubdelta demo", "demo")
 
-    from hubdelta.crawler.local_hub.server import LocalHub
     from hubdelta.demo.awkward import build_hub
+    from hubdelta.demo.awkward_files import COMMITTED
     from hubdelta.demo.base import BASE_ID
+    from hubdelta.hub_server.server import LocalHub
 
+    if not COMMITTED.is_dir():
+        raise UsageError("the package lacks the demo's adapters: run `make demo` in a clone")
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the libraries that build the base
-    for chatty in ("uvicorn", "hubdelta.crawler.local_hub"):
+    for chatty in ("uvicorn", "hubdelta.hub_server"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     folder = folder.expanduser()
     click.echo(

@@ -1,5 +1,6 @@
 """Installed from the wheel or editable, hubdelta is found, wherever one stands."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -8,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hubdelta.cli import hubdelta
+from hubdelta.cli import hubdelta, run
 
 ROOT = Path(__file__).parents[2]
 IMPORT = (
     "import hubdelta, hubdelta.schemas.index, hubdelta.sql.script, hubdelta.crawler.crawl, "
-    "hubdelta.indexer.plan, hubdelta.explorer.page, hubdelta.demo.base; "
+    "hubdelta.indexer.pipeline.plan, hubdelta.explorer.page, hubdelta.demo.base; "
     "print(hubdelta.sql.script.__file__)"
 )
 
@@ -64,20 +65,22 @@ def test_the_editable_install_works_among_folders_of_the_same_names(elsewhere):
 
 
 def test_the_wheel_carries_its_data_and_nothing_else(wheel):
-    names = zipfile.ZipFile(wheel).namelist()
-    modules = [
-        path.relative_to(ROOT).as_posix()
-        for room in ("schemas", "crawler", "indexer", "sql", "explorer", "demo", "hubdelta")
-        for path in (ROOT / room).rglob("*.py")
-    ]
-    for module in modules:
-        assert f"hubdelta/{module.removeprefix('hubdelta/')}" in names
-    assert "hubdelta/sql/neighbors.sql" in names
-    assert "hubdelta/explorer/page.html" in names
-    assert not [name for name in names if name.startswith("hubdelta/explorer/web")]
-    assert "hubdelta/py.typed" in names
-    assert sum(name.endswith("adapter_model.safetensors") for name in names) == 18
-    assert sum(name.endswith(".hub.yaml") for name in names) == 18
-    top = {name.split("/")[0] for name in names}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"hubdelta"}
-    assert not [name for name in names if "test" in name.split("/")[0]]
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {
+        str(Path(folder, name).relative_to(ROOT))
+        for folder, _, names in os.walk(ROOT / "hubdelta", followlinks=True)
+        if "__init__.py" in names
+        for name in names
+        if name.endswith(".py")
+    }
+    assert {name for name in names if name.endswith(".py")} == modules
+    others = {name for name in names - modules if ".dist-info/" not in name}
+    views = {f"hubdelta/sql/views/{path.name}" for path in (ROOT / "sql/views").glob("*.sql")}
+    assert others == views | {"hubdelta/py.typed", "hubdelta/explorer/page.html"}
+
+
+def test_the_demo_of_an_installed_package_says_that_it_needs_a_clone(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("hubdelta.demo.awkward_files.COMMITTED", tmp_path / "nowhere")
+    assert run(["demo", "--index", str(tmp_path / "index")]) == 2
+    assert "run `make demo` in a clone" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
