@@ -2,6 +2,8 @@
 
 connection.py   an index, opened for queries
 read_only.py    what a query may do
+vocabulary.py   every view and macro that a query may name: parameters, defaults, comments
+columns.py      what the columns of the views mean
 script.py       the views and macros as one text: for our connection, and for any DuckDB
 parquet_files.py    the files that the views read where there is no cache
 stoppable.py    queries that Ctrl-C stops

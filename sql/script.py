@@ -1,11 +1,13 @@
 """The views and macros as SQL text: for our own connection, and `<index>/hubdelta.sql` for any."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES
+from hubdelta.sql.columns import COLUMNS
 from hubdelta.sql.views import text_of
+from hubdelta.sql.vocabulary import MACROS, VIEWS
 
 SCRIPT_NAME = "hubdelta.sql"
 OLDEST_DUCKDB = "1.1.2"
@@ -16,10 +18,7 @@ _PARQUET = (
     *("parquet_views.sql", "terms.sql", "targets.sql", "parquet_search.sql"),
 )
 _CACHE = ("cache_sources.sql", "embedded.sql", "tables.sql", "targets.sql", "cache_search.sql")
-_QUESTIONS = (
-    *("adapters.sql", "neighbors.sql", "groups.sql", "names.sql", "suggestions.sql"),
-    "questions.sql",
-)
+_QUESTIONS = (*("neighbors.sql", "groups.sql", "names.sql", "suggestions.sql", "questions.sql"),)
 
 _INTRODUCTION = f"""\
 -- hubdelta's views and macros over the Parquet files of one index; written anew by every run.
@@ -47,6 +46,7 @@ def parquet_definitions(*, bind: str, files: str) -> str:
             "CREATE SCHEMA IF NOT EXISTS hubdelta;",
             name_files.format(bind),
             *_texts(*_PARQUET, *_QUESTIONS),
+            *_comments(),
             name_files.format(files),
         ]
     )
@@ -70,6 +70,7 @@ def cache_definitions(hidden: Iterable[int]) -> str:
             "CREATE SCHEMA IF NOT EXISTS hubdelta;",
             f"CREATE OR REPLACE VIEW hubdelta.deltas AS\n{' UNION ALL '.join(tables)};\n",
             *_texts(*_CACHE, *_QUESTIONS),
+            *_comments(),
         ]
     )
 
@@ -121,3 +122,17 @@ def write_script(index: Index) -> Path:
 
 def _texts(*parts: str) -> list[str]:
     return [text_of(part) for part in parts]
+
+
+def _comments() -> Iterator[str]:
+    """The statements that describe the views, their columns and the macros, a paragraph each."""
+    for view in VIEWS:
+        lines = [f"COMMENT ON VIEW {view.name} IS {_literal(view.about)};"]
+        for column, meaning in COLUMNS[view.name].items():
+            lines.append(f"COMMENT ON COLUMN {view.name}.{column} IS {_literal(meaning)};")
+        yield "\n".join(lines) + "\n"
+    yield "\n".join(
+        f"COMMENT ON MACRO {'TABLE ' if macro.columns else ''}{macro.quoted}"
+        f" IS {_literal(macro.about)};"
+        for macro in MACROS
+    )

@@ -145,8 +145,6 @@ CREATE OR REPLACE MACRO domains(base, distance := NULL) AS TABLE
     FROM hubdelta.summaries(base, distance) AS s
     JOIN hubdelta.central(base, distance) AS c ON c.base = s.base AND c.domain = s.domain
     ORDER BY s.base, s.size DESC, s.domain;
-COMMENT ON MACRO TABLE domains IS
-    'Domains of a base (null: of each base): number, name, size, central member, members, method; density clusters, or linkage';
 
 CREATE OR REPLACE MACRO domain_terms(base, distance := NULL) AS TABLE
     SELECT
@@ -159,5 +157,3 @@ CREATE OR REPLACE MACRO domain_terms(base, distance := NULL) AS TABLE
         FROM hubdelta.summaries(base, distance) AS s
     ) AS e
     ORDER BY e.base, e.domain, e.place;
-COMMENT ON MACRO TABLE domain_terms IS
-    'What names the domains of a base (null: of each base): labels, then terms by class-based TF-IDF';

@@ -3,11 +3,6 @@
 -- search, are in parquet_search.sql and cache_search.sql.
 -- In a macro a bare name that equals a parameter is the argument: columns are always qualified.
 
-COMMENT ON MACRO TABLE neighbors IS
-    'The k adapters most similar to an adapter, nearest first; exact compares with every one';
-COMMENT ON MACRO TABLE within IS
-    'Adapters no further from an adapter than a cosine distance, nearest first; exact compares with every one';
-
 -- Null where the two cannot be compared. Of recipes equally late, the one of common_vectors.
 CREATE OR REPLACE MACRO similarity(a, b) AS (
     SELECT first(
@@ -18,8 +13,6 @@ CREATE OR REPLACE MACRO similarity(a, b) AS (
     FROM hubdelta.vectors_of(a) AS x
     JOIN hubdelta.vectors_of(b) AS y ON y.recipe_id = x.recipe_id AND y.base = x.base
 );
-COMMENT ON MACRO similarity IS
-    'Cosine of two adapters in their latest common recipe; null if they cannot be compared';
 
 -- Every two adapters of one base (null: of each base) that are no further apart than `distance`,
 -- each by its newest recipe.
@@ -27,11 +20,7 @@ CREATE OR REPLACE MACRO pairs(base, distance := 2, exact := false) AS TABLE
     SELECT p.a, p.b, p.similarity, round(1 - p.similarity, 6) AS distance, p.base
     FROM hubdelta.near_pairs(base, distance, exact) AS p
     WHERE round(1 - p.similarity, 6) <= distance;
-COMMENT ON MACRO TABLE pairs IS
-    'Every two adapters of a base (null: of each base) within a cosine distance';
 
 CREATE OR REPLACE MACRO duplicates(base, distance := 0.01, exact := false) AS TABLE
     SELECT p.* FROM pairs(base, distance := distance, exact := exact) AS p
     ORDER BY p.distance, p.a, p.b;
-COMMENT ON MACRO TABLE duplicates IS
-    'Pairs of adapters of a base that do almost the same, nearest first';

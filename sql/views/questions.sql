@@ -26,8 +26,6 @@ CREATE OR REPLACE MACRO "between"(a, b, k := 10) AS TABLE
     LEFT JOIN adapters AS m
         ON (m.base, m.repo_id, m.subfolder) = (n.base, n.repo_id, n.subfolder)
     ORDER BY n.similarity DESC, n.adapter;
-COMMENT ON MACRO TABLE "between" IS
-    'The k adapters most similar to the sum of two adapters, nearest first';
 
 CREATE OR REPLACE MACRO outliers(base, k := 10) AS TABLE
     WITH farthest AS (
@@ -46,8 +44,6 @@ CREATE OR REPLACE MACRO outliers(base, k := 10) AS TABLE
     LEFT JOIN adapters AS m
         ON (m.base, m.repo_id, m.subfolder) = (c.base, c.repo_id, c.subfolder)
     ORDER BY f.other.distance DESC, f.adapter, f.base;
-COMMENT ON MACRO TABLE outliers IS
-    'The k adapters of a base (null: of all) whose nearest other one is farthest away, those first';
 
 -- When each revision of an adapter was first seen, by a crawl or by an engine, and first embedded;
 -- and when the adapter itself was first seen, at whatever revision.
@@ -87,8 +83,6 @@ CREATE OR REPLACE MACRO new_since(since) AS TABLE
     LEFT JOIN clusters AS c ON c.base = m.base AND c.adapter = m.adapter
     WHERE greatest(f.seen_at, f.embedded_at) >= since::TIMESTAMPTZ
     ORDER BY greatest(f.seen_at, f.embedded_at) DESC, m.adapter, m.base;
-COMMENT ON MACRO TABLE new_since IS
-    'Adapters that are new, updated or first embedded since a date or time, newest first';
 
 -- Third adapters among the k nearest of both. Where the two are of one base but have no recipe in
 -- common, each has its neighbors in its own.
@@ -244,5 +238,3 @@ CREATE OR REPLACE MACRO compare(a, b) AS TABLE
     FROM answered AS r
     WHERE (SELECT count(d.a) > 0 AND count(d.b) > 0 FROM sides AS d)
     ORDER BY r.part, r.position;
-COMMENT ON MACRO TABLE compare IS
-    'Two adapters side by side: similarity, shared neighbors, vectors and metadata, a row each';

@@ -33,5 +33,3 @@ CREATE OR REPLACE MACRO suggestions(base, k := 5, distance := 0.25) AS TABLE
         w.distance, w.base
     FROM winners AS w
     ORDER BY confidence DESC, w.adapter, w.base;
-COMMENT ON MACRO TABLE suggestions IS
-    'Labels for the unlabelled adapters of a base (null: of each base), by their labelled neighbours';

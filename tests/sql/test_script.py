@@ -46,7 +46,12 @@ QUERIES = [
     "FROM compare('org/a-00', 'org/a-04')",
     "FROM new_since('2026-10-01')",
     "DESCRIBE adapters",
-    "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'adapters'",
+    "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE schema_name = 'main'"
+    " AND NOT internal AND database_name = current_database() ORDER BY ALL",
+    "SELECT view_name, comment FROM duckdb_views() WHERE schema_name = 'main'"
+    " AND NOT internal AND database_name = current_database() ORDER BY ALL",
+    "SELECT function_name, comment FROM duckdb_functions() WHERE schema_name = 'main'"
+    " AND NOT internal AND function_type LIKE '%macro' ORDER BY ALL",
 ]
 
 

@@ -1,5 +1,7 @@
 """The views: which row is the newest, what state an adapter is in, which vector stands for it."""
 
+from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
@@ -8,8 +10,9 @@ from geometry import at
 from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import TABLES, ClusterRow, LabelRow, schema_of
-from hubdelta.sql.connection import connect
+from hubdelta.schemas.rows import TABLES, ClusterRow, LabelRow, VectorRow
+from hubdelta.sql.columns import COLUMNS, described
+from hubdelta.sql.connection import Queries, connect
 
 EARLY = datetime(2026, 1, 1, tzinfo=UTC)
 LATE = datetime(2026, 2, 1, tzinfo=UTC)
@@ -45,31 +48,34 @@ def test_every_view_of_an_empty_index_is_empty(index: Index, view: str) -> None:
         assert len(queries.run(f"FROM {view}")) == 0
 
 
-def test_every_view_and_column_carries_a_comment(index: Index) -> None:
-    with connect(index) as queries:
-        bare = queries.run(
-            "SELECT table_name || '.' || column_name AS name FROM duckdb_columns()"
-            " WHERE schema_name = 'main' AND NOT internal AND comment IS NULL"
-            " AND database_name = current_database()"
-            " UNION ALL SELECT view_name FROM duckdb_views()"
-            " WHERE schema_name = 'main' AND NOT internal AND comment IS NULL"
-        )
-    assert bare.to_pylist() == []
+def comments(queries: Queries) -> dict[str, dict[str, str]]:
+    """Of each view the comments of its columns, in its order."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    rows = queries.run(
+        "SELECT table_name, column_name, comment FROM duckdb_columns()"
+        " WHERE schema_name = 'main' AND NOT internal AND database_name = current_database()"
+        " ORDER BY table_name, column_index"
+    ).to_pylist()
+    for row in rows:
+        found[row["table_name"]][row["column_name"]] = row["comment"]
+    return found
 
 
-def test_stored_columns_are_described_as_in_the_schemas(index: Index) -> None:
+def test_every_column_of_every_view_carries_its_comment(
+    index: Index, over_parquet: Callable[[Index], Queries]
+) -> None:
     with connect(index) as queries:
-        for row_type in AS_STORED:
-            rows = queries.run(
-                "SELECT column_name, comment FROM duckdb_columns()"
-                " WHERE table_name = ? AND database_name = current_database()",
-                [row_type.table],
-            ).to_pylist()
-            comments = {row["column_name"]: row["comment"] for row in rows}
-            for spec in schema_of(row_type):
-                unit = spec.metadata.get(b"unit", b"").decode()
-                about = spec.metadata[b"description"].decode()
-                assert comments[spec.name] == (f"{about} [{unit}]" if unit else about)
+        found = comments(queries)
+    assert found == comments(over_parquet(index)) == COLUMNS
+    assert [list(columns) for columns in found.values()] == [list(COLUMNS[name]) for name in found]
+    assert all(meaning for columns in found.values() for meaning in columns.values())
+
+
+def test_stored_columns_are_described_as_in_the_schemas() -> None:
+    for row_type in AS_STORED:
+        assert described(row_type).items() <= COLUMNS[row_type.table].items()
+    assert described(VectorRow)["norm"] == "L2 norm of delta [hidden-state units]"
+    assert described(VectorRow)["probe_set"] == "name of the probe set"
 
 
 def test_adapters_has_the_newest_revision_only(index: Index) -> None:

@@ -1,0 +1,221 @@
+"""Every view and macro that a query may name: the one list of them.
+
+From it come their comments, what a read-only connection allows, what is brought up to date before a
+query, completion, and the list of `hubdelta sql --help`. The SQL itself is in views/; the meanings
+of the views' columns are in columns.py. It imports neither DuckDB nor Arrow, so that help is quick.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from hubdelta.schemas.defaults import (
+    DISTANCE,
+    DUPLICATE_DISTANCE,
+    LARGEST_DISTANCE,
+    NEIGHBORS,
+    VOTERS,
+)
+
+Default = float | bool | None
+
+_KEYWORDS = frozenset({"between"})
+"""Names that are words of SQL, which a query has to put in quotes."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A view.
+
+    Attributes:
+        name: as a query writes it, without its schema.
+        about: its comment: what its rows are.
+        needs_linkage: whether it reads the linkage.
+    """
+
+    name: str
+    about: str
+    needs_linkage: bool = False
+
+
+@dataclass(frozen=True)
+class Macro:
+    """A macro.
+
+    Attributes:
+        name: its name, without quotes and schema.
+        required: parameters that are given by their places.
+        optional: parameters that are given as `name := value`, with their defaults.
+        about: its comment: what it answers.
+        columns: of its answer; none if it is a scalar.
+        needs_linkage: whether it reads the linkage.
+    """
+
+    name: str
+    required: tuple[str, ...]
+    about: str
+    columns: tuple[str, ...] = ()
+    optional: Mapping[str, Default] = field(default_factory=dict)
+    needs_linkage: bool = False
+
+    @property
+    def quoted(self) -> str:
+        """The name as a query has to write it."""
+        return f'"{self.name}"' if self.name in _KEYWORDS else self.name
+
+    @property
+    def signature(self) -> str:
+        """As in: neighbors(adapter, k := 10)."""
+        parameters = [
+            *self.required,
+            *(f"{name} := {literal(default)}" for name, default in self.optional.items()),
+        ]
+        return f"{self.quoted}({', '.join(parameters)})"
+
+
+def literal(value: Default) -> str:
+    """A default as SQL."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "NULL" if value is None else str(value)
+
+
+VIEWS: Final = (
+    View(
+        "adapters",
+        "The newest revision of each adapter of each base, with everything known about it",
+    ),
+    View(
+        "catalog",
+        "Every state in which the Hub showed an adapter: a row per (key, crawl that saw it change)",
+    ),
+    View("vectors", "Every vector: a row per (key, recipe)"),
+    View(
+        "comparable",
+        "Every vector that is more than noise, and which of them stands for its adapter",
+    ),
+    View("failures", "Every attempt that gave no vector"),
+    View(
+        "bases",
+        "What each base itself answers to the probes: a row per (recipe, engine, precision, run)",
+    ),
+    View("runs", "Every crawl and index run, written when it ends"),
+    View(
+        "clusters",
+        "The density cluster of each adapter that has one; every run keeps them up to date",
+    ),
+    View(
+        "labels",
+        "What the user says adapters are for: the newest label of each, as `hubdelta label` set it",
+    ),
+    View(
+        "maps",
+        "Where each adapter stands on the newest map of its base and recipe; "
+        "`hubdelta explore` makes them",
+    ),
+)
+"""The views in schema `main`."""
+
+_KEY = ("base", "repo_id", "subfolder", "revision")
+_FACTS = ("signal", "downloads", "license", "datasets")
+_PAIR = ("a", "b", "similarity", "distance", "base")
+
+MACROS: Final = (
+    Macro(
+        "neighbors",
+        ("adapter",),
+        "The k adapters most similar to an adapter, nearest first; exact compares with every one",
+        ("adapter", "similarity", "distance", *_FACTS, *_KEY),
+        {"k": NEIGHBORS, "exact": False},
+    ),
+    Macro(
+        "within",
+        ("adapter",),
+        "Adapters no further from an adapter than a cosine distance, nearest first; "
+        "exact compares with every one",
+        ("adapter", "similarity", "distance", *_FACTS, *_KEY),
+        {"distance": DISTANCE, "exact": False},
+    ),
+    Macro(
+        "similarity",
+        ("a", "b"),
+        "Cosine of two adapters in their latest common recipe; null if they cannot be compared",
+    ),
+    Macro(
+        "pairs",
+        ("base",),
+        "Every two adapters of a base (null: of each base) within a cosine distance",
+        _PAIR,
+        {"distance": LARGEST_DISTANCE, "exact": False},
+        needs_linkage=True,
+    ),
+    Macro(
+        "duplicates",
+        ("base",),
+        "Pairs of adapters of a base that do almost the same, nearest first",
+        _PAIR,
+        {"distance": DUPLICATE_DISTANCE, "exact": False},
+        needs_linkage=True,
+    ),
+    Macro(
+        "domains",
+        ("base",),
+        "Domains of a base (null: of each base): number, name, size, central member, members, "
+        "method; density clusters, or linkage",
+        ("domain", "name", "size", "central", "members", "base", "method"),
+        {"distance": None},
+        needs_linkage=True,
+    ),
+    Macro(
+        "domain_terms",
+        ("base",),
+        "What names the domains of a base (null: of each base): labels, then terms by class-based "
+        "TF-IDF",
+        ("base", "domain", "term", "source", "inside", "outside", "weight", "place"),
+        {"distance": None},
+        needs_linkage=True,
+    ),
+    Macro(
+        "suggestions",
+        ("base",),
+        "Labels for the unlabelled adapters of a base (null: of each base), by their labelled "
+        "neighbours",
+        ("adapter", "label", "confidence", "votes", "nearest", "distance", "base"),
+        {"k": VOTERS, "distance": DISTANCE},
+    ),
+    Macro(
+        "compare",
+        ("a", "b"),
+        "Two adapters side by side: similarity, shared neighbors, vectors and metadata, a row each",
+        ("property", "a", "b"),
+    ),
+    Macro(
+        "between",
+        ("a", "b"),
+        "The k adapters most similar to the sum of two adapters, nearest first",
+        ("adapter", "similarity", "distance", "to_a", "to_b", *_FACTS, *_KEY),
+        {"k": NEIGHBORS},
+    ),
+    Macro(
+        "outliers",
+        ("base",),
+        "The k adapters of a base (null: of all) whose nearest other one is farthest away, those "
+        "first",
+        (
+            *("adapter", "nearest", "distance", "signal", "norm", "adapter_type"),
+            *("downloads", "license", "datasets", *_KEY),
+        ),
+        {"k": NEIGHBORS},
+        needs_linkage=True,
+    ),
+    Macro(
+        "new_since",
+        ("since",),
+        "Adapters that are new, updated or first embedded since a date or time, newest first",
+        (
+            *("adapter", "base", "change", "status", "reason", "seen_at", "embedded_at"),
+            *("cluster", *_FACTS, "author"),
+        ),
+    ),
+)
+"""The macros in schema `main`."""
