@@ -14,6 +14,7 @@ from hubdelta.schemas.rows import (
     RunRow,
     VectorRow,
 )
+from hubdelta.sql.vocabulary import MACROS
 
 
 def described(row_type: type[Row], names: str = "", *, without: str = "") -> dict[str, str]:
@@ -84,3 +85,15 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     | {"clustered_at": "when the cluster last changed"},
 }
 """The columns of each view in schema `main`, in its order, with their meanings."""
+
+
+def names() -> list[str]:
+    """Everything that a query may name, sorted: views, macros, and the columns of both."""
+    return sorted(
+        {
+            *COLUMNS,
+            *(column for columns in COLUMNS.values() for column in columns),
+            *(macro.quoted for macro in MACROS),
+            *(column for macro in MACROS for column in macro.columns),
+        }
+    )

@@ -24,6 +24,7 @@ from hubdelta.sql.parquet_files import ParquetFiles
 from hubdelta.sql.script import cache_definitions
 from hubdelta.sql.search.function import Search
 from hubdelta.sql.stoppable import StoppableThread, interruptible
+from hubdelta.sql.vocabulary import NEED_LINKAGE
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +54,6 @@ _DAMAGE = (
     duckdb.IOException,
     duckdb.SerializationException,
 )
-
-_NEEDS_LINKAGE = re.compile(
-    r"\b(pairs|near_pairs|duplicates|components|chained|groups|domains|domain_terms|summaries"
-    r"|central|most_central|outliers|nearest_of|linkage)\b",
-    re.IGNORECASE,
-)
-"""What a query names that rests on the linkage, which is brought up to date for such alone."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,7 @@ class Queries:
     index: Index
     unsafe: bool
     _opened: _Opened = field(repr=False)
-    _checked: set[str] = field(default_factory=set, repr=False)
+    _checked: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
     _thread: StoppableThread = field(default_factory=StoppableThread, repr=False)
 
     @property
@@ -130,19 +124,6 @@ class Queries:
         finally:
             self._thread.close()
 
-    def names(self) -> list[str]:
-        """The names of all views, their columns and the macros, sorted: for completion."""
-        rows = self.database.execute(
-            "SELECT view_name FROM duckdb_views()"
-            " WHERE schema_name = 'main' AND NOT internal AND database_name = current_database()"
-            " UNION SELECT column_name FROM duckdb_columns()"
-            " WHERE schema_name = 'main' AND NOT internal AND database_name = current_database()"
-            " UNION SELECT function_name FROM duckdb_functions()"
-            " WHERE schema_name = 'main' AND NOT internal AND function_type LIKE '%macro'"
-            " ORDER BY 1"
-        ).fetchall()
-        return [name for (name,) in rows]
-
     def run(self, sql: str, parameters: Parameters = ()) -> pa.Table:
         """Run one query.
 
@@ -160,11 +141,13 @@ class Queries:
         self._thread.settle()
         try:
             sql.encode()  # lone surrogates, which DuckDB's client cannot take
-            if not self.unsafe and sql not in self._checked:
-                self._in_thread(partial(read_only.check, self.database, sql))
-                self._checked.add(sql)
-            if _NEEDS_LINKAGE.search(sql):
-                self.link()
+            if not self.unsafe:  # or else it is linked from the start
+                if sql not in self._checked:
+                    self._checked[sql] = self._in_thread(
+                        partial(read_only.check, self.database, sql)
+                    )
+                if self._checked[sql] & NEED_LINKAGE:
+                    self.link()
             try:
                 return self._run(sql, parameters)
             except duckdb.Error as error:

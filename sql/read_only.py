@@ -8,21 +8,17 @@ statement is also judged by its syntax tree, as DuckDB itself parses it.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
 import duckdb
 
 from hubdelta.schemas.errors import QueryError, ReadOnlyError
+from hubdelta.sql.vocabulary import TABLE_MACROS, quoted
 
 _QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 
-_OUR_MACROS = {
-    *("neighbors", "within", "pairs", "duplicates", "domains", "vectors_of", "components"),
-    *("domain_terms", "suggestions"),
-    *("between", "outliers", "new_since", "compare", "shared_neighbors", "side_by_side", "sum_of"),
-}
 _ROW_MAKERS = {
     "range",
     "generate_series",
@@ -38,7 +34,7 @@ _CATALOG_FUNCTIONS = {
     *("duckdb_views", "pragma_database_list", "pragma_show", "pragma_table_info"),
     *("pragma_version", "show_tables"),
 }
-_TABLE_FUNCTIONS = _OUR_MACROS | _ROW_MAKERS | _CATALOG_FUNCTIONS
+_TABLE_FUNCTIONS = TABLE_MACROS | _ROW_MAKERS | _CATALOG_FUNCTIONS
 
 _EXPLAIN = re.compile(
     r"(?:\s|--[^\n]*\n|/\*.*?\*/)*explain\b(\s+analyze\b)?(\s*\(\s*(?:analyze|format)\b[^()]*\))?",
@@ -75,12 +71,15 @@ def statements(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
     return [one.query for one in connection.extract_statements(sql)] if "\0" not in sql else [sql]
 
 
-def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+def check(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
     """Let a statement pass that can do nothing but read the index.
 
     Args:
         connection: parses the statement; nothing is run on its data.
         sql: the statement, with parameters if it has any.
+
+    Returns:
+        The names of the tables, views, functions and macros that it uses, in lower case.
 
     Raises:
         QueryError: it could do more, it is not one statement, or it does not parse.
@@ -105,8 +104,10 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise ReadOnlyError("PIVOT needs its values named here: PIVOT … ON column IN (…)")
     if kind != "SELECT":
         raise ReadOnlyError(f"a read-only connection does not run {kind} statements")
-    for node in _nodes(_tree(connection, query)):
+    nodes = list(_nodes(_tree(connection, query)))
+    for node in nodes:
         _check_node(connection, node)
+    return _names(nodes)
 
 
 def _kind(statement: duckdb.Statement) -> str:
@@ -138,6 +139,16 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             branches.extend(branch)
 
 
+def _names(nodes: Iterable[dict[str, Any]]) -> frozenset[str]:
+    """What is named in the nodes of a tree, but for columns, in lower case."""
+    return frozenset(
+        str(node[kind]).lower()
+        for node in nodes
+        for kind in ("table_name", "function_name")
+        if node.get(kind)
+    )
+
+
 def _check_node(connection: duckdb.DuckDBPyConnection, node: dict[str, Any]) -> None:
     kind = node.get("type")
     if not isinstance(kind, str):
@@ -150,7 +161,7 @@ def _check_node(connection: duckdb.DuckDBPyConnection, node: dict[str, Any]) -> 
         if name.lower() not in _TABLE_FUNCTIONS:
             likely = get_close_matches(name.lower(), _TABLE_FUNCTIONS, n=1, cutoff=0.75)
             if likely and name.lower() not in _known(connection):
-                raise QueryError(f"there is no {name}(…): did you mean {_quoted(likely[0])}(…)?")
+                raise QueryError(f"there is no {name}(…): did you mean {quoted(likely[0])}(…)?")
             raise ReadOnlyError(f"a read-only connection does not offer {name}(…)")
 
 
@@ -160,8 +171,3 @@ def _known(connection: duckdb.DuckDBPyConnection) -> set[str]:
         "SELECT lower(function_name) FROM duckdb_functions() WHERE function_type LIKE '%table%'"
     ).fetchall()
     return {name for (name,) in rows}
-
-
-def _quoted(name: str) -> str:
-    """As a query has to write it: one macro's name is a word of SQL."""
-    return f'"{name}"' if name == "between" else name

@@ -1,12 +1,14 @@
 """Every view and macro that a query may name: the one list of them.
 
-From it come their comments, what a read-only connection allows, what is brought up to date before a
-query, completion, and the list of `hubdelta sql --help`. The SQL itself is in views/; the meanings
-of the views' columns are in columns.py. It imports neither DuckDB nor Arrow, so that help is quick.
+From it come their comments, the macros that a read-only connection allows, what is brought up to
+date before a query, completion, and the list of `hubdelta sql --help`. The SQL itself is in views/;
+what the columns of the views mean is in columns.py. Neither DuckDB nor Arrow is imported here, so
+that help is quick.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import Final
 
 from hubdelta.schemas.defaults import (
@@ -18,6 +20,8 @@ from hubdelta.schemas.defaults import (
 )
 
 Default = float | bool | None
+
+_UNBROKEN = "\N{NO-BREAK SPACE}"
 
 _KEYWORDS = frozenset({"between"})
 """Names that are words of SQL, which a query has to put in quotes."""
@@ -61,7 +65,7 @@ class Macro:
     @property
     def quoted(self) -> str:
         """The name as a query has to write it."""
-        return f'"{self.name}"' if self.name in _KEYWORDS else self.name
+        return quoted(self.name)
 
     @property
     def signature(self) -> str:
@@ -71,6 +75,11 @@ class Macro:
             *(f"{name} := {literal(default)}" for name, default in self.optional.items()),
         ]
         return f"{self.quoted}({', '.join(parameters)})"
+
+
+def quoted(name: str) -> str:
+    """A name as a query has to write it."""
+    return f'"{name}"' if name in _KEYWORDS else name
 
 
 def literal(value: Default) -> str:
@@ -219,3 +228,47 @@ MACROS: Final = (
     ),
 )
 """The macros in schema `main`."""
+
+HELPERS: Final[Mapping[str, bool]] = {
+    "vectors_of": False,
+    "sum_of": False,
+    "shared_neighbors": False,
+    "side_by_side": False,
+    "components": True,
+}
+"""Macros of schema `hubdelta`, for questions/, that queries may call: which need the linkage."""
+
+TABLE_MACROS: Final = frozenset({macro.name for macro in MACROS if macro.columns} | HELPERS.keys())
+"""The names of the macros that queries may ask for rows."""
+
+NEED_LINKAGE: Final = frozenset(
+    {
+        "linkage",  # the view over the linkage itself, in schema `hubdelta`
+        *(one.name for one in (*VIEWS, *MACROS) if one.needs_linkage),
+        *(name for name, needs_linkage in HELPERS.items() if needs_linkage),
+    }
+)
+"""The names of what reads the linkage, in whichever schema."""
+
+
+def listing(width: int = 95) -> str:
+    """The views and macros in some lines, for a help text.
+
+    Args:
+        width: of the lines [characters].
+    """
+    parts = {
+        "Views:  ": [view.name for view in VIEWS],
+        "Macros: ": [macro.signature for macro in MACROS],
+    }
+    return "\n".join(
+        fill(
+            ", ".join(name.replace(" ", _UNBROKEN) for name in names),
+            width,
+            initial_indent=title,
+            subsequent_indent=" " * len(title),
+            break_long_words=False,
+            break_on_hyphens=False,
+        ).replace(_UNBROKEN, " ")
+        for title, names in parts.items()
+    )

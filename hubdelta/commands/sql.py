@@ -8,16 +8,31 @@ import click
 
 from hubdelta.commands.options import index_option, pager_option
 from hubdelta.schemas.errors import UsageError
+from hubdelta.sql.vocabulary import listing
 
 _FORMATS = ("table", "json", "csv", "parquet")
 
+_HELP = f"""\
+Run a QUERY, or open a prompt; from a pipe, the query is read from it.
+
+Several statements, with semicolons between them, are answered one after the other.
+
+On a terminal numbers are rounded; into a pipe, columns are separated by tabs and values whole.
+
+\b
+{listing()}
+
+A query cannot write, nor read anything but the index, unless --unsafe is given.
+"""
+
 
 @click.command(
+    help=_HELP,
     epilog="""\b
 Examples:
   hubdelta sql "FROM neighbors('some-org/some-adapter', k := 5)"
   hubdelta sql --format csv "FROM domains('meta-llama/Llama-3.1-8B')" > domains.csv
-  hubdelta sql < report.sql"""
+  hubdelta sql < report.sql""",
 )
 @click.argument("query", required=False)
 @click.option(
@@ -37,21 +52,7 @@ Examples:
 def command(
     query: str | None, output_format: str | None, as_json: bool, unsafe: bool, index_path: Path
 ) -> None:
-    """Run a QUERY, or open a prompt; from a pipe, the query is read from it.
-
-    Several statements, with semicolons between them, are answered one after the other.
-
-    On a terminal numbers are rounded; into a pipe, columns are separated by tabs and values whole.
-
-    \b
-    Views:  adapters, vectors, failures, bases, runs, clusters, labels, maps
-    Macros: neighbors(adapter, k := 10), within(adapter, distance := 0.25), similarity(a, b),
-            duplicates(base, distance := 0.01), domains(base, distance := NULL),
-            domain_terms(base, distance := NULL), suggestions(base, k := 5, distance := 0.25),
-            compare(a, b), "between"(a, b, k := 10), outliers(base, k := 10), new_since(since)
-
-    A query cannot write, nor read anything but the index, unless --unsafe is given.
-    """  # noqa: D301 (click reads \b as "leave these lines alone")
+    """Answer a query or several, or open a prompt."""
     from hubdelta.schemas.index import Index
     from hubdelta.sql.connection import connect
     from hubdelta.terminal.output import write_table

@@ -13,6 +13,7 @@ from pygments.lexers.sql import SqlLexer
 
 from hubdelta.hints import with_hint
 from hubdelta.schemas.errors import QueryError, printable
+from hubdelta.sql.columns import names
 from hubdelta.sql.connection import Queries
 from hubdelta.terminal.output import write_table
 
@@ -29,7 +30,7 @@ def run_prompt(queries: Queries) -> None:
     """Read queries from the terminal and print their answers until end of input."""
     session: PromptSession[str] = PromptSession(
         history=FileHistory(str(_history_file())),
-        completer=WordCompleter([*queries.names(), *_KEYWORDS], ignore_case=True),
+        completer=WordCompleter([*names(), *_KEYWORDS], ignore_case=True),
         complete_while_typing=False,
         lexer=PygmentsLexer(SqlLexer),
         multiline=True,

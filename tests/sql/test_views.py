@@ -11,7 +11,7 @@ from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES, ClusterRow, LabelRow, VectorRow
-from hubdelta.sql.columns import COLUMNS, described
+from hubdelta.sql.columns import COLUMNS, described, names
 from hubdelta.sql.connection import Queries, connect
 
 EARLY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -264,6 +264,5 @@ def test_clusters_show_each_member_of_the_newest_state_of_each_cluster(index: In
     ]
 
 
-def test_completion_knows_views_columns_and_macros(index: Index) -> None:
-    with connect(index) as queries:
-        assert {"adapters", "downloads", "neighbors"} <= set(queries.names())
+def test_completion_knows_views_columns_and_macros() -> None:
+    assert {"adapters", "downloads", "neighbors", '"between"', "central"} <= set(names())

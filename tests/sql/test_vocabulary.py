@@ -1,14 +1,24 @@
 """The list of views and macros says what DuckDB says of them, over the cache and over Parquet."""
 
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 
 import pytest
+from rows import catalog_row, vector_row
 
 from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.read_only import _names, _nodes, _tree
 from hubdelta.sql.script import cache_definitions, script
-from hubdelta.sql.vocabulary import MACROS, VIEWS, Macro
+from hubdelta.sql.vocabulary import (
+    MACROS,
+    NEED_LINKAGE,
+    TABLE_MACROS,
+    VIEWS,
+    Macro,
+    listing,
+)
 
 
 def views(queries: Queries) -> dict[str, str]:
@@ -67,3 +77,81 @@ def test_an_answer_has_the_columns_that_the_list_has(
     with connect(index) as queries:
         assert tuple(queries.run(query).column_names) == macro.columns
     assert tuple(over_parquet(index).run(query).column_names) == macro.columns
+
+
+@pytest.fixture
+def stale(index: Index) -> Iterator[Queries]:
+    """A connection whose linkage is not up to date yet."""
+    index.write([catalog_row()], base="org/base")
+    index.write([vector_row()], base="org/base")
+    with connect(index) as queries:
+        assert queries.run("FROM adapters").num_rows == 1
+        assert not queries._opened.linked
+        yield queries
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT count(*) FROM Domains(NULL)",
+        'FROM /* ( */ main . "PAIRS" (NULL)',
+        "WITH x AS (FROM duplicates(NULL)) FROM x, adapters",
+        "SELECT adapter, (SELECT count(*) FROM outliers(base)) AS n FROM adapters",
+        "FROM adapters WHERE adapter IN (SELECT unnest(members) FROM domains(NULL))",
+        "SELECT 1 UNION ALL SELECT domain FROM domain_terms(NULL)",
+        "FROM hubdelta.linkage",
+        'TABLE hubdelta . "linkage"',
+        "SELECT count(*) FROM hubdelta.components(NULL)",
+        "PIVOT domains(NULL) ON method IN ('linkage') USING count(*)",
+        "DESCRIBE FROM domains(NULL)",
+        "SUMMARIZE FROM pairs(NULL)",
+        "-- why\nEXPLAIN ANALYZE FROM domains(NULL)",
+    ],
+)
+def test_a_query_that_needs_the_linkage_has_it_brought_up_to_date(
+    stale: Queries, query: str
+) -> None:
+    stale.run(query)
+    assert stale._opened.linked
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "FROM neighbors('a/b')",
+        "FROM suggestions(NULL)",
+        "SELECT 'FROM domains(NULL)' AS pairs FROM adapters -- duplicates",
+    ],
+)
+def test_other_queries_do_not_wait_for_it(stale: Queries, query: str) -> None:
+    stale.run(query)
+    assert not stale._opened.linked
+
+
+def test_what_needs_the_linkage_is_what_leads_to_it_in_sql(index: Index) -> None:
+    with connect(index) as queries:
+        bodies = queries.run(
+            "SELECT 'view' AS kind, view_name AS name,"
+            " regexp_extract(sql, '^.*? AS (.*);$', 1, 's') AS body"
+            " FROM duckdb_views() WHERE NOT internal"
+            " UNION ALL SELECT 'rows', function_name, macro_definition FROM duckdb_functions()"
+            " WHERE function_type = 'table_macro' AND NOT internal"
+            " UNION ALL SELECT 'scalar', function_name, 'SELECT ' || macro_definition"
+            " FROM duckdb_functions() WHERE function_type = 'macro' AND NOT internal"
+        ).to_pylist()
+        uses: dict[str, frozenset[str]] = defaultdict(frozenset)
+        for row in bodies:
+            uses[row["name"]] |= _names(_nodes(_tree(queries.database, row["body"])))
+    leads = {"linkage"}
+    while more := {name for name, used in uses.items() if used & leads} - leads:
+        leads |= more
+    reachable = {row["name"] for row in bodies if row["kind"] != "rows"} | TABLE_MACROS
+    assert leads & reachable == NEED_LINKAGE
+
+
+def test_help_lists_every_view_and_macro_in_lines_of_its_width() -> None:
+    lines = listing(80).splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(line.strip() for line in lines)
+    for one in (*(view.name for view in VIEWS), *(macro.signature for macro in MACROS)):
+        assert one in text
