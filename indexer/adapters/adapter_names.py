@@ -15,11 +15,13 @@ from typing import Any, Final
 
 import torch
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+from peft.utils.other import get_pattern_key
 from torch import nn
 
 from hubdelta.indexer.adapters.adapter_config import MLX, AdapterConfig
 from hubdelta.indexer.adapters.compatibility import PREFIX, Shape
 from hubdelta.indexer.adapters.mlx_adapter import peft_names, peft_settings
+from hubdelta.indexer.adapters.patterns import check_patterns
 from hubdelta.indexer.adapters.unusable_names import reject_empty, reject_wrapped
 from hubdelta.indexer.base_structure import BaseStructure, below_head
 from hubdelta.schemas.errors import AdapterError, Reason
@@ -139,7 +141,11 @@ class AdapterNames:
             )
         if moved:
             own_shapes = {own: shapes[name] for name, own in names.items()}
-            config = replace(config, values=self._own_settings(config, own_shapes))
+            saved_modules = self._saved_modules(
+                {own: saved[name].removeprefix(PREFIX) for name, own in names.items()}
+            )
+            check_patterns(config, sorted(saved_modules.values()))
+            config = replace(config, values=self._own_settings(config, own_shapes, saved_modules))
         return Placement(config, names, transposed)
 
     def _own(self, name: str) -> str | None:
@@ -185,7 +191,26 @@ class AdapterNames:
                 "save_pretrained of the PEFT model",
             )
 
-    def _own_settings(self, config: AdapterConfig, shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    def _saved_modules(self, names: Mapping[str, str]) -> dict[str, str]:
+        """What the modules of the base were called when an adapter was saved.
+
+        Args:
+            names: a tensor's name on this base → as saved, without PREFIX.
+        """
+        found = {}
+        for own, saved in names.items():
+            module = self._module_of(own.removeprefix(PREFIX))
+            part = own.removeprefix(f"{PREFIX}{module}")
+            if module is not None and saved.endswith(part):
+                found[module] = saved.removesuffix(part)
+        return found
+
+    def _own_settings(
+        self,
+        config: AdapterConfig,
+        shapes: Mapping[str, Shape],
+        saved_modules: Mapping[str, str],
+    ) -> dict[str, Any]:
         """Settings that name modules, in the base's words; the tensors say which are adapted."""
         values = {key: value for key, value in config.values.items() if key not in _NAMES_MODULES}
         adapted: dict[str, Shape] = {}
@@ -201,9 +226,39 @@ class AdapterNames:
             values["feedforward_modules"] = sorted(
                 module for module, shape in adapted.items() if shape[0] == 1
             )
+        matched = dict(saved_modules)
+        for parameter in _listed(values.get("target_parameters")):
+            last = parameter.rpartition(".")[2]
+            matched |= {f"{own}.{last}": f"{was}.{last}" for own, was in saved_modules.items()}
         for key in ("rank_pattern", "alpha_pattern"):
             if isinstance(pattern := values.get(key), dict):
-                values[key] = {self._own(name) or name: value for name, value in pattern.items()}
+                values[key] = _settled(pattern, matched)
+        if isinstance(tokens := values.get("trainable_token_indices"), dict):
+            values["trainable_token_indices"] = {
+                self._own(name) or name: indices for name, indices in tokens.items()
+            }
         if isinstance(saved := values.get("modules_to_save"), list):
             values["modules_to_save"] = [self._own(str(name)) or name for name in saved]
         return values
+
+
+def _listed(names: Any) -> list[str]:
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _settled(pattern: Mapping[str, Any], modules: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a pattern for whole names of modules.
+
+    PEFT matches the names that it found in the model it wrapped, which the base may not have.
+
+    Args:
+        pattern: regular expression → value, as in rank_pattern.
+        modules: module of the base → its name when the adapter was saved.
+    """
+    found = {}
+    for own, saved in modules.items():
+        key = get_pattern_key(list(pattern), saved)
+        if key in pattern:
+            # PEFT puts an optional path before it, which must stay empty.
+            found[f"^{re.escape(own)}"] = pattern[key]
+    return found

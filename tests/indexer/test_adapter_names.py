@@ -61,30 +61,93 @@ def test_adapters_of_the_image_text_class_fit_under_older_and_newer_names(
         np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_ranks_of_single_layers_follow_their_layers(tmp_path, read_adapter):
-    folder = make_image_text_base(tmp_path / "base", "gemma3")
+PATTERNS = [
+    "language_model.layers.1.self_attn.q_proj",
+    r"^model\.language_model\.layers\.1\..*",
+    r"language_model\.layers\.(1|7)\.self_attn\.q_proj",
+    r"model\.language_model\.layers\.1\.self_attn\.\w+",
+    r".*\.1\..*q_proj",
+]
+
+
+@pytest.mark.parametrize("kind", [peft.LoraConfig, peft.LoHaConfig, peft.LoKrConfig])
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("model_type", ["gemma3", "qwen3_5"])
+def test_ranks_of_single_layers_follow_their_layers(
+    model_type, pattern, kind, tmp_path, read_adapter
+):
+    folder = make_image_text_base(tmp_path / "base", model_type)
     base = BaseModel.load(folder, ALPACA_5)
     model = load_image_text(folder)
-    own = "language_model.layers.1.self_attn.q_proj"
-    config = peft.LoraConfig(
+    config = kind(
         r=4,
         target_modules=r".*language_model.*q_proj",
-        rank_pattern={own: 2},
-        alpha_pattern={own: 9},
+        rank_pattern={pattern: 2},
+        alpha_pattern={pattern: 90},
     )
     save_adapter(tmp_path / "adapter", model, config, "org/base")
     adapter = read_adapter(tmp_path / "adapter")
-    for key in ("rank_pattern", "alpha_pattern"):
-        old = own.replace("language_model", "language_model.model")
-        adapter.config.values[key] = {old: adapter.config.values[key][own]}
 
     engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    ((_, answer),) = engine.answers([placed(base, adapter)])
+
+    expected = last_states(model.eval(), base.probes)
+    np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pattern_of_older_names_counts_by_these(tmp_path, read_adapter):
+    folder = make_image_text_base(tmp_path / "base", "gemma3")
+    base = BaseModel.load(folder, ALPACA_5)
+    model = load_image_text(folder)
+    pattern = r"^model\.language_model\.layers\.1\..*"
+    config = peft.LoraConfig(
+        r=4, target_modules=r".*language_model.*q_proj", alpha_pattern={pattern: 90}
+    )
+    save_adapter(tmp_path / "adapter", model, config, "org/base")
+    adapter = read_adapter(tmp_path / "adapter")
+    adapter.config.values["alpha_pattern"] = {r"^language_model\.model\.layers\.1\..*": 90}
+
     old_names = ("model.language_model.", "language_model.model.")
     older = placed(base, adapter, lambda name: name.replace(*old_names))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
     ((_, answer),) = engine.answers([older])
 
     expected = last_states(model.eval(), base.probes)
     np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_of_a_named_embedding_follow_it(tmp_path, read_adapter):
+    folder = make_image_text_base(tmp_path / "base", "gemma3")
+    base = BaseModel.load(folder, ALPACA_5)
+    model = load_image_text(folder)
+    config = peft.LoraConfig(
+        r=4,
+        target_modules=r".*language_model.*q_proj",
+        trainable_token_indices={"model.language_model.embed_tokens": [3, 4, 5]},
+    )
+    save_adapter(tmp_path / "adapter", model, config, "org/base")
+    adapter = read_adapter(tmp_path / "adapter")
+
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    ((_, answer),) = engine.answers([placed(base, adapter)])
+
+    expected = last_states(model.eval(), base.probes)
+    np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pattern_without_end_is_refused_before_it_is_tried_on_names_as_saved(
+    tmp_path, read_adapter
+):
+    folder = make_image_text_base(tmp_path / "base", "gemma3")
+    base = BaseModel.load(folder, ALPACA_5)
+    adapter = read_adapter(make_adapter(tmp_path / "adapter", folder))
+    adapter.config.values["alpha_pattern"] = {r"(?=language_model\.model)((\w|\.)+)+X": 3}
+    with pytest.raises(AdapterError, match="did not finish within 5 s"):
+        placed(
+            base,
+            adapter,
+            lambda name: f"{PREFIX}language_model.{name.removeprefix(PREFIX)}",
+        )
 
 
 def test_what_no_text_reaches_is_left_out(tmp_path, tiny_base, base, read_adapter):
