@@ -13,6 +13,10 @@ _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])(?:\.
 
 _UNUSED_RANK = 1024
 
+_CUT_RANKS = frozenset({"ADAMSS", "DEFT", "LOKR", "OSF", "TINYLORA"})
+"""Methods of which PEFT cuts a rank down to the size of the layer; LyCORIS writes 100000 for LoKr's
+factors that are whole."""
+
 Shape = tuple[int, ...]
 
 
@@ -110,8 +114,7 @@ def check_ranks(config: AdapterConfig, tensors: Mapping[str, Shape]) -> None:
     else:
         allowed = general_allowed = max((max(s) for s in tensors.values() if s), default=0)
     sizes = {key: config.values.get(key) for key in ("r", "init_r", "num_virtual_tokens")}
-    if config.peft_type == "LOKR":
-        # An r above a factor's size asks for that factor whole, as LyCORIS writes 100000.
+    if config.peft_type in _CUT_RANKS:
         sizes, asked = {}, {}
     for key, size, most in [
         *((key, size, general_allowed) for key, size in sizes.items()),

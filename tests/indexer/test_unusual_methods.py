@@ -26,6 +26,10 @@ METHODS = {
     "LoKr with a pattern": peft.LoKrConfig(
         r=2, target_modules=["q_proj", "v_proj"], rank_pattern={"v_proj": 100_000}
     ),
+    # PEFT cuts their ranks down to the layer's size.
+    "AdaMSS": peft.AdamssConfig(r=1000, target_modules=["q_proj"]),
+    "TinyLoRA": peft.TinyLoraConfig(r=1000, target_modules=["q_proj"]),
+    "DEFT": peft.DeftConfig(r=1000, target_modules=["q_proj"]),
 }
 
 
