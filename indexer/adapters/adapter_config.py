@@ -44,6 +44,7 @@ _NO_EFFECT = frozenset(
 
 _MLX_KEYS = frozenset({"fine_tune_type", "lora_parameters"})
 _NUMBERS = frozenset({"r", "lora_alpha", "alpha"})
+_NUMBERS_BY_PATTERN = ("rank_pattern", "alpha_pattern")
 _MODULES = frozenset({"target_modules", "exclude_modules", "modules_to_save"})
 
 
@@ -89,6 +90,9 @@ class AdapterConfig:
         values = {key: value for key, value in content.items() if value is not None}
         for key in _NUMBERS & values.keys():
             values[key] = _number(key, values[key])
+        for key in _NUMBERS_BY_PATTERN:
+            if key in values:
+                values[key] = _numbers(key, values[key])
         for key in _MODULES & values.keys():
             _check_modules(key, values[key])
         # Some tools write Python's name of the enumeration's member.
@@ -161,6 +165,27 @@ def _number(key: str, value: Any) -> Any:
     if not math.isfinite(number) or isinstance(value, bool):
         raise AdapterError(Reason.CORRUPT, f"{CONFIG_FILE}: {key} is {value!r:.40}, not a number")
     return value if not isinstance(value, str) else int(number) if number.is_integer() else number
+
+
+def _numbers(key: str, value: Any) -> Any:
+    """A setting that gives modules their own numbers, also where these were written as strings.
+
+    AdaLoRA's rank_pattern has lists of flags in their place.
+
+    Raises:
+        AdapterError: corrupt: one of them is something else.
+    """
+    if not value:
+        return value
+    if not isinstance(value, dict):
+        raise AdapterError(
+            Reason.CORRUPT,
+            f"{CONFIG_FILE}: {key} is {value!r:.40}, not an object that gives modules numbers",
+        )
+    return {
+        pattern: number if isinstance(number, list) else _number(f"{key} {pattern:.60}", number)
+        for pattern, number in value.items()
+    }
 
 
 def _check_modules(key: str, value: Any) -> None:

@@ -160,6 +160,9 @@ def test_a_config_that_says_nothing_is_refused(text, reason, tmp_path):
         ('"lora_alpha": NaN', "lora_alpha is nan, not a number"),
         ('"lora_alpha": true', "lora_alpha is True, not a number"),
         ('"r": 1e400', "r is inf, not a number"),
+        ('"alpha_pattern": {"q_proj": "x"}', "alpha_pattern q_proj is 'x', not a number"),
+        ('"rank_pattern": {"q_proj": {}}', "rank_pattern q_proj is {}, not a number"),
+        ('"alpha_pattern": ["q_proj"]', "alpha_pattern is ['q_proj'], not an object that gives"),
         ('"target_modules": 5', "target_modules is 5, neither a pattern nor a list of names"),
         ('"modules_to_save": [{}]', "modules_to_save is [{}], neither"),
     ],
@@ -175,6 +178,17 @@ def test_a_setting_of_the_wrong_kind_is_named(setting, complaint):
 def test_a_number_in_quotes_is_a_number(written, r):
     config = AdapterConfig.parse(f'{{"peft_type": "LORA", "r": {written}}}'.encode())
     assert config.values["r"] == r
+
+
+@pytest.mark.parametrize("key", ["rank_pattern", "alpha_pattern"])
+def test_a_module_s_number_in_quotes_is_a_number(key):
+    config = AdapterConfig.parse(f'{{"peft_type": "LORA", "{key}": {{"q_proj": "16"}}}}'.encode())
+    assert config.values[key] == {"q_proj": 16}
+
+
+def test_flags_of_ranks_stay_what_they_are():
+    text = b'{"peft_type": "ADALORA", "rank_pattern": {"a.lora_E": [true, false]}}'
+    assert AdapterConfig.parse(text).values["rank_pattern"] == {"a.lora_E": [True, False]}
 
 
 def test_a_config_is_read_for_what_it_says(tmp_path):
