@@ -41,6 +41,16 @@ class Persistent:
     content: Any
 
 
+def in_words(value: Any) -> str:
+    """What a value of a pickle is called in a message."""
+    match value:
+        case Global(name) | Call(name):
+            return name[:80]
+        case str():
+            return value[:80]
+    return type(value).__name__
+
+
 def read_pickle(file: IO[bytes]) -> Any:
     """The value that a pickle describes, made of plain values and the notes above.
 

@@ -24,6 +24,7 @@ from hubdelta.indexer.adapters.pickle_program import (
     Global,
     Persistent,
     UnusualPickleError,
+    in_words,
     read_pickle,
 )
 from hubdelta.schemas.errors import AdapterError, Reason
@@ -189,7 +190,7 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Storages]:
         (count,) = struct.unpack("<q", file.read(8))
         length = count * sizes.get(key, 1)
         if count < 0 or place + 8 + length > file_bytes:
-            raise BadPickleError(f"storage {str(key)[:40]} ends behind the file")
+            raise BadPickleError(f"storage {in_words(key)} ends behind the file")
         storages[key] = (place + 8, length)
         place += 8 + length
     return value, storages
@@ -228,7 +229,7 @@ def _calls(value: Any) -> dict[str, Call]:
         while isinstance(call, Call) and call.function in _PARAMETERS and call.arguments:
             call = call.arguments[0]
         if not isinstance(call, Call) or call.function not in _TENSORS:
-            what = call.function if isinstance(call, Call) else type(call).__name__
+            what = type(call).__name__ if isinstance(call, str) else in_words(call)
             raise UnusualPickleError(f"{name[:80]} is a {what}")
         calls[name] = call
     return calls
@@ -263,7 +264,7 @@ def _storage(note: Any, storages: Storages) -> _Storage:
     _, kind, key, _, _, *views = _note(note)
     dtype = _storage_dtype(kind)
     if key not in storages:
-        raise ValueError(f"storage {str(key)[:40]} is missing")
+        raise ValueError(f"storage {in_words(key)} is missing")
     start, length = storages[key]
     if views and views[0] is not None:
         _, offset, size = views[0]
@@ -276,12 +277,13 @@ def _storage(note: Any, storages: Storages) -> _Storage:
 def _storage_dtype(kind: Any) -> torch.dtype:
     name = kind.name.rpartition(".")[2] if isinstance(kind, Global) else ""
     if name not in _STORAGES:
-        raise UnusualPickleError(f"a storage {str(kind)[:80]}")
+        raise UnusualPickleError(f"a storage {in_words(kind)}")
     return _STORAGES[name]
 
 
 def _dtype(note: Any) -> torch.dtype:
-    found = getattr(torch, note.name.removeprefix("torch."), None)
+    name = note.name.removeprefix("torch.") if isinstance(note, Global) else ""
+    found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
-        raise UnusualPickleError(f"a type {str(note)[:80]}")
+        raise UnusualPickleError(f"a type {in_words(note)}")
     return found

@@ -162,6 +162,22 @@ def test_more_than_tensors_is_unsafe(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("options", FORMATS.values(), ids=FORMATS.keys())
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (torch.ones(2, dtype=torch.complex64), "(a storage torch.ComplexFloatStorage)"),
+        (torch.float32, "(a is a torch.float32)"),
+    ],
+    ids=["complex", "type"],
+)
+def test_what_is_unusual_is_named_as_the_file_names_it(
+    content: object, says: str, options: dict, file: Path
+) -> None:
+    file.write_bytes(saved({"a": content}, **options))
+    assert says in str(refused(file))
+
+
 def test_a_key_that_takes_for_ever_to_hash_is_not_hashed(file: Path) -> None:
     """A tuple of itself twice, sixty times over."""
     key = b"(K\x01t" + b"2\x86" * 60
