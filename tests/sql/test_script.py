@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import duckdb
 import numpy as np
 import pytest
 from geometry import adapter, apart
+from pages import PAGES, text_of
 from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.errors import IndexWriteError
@@ -100,10 +102,10 @@ def test_every_view_and_macro_is_among_the_queries(index: Index) -> None:
     }
 
 
-def test_the_script_and_the_readme_name_the_oldest_duckdb(index: Index) -> None:
+def test_the_script_and_the_pages_name_the_oldest_duckdb(index: Index) -> None:
     assert f"DuckDB {OLDEST_DUCKDB} or newer" in script(index)
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    assert set(re.findall(r"DuckDB \(?([\d.]+)", readme)) == {OLDEST_DUCKDB}
+    named = [re.findall(r"DuckDB \(?([\d.]+)", text_of(page)) for page in PAGES]
+    assert set(chain(*named)) == {OLDEST_DUCKDB}
 
 
 def test_a_long_chain_is_one_domain(fill: Callable[..., Index], ask: Ask) -> None:
