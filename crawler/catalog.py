@@ -9,6 +9,7 @@ from hubdelta.crawler.adapter_files import (
     adapters_in,
     model_weights,
     models_in,
+    steps_in,
     unreadable_weights,
 )
 from hubdelta.crawler.base_names import hub_name, plain_name
@@ -26,6 +27,9 @@ NAMED: Final = "named"
 
 CONTENT: Final = "content"
 """Evidence of a row of a model with the base's name: its weights were compared with the base's."""
+
+COPIES: Final = frozenset({"quantized", "merge"})
+"""Relations of whole models that are no finetunes."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,10 @@ class Sighting:
 def adapter_rows(
     entry: Entry, conclusion: Conclusion, of_folders: Conclusion, sighting: Sighting
 ) -> list[CatalogRow]:
-    """A row for each adapter of a repository, or for each whole model that it holds.
+    """A row for each adapter and each finetune of a repository.
 
     A repository without either is an adapter whose weights are missing if it says that it is one.
+    Where a whole model is there, the lineage tag speaks of that, not of the adapters beside it.
 
     Args:
         entry: the repository.
@@ -57,28 +62,41 @@ def adapter_rows(
             is the root's, and theirs are read with their weights.
         sighting: when and where it was seen.
     """
-    return [
+    held = [item for item in contents(entry) if item[0] == ADAPTER or entry.relation not in COPIES]
+    rows = [
         _row(entry, of_folders if subfolder else conclusion, sighting, kind, subfolder, weights)
-        for kind, subfolder, weights in contents(entry)
+        for kind, subfolder, weights in held
+    ]
+    return _related(entry, rows)
+
+
+def mirror_rows(entry: Entry, evidence: Evidence, sighting: Sighting) -> list[CatalogRow]:
+    """The row of a mirror of the base, and those of adapters in its folders."""
+    conclusion = Conclusion(sighting.base, evidence)
+    beside = Conclusion(sighting.base, "mirror", entry.repo_id)
+    adapters = adapter_rows(entry, beside, beside, sighting)
+    return [
+        _row(entry, conclusion, sighting, MIRROR, "", model_weights(entry.files)),
+        *(row for row in adapters if row.kind == ADAPTER),
     ]
 
 
-def mirror_row(entry: Entry, evidence: Evidence, sighting: Sighting) -> CatalogRow:
-    """The row of a mirror of the base."""
-    conclusion = Conclusion(sighting.base, evidence)
-    return _row(entry, conclusion, sighting, MIRROR, "", model_weights(entry.files))
-
-
-def named_row(
+def named_rows(
     entry: Entry,
     conclusion: Conclusion,
     sighting: Sighting,
-    kind: str,
-    subfolder: str,
-    weights: list[str],
-) -> CatalogRow:
-    """The row of an adapter or a whole model that was asked for by name."""
-    return replace(_row(entry, conclusion, sighting, kind, subfolder, weights), evidence=NAMED)
+    found: Iterable[tuple[str, str, list[str]]],
+) -> list[CatalogRow]:
+    """The rows of adapters and whole models that were asked for by name.
+
+    Args:
+        entry: the repository.
+        conclusion: which base they belong to.
+        sighting: when they were asked for.
+        found: kind, subfolder and weight files of each.
+    """
+    rows = [replace(_row(entry, conclusion, sighting, *item), evidence=NAMED) for item in found]
+    return _related(entry, rows)
 
 
 def is_adapter_repo(entry: Entry) -> bool:
@@ -101,19 +119,19 @@ def contents(entry: Entry, subfolder: str = "") -> list[tuple[str, str, list[str
             are no others.
     """
     checkpoints = bool(subfolder)
+    adapters = adapters_in(entry.files, checkpoints=checkpoints)
+    models = models_in(entry.files, checkpoints=checkpoints)
+    if models and not any(adapters.values()):
+        adapters = {}
     found = [
-        (kind, folder, weights)
-        for kind, held in (
-            (ADAPTER, adapters_in(entry.files, checkpoints=checkpoints)),
-            (FULL, models_in(entry.files, checkpoints=checkpoints)),
-        )
-        for folder, weights in held.items()
+        *((ADAPTER, folder, weights) for folder, weights in adapters.items()),
+        *((FULL, folder, weights) for folder, weights in models.items() if folder not in adapters),
     ]
     if subfolder:
         return [item for item in found if item[1] == subfolder]
-    readable = next((kind for kind, _, weights in found if weights), ADAPTER)
     others = unreadable_weights(entry.files)
-    if chosen := [item for item in found if item[0] == readable]:
+    # Intermediate states of one kind do not count beside what is finished of the other.
+    if chosen := [item for item in found if not steps_in([item[1]])] or found:
         return [
             (kind, folder, weights or [path for path in others if _is_below(path, folder)])
             for kind, folder, weights in chosen
@@ -169,6 +187,13 @@ def known_answers(rows: Iterable[CatalogRow], family: Family) -> dict[str, Concl
         elif plain_name(name) != plain_name(base):  # else it may be a hidden copy
             answers[name] = Conclusion(base, "tag")
     return answers
+
+
+def _related(entry: Entry, rows: list[CatalogRow]) -> list[CatalogRow]:
+    """Rows of a repository whose lineage tag, if it says finetune, is of the whole model there."""
+    if entry.relation != "finetune" or all(kind == ADAPTER for kind, _, _ in contents(entry)):
+        return rows
+    return [replace(row, relation=ADAPTER) if row.kind == ADAPTER else row for row in rows]
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -14,11 +14,12 @@ from huggingface_hub.utils import httpx
 from hubdelta.crawler.adapter_files import adapters_in
 from hubdelta.crawler.base import find_base
 from hubdelta.crawler.catalog import (
+    COPIES,
     MIRROR,
     Sighting,
     adapter_rows,
     known_answers,
-    mirror_row,
+    mirror_rows,
     read_again,
 )
 from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
@@ -256,7 +257,7 @@ class _Crawl:
     def _take_mirror(self, entry: Entry, verdict: Verdict) -> None:
         """Take down a mirror, and follow its listings if it is a new one."""
         self._follow(entry.repo_id, with_copies=entry.relation != "quantized")
-        self._ledger.record([mirror_row(entry, verdict.evidence, self._sighting())])
+        self._ledger.record(mirror_rows(entry, verdict.evidence, self._sighting()))
 
     def _follow(self, name: str, *, with_copies: bool) -> None:
         if name not in self._followed:
@@ -272,7 +273,7 @@ class _Crawl:
         return Sighting(self._base, self._run_id, datetime.now(UTC))
 
     def _is_wanted(self, entry: Entry, conclusion: Conclusion) -> bool:
-        if entry.relation in {"quantized", "merge"} and not adapters_in(entry.files):
+        if entry.relation in COPIES and not adapters_in(entry.files):
             return False
         # The relation is to the base that is tagged, which need not be the one concluded.
         related = conclusion.evidence in {"tag", "mirror"} and entry.relation in _WALKED

@@ -10,7 +10,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 
 from hubdelta.crawler.adapter_files import adapters_in, models_in, steps_in
 from hubdelta.crawler.base import find_base
-from hubdelta.crawler.catalog import Sighting, contents, is_adapter_repo, named_row
+from hubdelta.crawler.catalog import Sighting, contents, is_adapter_repo, named_rows
 from hubdelta.crawler.entry import Entry, is_repo_id
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_hidden, refused_token
@@ -61,7 +61,7 @@ def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> lis
         found = at_root
     elif not name.subfolder:
         _say_where(name, entry, [subfolder for _, subfolder, _ in found])
-    return [named_row(entry, conclusion, sighting, *item) for item in found]
+    return named_rows(entry, conclusion, sighting, found)
 
 
 def _entry(hub: Hub, name: AdapterName) -> tuple[Entry, AdapterName]:

@@ -87,17 +87,18 @@ class Ledger:
         """What a complete walk did not record, of what no crawl has marked as vanished yet.
 
         Args:
-            relations: that were not walked, and are spared.
+            relations: that were not walked; repositories with one of them are spared.
             repo_ids: that were seen but could not be read, and are spared.
         """
+        spared = {row.repo_id for row in self._newest.values() if row.relation in relations}
+        spared |= repo_ids
         return [
             row
             for key, row in self._newest.items()
             if key not in self._seen
             and row.vanished_at is None
             and row.evidence != NAMED  # what a person named no crawl has found, so none can miss it
-            and row.relation not in relations
-            and row.repo_id not in repo_ids
+            and row.repo_id not in spared
         ]
 
     def vanish(self, rows: Iterable[CatalogRow]) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hubdelta.crawler.adapter_files import has_model_weights, model_weights
 from hubdelta.crawler.base import BaseModel
 from hubdelta.crawler.base_names import hub_name, is_variant, plain_name
-from hubdelta.crawler.catalog import CONTENT, FULL, MIRROR, NAMED, contents
+from hubdelta.crawler.catalog import ADAPTER, CONTENT, FULL, MIRROR, NAMED, contents
 from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.lineage import Evidence, Family
@@ -76,13 +76,16 @@ class Mirrors:
         family = self._family
         if not has_model_weights(entry.files) or family.is_base(entry.repo_id):
             return None
-        if contents(entry)[0][0] != FULL or entry.relation == "merge":
+        held = [(kind, folder) for kind, folder, _ in contents(entry)]
+        kinds = {kind for kind, _ in held}
+        if FULL not in kinds or (ADAPTER, "") in held or entry.relation == "merge":
             return None
         descends = any(family.is_base(name) or family.mirror(name) for name in entry.bases)
         has_name = self._has_base_name(entry.repo_id, _earlier_names(entry, family))
         # Under another name it may be a finetune that was quantized, as DeepSeek's fp8 ones are.
         quantized = entry.relation == "quantized" or (entry.is_quantized and has_name)
-        if quantized and descends:
+        # Beside an adapter, quantized weights may be the adapter's merged ones.
+        if quantized and descends and ADAPTER not in kinds:
             verdict = Verdict(self._has_architecture(entry), "tag")
             if entry.relation != "quantized":  # a row's relation must tell what it rests on
                 verdict = verdict._replace(evidence=CONTENT)

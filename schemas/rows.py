@@ -53,7 +53,10 @@ class CatalogRow(Row):
     kind: str = _column(
         pa.string(), "adapter (PEFT), full (a full finetune) or mirror (a copy of the base)"
     )
-    relation: str | None = _column(pa.string(), "adapter, finetune, quantized or merge, as tagged")
+    relation: str | None = _column(
+        pa.string(),
+        "adapter, finetune, quantized or merge, as tagged; adapter beside a whole model",
+    )
     canonical_base: str | None = _column(
         pa.string(), "the base it was concluded to belong to; differs from base on a contradiction"
     )

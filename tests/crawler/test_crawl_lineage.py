@@ -356,6 +356,52 @@ def test_adapters_in_subfolders_have_a_row_each(index: Index, hub: Hub, repos: R
     assert rows["org/two", "one"].relation == "finetune"
 
 
+WHOLE = ("config.json", "model.safetensors")
+PEFT = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("places", "kinds"),
+    [
+        ({"": WHOLE, "adapter/": PEFT}, {"": "full", "adapter": "adapter"}),
+        ({"": PEFT, "merged/": WHOLE}, {"": "adapter", "merged": "full"}),
+        ({"merged/": WHOLE, "lora/": PEFT}, {"merged": "full", "lora": "adapter"}),
+        ({"": (*WHOLE, *PEFT)}, {"": "adapter"}),
+        ({"": WHOLE, "lora/": PEFT[:1]}, {"": "full"}),
+        ({"": WHOLE, "checkpoint-9/": PEFT}, {"": "full"}),
+        ({"": PEFT, "checkpoint-9/": WHOLE}, {"": "adapter"}),
+    ],
+)
+def test_a_whole_model_and_adapters_of_one_repository_have_a_row_each(
+    places: dict[str, tuple[str, ...]],
+    kinds: dict[str, str],
+    index: Index,
+    hub: Hub,
+    repos: Repos,
+) -> None:
+    files = {f"{folder}{name}": b"{}" for folder, names in places.items() for name in names}
+    repos.model("org/both", of=BASE, relation="finetune", files=files)
+    crawl(index, hub, BASE)
+    rows = newest_rows(index, BASE)
+    assert {folder: row.kind for (_, folder), row in rows.items()} == kinds
+    if "full" in kinds.values():
+        as_kinds = {"full": "finetune", "adapter": "adapter"}
+        assert all(row.relation == as_kinds[row.kind] for row in rows.values())
+    assert crawl(index, hub, BASE, relations=("adapter",), full=True).vanished == 0
+
+
+def test_an_adapter_beside_merged_weights_that_are_no_finetune_is_a_row(
+    index: Index, hub: Hub, repos: Repos
+) -> None:
+    files = dict.fromkeys(WHOLE, b"{}")
+    card = {"base_model_relation": "merge"}
+    repos.adapter("org/merge", folder="lora/", files=files, card=card)
+    crawl(index, hub, BASE)
+    assert {folder: row.kind for (_, folder), row in newest_rows(index, BASE).items()} == {
+        "lora": "adapter"
+    }
+
+
 def test_whole_models_and_missing_weights_have_rows(index: Index, hub: Hub, repos: Repos) -> None:
     repos.model("org/full", of=BASE)
     repos.model("org/bin", of=BASE, files={"pytorch_model.bin": b"x", "config.json": b"{}"})

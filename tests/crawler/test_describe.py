@@ -54,6 +54,18 @@ def test_the_root_goes_before_folders(hub: Hub, repos: Repos) -> None:
     assert [row.subfolder for row in describe(hub, name("org/a"), BASE)] == [""]
 
 
+def test_a_whole_model_at_the_root_goes_before_an_adapter_in_a_folder(
+    hub: Hub, repos: Repos, caplog: pytest.LogCaptureFixture
+) -> None:
+    repos.model("org/both", of=BASE, relation="finetune")
+    repos.adapter("org/both", folder="adapter/", card={"base_model_relation": "finetune"})
+    (row,) = describe(hub, name("org/both"), BASE)
+    assert (row.kind, row.subfolder, row.relation) == ("full", "", "finetune")
+    assert not caplog.records
+    (row,) = describe(hub, name("org/both/adapter"), BASE)
+    assert (row.kind, row.subfolder, row.relation) == ("adapter", "adapter", "adapter")
+
+
 def test_a_whole_model_can_be_named(hub: Hub, repos: Repos) -> None:
     repos.model("org/full")
     (row,) = describe(hub, name("org/full"), BASE)

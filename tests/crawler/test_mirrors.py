@@ -76,6 +76,22 @@ def kinds(index: Index, hub: Hub, **options: bool) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
+    ("changes", "kind"), [((), "mirror"), (("model.layers.1.q_proj.weight",), "full")]
+)
+def test_an_adapter_in_a_folder_hides_no_copy_of_the_base(
+    changes: tuple[str, ...], kind: str, index: Index, hub: Hub, repos: Repos
+) -> None:
+    weights = changed(*changes) if changes else base_weights()
+    repos.adapter(COPY, folder="lora/", files=one_file(weights), card={"base_model": BASE})
+    for full in (False, True, False):
+        crawl(index, hub, BASE, full=full)
+        rows = newest_rows(index, BASE)
+        found = {folder: row.kind for (_, folder), row in rows.items()}
+        assert found == {"": kind, "lora": "adapter"}
+        assert all(row.vanished_at is None for row in rows.values())
+
+
+@pytest.mark.parametrize(
     "files",
     [
         one_file(base_weights()),
