@@ -63,9 +63,11 @@ class BaseStructure:
         return BaseStructure(folder, model, layer_shapes(model))
 
     @cached_property
-    def module_names(self) -> tuple[str, ...]:
-        """Names of all modules, as adapters' patterns are matched with them."""
-        return tuple(name for name, _ in self.model.named_modules())
+    def names(self) -> tuple[str, ...]:
+        """Names of all modules and parameters, as adapters' patterns are matched with them."""
+        modules = (name for name, _ in self.model.named_modules())
+        parameters = (name for name, _ in self.model.named_parameters(remove_duplicate=False))
+        return (*modules, *parameters)
 
     @cached_property
     def output_layer(self) -> str | None:

@@ -7,6 +7,7 @@ local.py, local_files.py    folders of this machine
 adapter_config.py, peft_config.py, model_config.py     configurations
 adapter_names.py, unusable_names.py, patterns.py    names of tensors, and patterns of modules
 compatibility.py    whether an adapter fits the base, from names and shapes
+layer_replication.py    layers that a config wants copied
 chosen_weights.py   which files hold the weights
 weights.py, mlx_adapter.py  an adapter's tensors
 checkpoint.py, shards.py    a whole model's tensors, wherever they lie

@@ -29,6 +29,11 @@ from hubdelta.indexer.adapters.chosen_weights import (
     reject_unreadable,
 )
 from hubdelta.indexer.adapters.compatibility import PREFIX, Shape, check_fit, check_ranks
+from hubdelta.indexer.adapters.layer_replication import (
+    check_layer_count,
+    check_replication,
+    replicated_names,
+)
 from hubdelta.indexer.adapters.model_config import parse_model_config
 from hubdelta.indexer.adapters.patterns import check_patterns
 from hubdelta.indexer.adapters.pending import Pending
@@ -102,7 +107,8 @@ class Obtainer:
             config = parse_model_config(text, self.base)
         else:
             config = AdapterConfig.parse(text)
-            check_patterns(config, self.base.module_names)
+            check_patterns(config, self.base.names)
+            check_replication(config, self.base)
             self._check_base(row, config)
         weights = choose_weights(source, row.weights_files)
         if not isinstance(config, AdapterConfig):
@@ -217,6 +223,8 @@ class Obtainer:
         if (shapes or not saved) and not config.values.get("use_bdlora"):
             check_fit(shapes, self.base.shapes)
         check_ranks(placement.config, {**saved, **shapes})
+        check_layer_count(config, self.base, shapes)
+        check_patterns(config, tuple(replicated_names(config, self.base)))
         return placement
 
     @cached_property

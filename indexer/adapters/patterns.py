@@ -1,8 +1,9 @@
 """Regular expressions in an adapter's config, tried with a deadline before PEFT meets them.
 
-PEFT matches target_modules, exclude_modules, rank_pattern and others against the names of all
-modules with Python's `re`. A pattern like (a+)+$ can take longer than the universe exists, and no
-signal is heard in the meantime. So a child process tries them first, and is killed when it is late.
+PEFT matches target_modules, exclude_modules, rank_pattern and others with Python's `re` against the
+names of all modules, and of the parameters that target_parameters adapts. A pattern like (a+)+$ can
+take longer than the universe exists, and no signal is heard in the meantime. So a child process
+tries them first, and is killed when it is late.
 """
 
 import json
@@ -17,6 +18,7 @@ from hubdelta.schemas.errors import AdapterError, Reason
 
 _SECONDS: Final = 5.0  # real patterns take milliseconds; a busy machine may start a process slowly
 _LONGEST: Final = 10_000  # characters
+_MOST_PARAMETERS: Final = 100  # of different last names; real configs have a few
 
 _PATTERNS: Final = ("_modules", "_pattern", "_parameters", "modules_to_save")
 """Ends of the keys under which PEFT takes texts as patterns: as values, in lists, as dict keys."""
@@ -51,7 +53,7 @@ def check_patterns(config: AdapterConfig, names: Sequence[str]) -> None:
 
     Args:
         config: the adapter's.
-        names: of all modules of the base.
+        names: of modules and parameters of the base; none is nothing to try.
 
     Raises:
         AdapterError: corrupt, naming the key.
@@ -67,10 +69,30 @@ def check_patterns(config: AdapterConfig, names: Sequence[str]) -> None:
         if len(pattern) > _LONGEST:
             raise _refusal(key, pattern, f"has {len(pattern):,} characters")
     patterns = tuple(dict.fromkeys(pattern for _, pattern in found))
-    if patterns and (complaint := _complaint(patterns, tuple(names))):
+    tried = _with_parameters(config, names)
+    if patterns and tried and (complaint := _complaint(patterns, tried)):
         number, what = complaint
         key = next(key for key, pattern in found if pattern == patterns[number])
         raise _refusal(key, patterns[number], what)
+
+
+def _with_parameters(config: AdapterConfig, names: Sequence[str]) -> tuple[str, ...]:
+    """The names, and those of what target_parameters may adapt in modules of these names.
+
+    Raises:
+        AdapterError: corrupt: it has too many of its own.
+    """
+    parameters = {
+        parameter.rpartition(".")[2] for parameter in _texts(config.values.get("target_parameters"))
+    }
+    if len(parameters) > _MOST_PARAMETERS:
+        raise AdapterError(
+            Reason.CORRUPT,
+            f"{CONFIG_FILE}: target_parameters has {len(parameters):,} different last names, of "
+            f"which no layer has more than {_MOST_PARAMETERS}",
+        )
+    inner = (f"{name}.{parameter}" for parameter in sorted(parameters) for name in names)
+    return tuple(dict.fromkeys((*names, *inner)))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -106,7 +128,7 @@ def _complaint(patterns: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, 
     error = next((line for line in lines if line.startswith("error ")), None)
     if error is not None:
         return number, f"is not a valid regular expression: {error.removeprefix('error ')}"
-    return number, f"did not finish within {_SECONDS:.0f} s on the base's module names"
+    return number, f"did not finish within {_SECONDS:.0f} s on the base's names"
 
 
 def _refusal(key: str, pattern: str, what: str) -> AdapterError:

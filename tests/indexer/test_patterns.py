@@ -1,13 +1,20 @@
 """A pattern in a stranger's config takes neither the run nor an innocent adapter with it."""
 
+import json
 import time
 
+import peft
 import pytest
+from families import make_adapter
 
 from hubdelta.indexer.adapters import patterns
 from hubdelta.indexer.adapters.adapter_config import AdapterConfig
+from hubdelta.indexer.adapters.loading import Obtainer
+from hubdelta.indexer.adapters.local import describe_folder
 from hubdelta.indexer.adapters.patterns import check_patterns
+from hubdelta.indexer.adapters.pending import Pending
 from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.keys import AdapterName
 
 NAMES = [f"model.layers.{n}.self_attn.q_proj" for n in range(32)] + [""]
 ENDLESS = r"(.*)*(.*)*(.*)*(.*)*(.*)*(.*)*x"
@@ -50,6 +57,52 @@ def test_a_pattern_without_end_is_that_adapters_failure(key, impatient):
         check_patterns(config(**HOSTILE[key]), NAMES)
     assert failure.value.reason is Reason.CORRUPT
     assert time.monotonic() - before < 30
+
+
+def inspect(folder, base):
+    row = describe_folder(AdapterName(folder.as_posix()), base.folder.as_posix(), run_id="r")
+    Obtainer(None, base, folder / "downloads", max_bytes=10**9).inspect(Pending(row, 1))
+
+
+def backtracking(where):
+    """A pattern without end on a name in which `where` stands, and on no other."""
+    return rf"(?=.*{where})((\w|\.)+)+X"
+
+
+@pytest.mark.parametrize(
+    ("where", "settings"),
+    [
+        (r"layers\.1\.mlp", {}),
+        (r"q_proj\.weight", {}),
+        (r"layers\.2\.self_attn\.q_proj", {"layer_replication": [[0, 2], [1, 2]]}),
+    ],
+    ids=["module", "parameter", "layer that is repeated"],
+)
+def test_every_name_that_peft_may_match_is_tried(where, settings, tmp_path, base, impatient):
+    config = peft.LoraConfig(target_modules=["q_proj"], **settings)
+    folder = make_adapter(tmp_path / "adapter", base.folder, config=config)
+    inspect(folder, base)
+    file = folder / "adapter_config.json"
+    said = json.loads(file.read_text()) | {"alpha_pattern": {backtracking(where): 3}}
+    file.write_text(json.dumps(said))
+
+    with pytest.raises(AdapterError, match="in alpha_pattern did not finish"):
+        inspect(folder, base)
+
+
+def test_parameters_are_tried_under_the_names_that_modules_had(impatient):
+    settings = {
+        "target_parameters": ["mlp.experts.down_proj"],
+        "alpha_pattern": {backtracking(r"experts\.down_proj"): 3},
+    }
+    with pytest.raises(AdapterError, match="in alpha_pattern did not finish"):
+        check_patterns(config(**settings), ["language_model.model.layers.0.mlp.experts"])
+
+
+def test_more_parameters_than_any_layer_has_are_refused():
+    many = {"target_parameters": [f"w{n}" for n in range(10_000)], "alpha_pattern": {".*": 1}}
+    with pytest.raises(AdapterError, match="target_parameters has 10,000 different"):
+        check_patterns(config(**many), NAMES)
 
 
 @pytest.mark.parametrize("kind", ORDINARY)
