@@ -3,12 +3,12 @@
     python bench/map.py [--sizes N,N,...] [--width D] [--folder FOLDER]
 
 The adapters are synthetic, with the geometry of real ones (bench/delta_geometry.py). For each size,
-in a process of its own so that its peak of memory is its own: neighbours and layout one after the
+in a process of its own so that its peak of memory is its own: neighbors and layout one after the
 other, the payload, the page, and then 5 % more adapters placed among those on the map. `peak_bytes`
 is the most memory that a map took, without the linkage before it: of the vectors, which lie in a
 memory map, the system counts what it keeps in memory, and DuckDB holds some. (Linux only.)
 
-Trustworthiness (J. Venna and S. Kaski 2001; scikit-learn's, of 15 neighbours) is 1 where all who
+Trustworthiness (J. Venna and S. Kaski 2001; scikit-learn's, of 15 neighbors) is 1 where all who
 are near each other on the map are near by cosine distance; of large pools it is that of 3,000
 adapters, drawn at random. The last line is one JSON object.
 """

@@ -5,7 +5,7 @@
 The adapters are synthetic, with the geometry of real ones (bench/delta_geometry.py); the tables are
 real ones, in as many files as nights would have left. For each size the same adapters are asked
 for in turns of rivals: numpy, with all unit vectors in memory, one product and a partial sort;
-`neighbors` in SQL, whose answer has names, downloads, licences and datasets too; and the same from
+`neighbors` in SQL, whose answer has names, downloads, licenses and datasets too; and the same from
 Python, as `hubdelta similar` and `open_index().similar` ask for it. Cold means a new
 process, from connecting to the first answer; files stay in the system's page cache. Then 1,000
 adapters are added. `--joins` times the questions about all pairs, next to numpy's product of all

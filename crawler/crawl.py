@@ -72,7 +72,7 @@ def crawl(
         base: the base model, `ORG/NAME`.
         relations: which kinds of descendants: adapter, finetune.
         full: walk everything, count downloads and likes as changes, and mark what has vanished.
-        limit: stop after so many adapters; nothing is marked as vanished then.
+        limit: stop after this many adapters; nothing is marked as vanished then.
         on_page: called after each request to a listing.
         versions: of hubdelta and its libraries, for the row in `runs`.
 

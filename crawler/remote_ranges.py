@@ -54,7 +54,7 @@ class RemoteRanges:
     _counting: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def read(self, pieces: Sequence[tuple[int, Target]]) -> None:
-        """Fill the targets; neighbouring pieces, and those with small gaps, share a request.
+        """Fill the targets; neighboring pieces, and those with small gaps, share a request.
 
         A transfer that breaks off is taken up again where it ended. From a server that ignores
         ranges the file comes once, up to the last piece, and what was not asked for is passed

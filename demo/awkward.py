@@ -56,7 +56,7 @@ class AwkwardRepo:
     Attributes:
         about: what is awkward; the card says the same.
         expected: the outcome of each adapter in it: embedded, the reason of its failure, a mirror
-            (catalogued, nothing to embed), or not listed at all.
+            (cataloged, nothing to embed), or not listed at all.
         build: writes its files.
         card: front matter beside `license`, or None for no card at all.
         settings: what `.hub.yaml` holds beside the dates.

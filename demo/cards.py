@@ -117,5 +117,5 @@ def card(adapter: PooledAdapter) -> str:
 def _training_data(domain: Domain, number: int) -> str:
     return (
         f"- `{domain.dataset}`, split {number + 1} of {SPLITS}, {SPLIT_SIZE} examples: "
-        f"{domain.about}, from {domain.package} ({domain.licence})"
+        f"{domain.about}, from {domain.package} ({domain.license})"
     )

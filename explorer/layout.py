@@ -30,7 +30,7 @@ LEAST_OF_UMAP: Final = 2000
 
 _LEAST_OF_TSNE = 6  # of fewer, the plane of the principal components shows all there is
 _PERPLEXITY = 30.0  # t-SNE's own; a third of a smaller pool
-_NEAREST = 15  # UMAP's own number of neighbours
+_NEAREST = 15  # UMAP's own number of neighbors
 _SEED = 0
 _START = 1e-4  # standard deviation of what t-SNE starts from, which is its own
 _BASIS, _TURNS = 8, 12  # columns and rounds of the iteration that finds principal components
@@ -90,7 +90,7 @@ def _umap(neighbors: Neighbors, start: Plane) -> Plane:
     logger.info("laying out %d adapters by UMAP, which compiles itself the first time", n)
     from umap import UMAP
 
-    # UMAP counts a vector as its own first neighbour.
+    # UMAP counts a vector as its own first neighbor.
     index = np.hstack([np.arange(n)[:, None], neighbors.index[:, : _NEAREST - 1]])
     distance = np.hstack([np.zeros((n, 1)), neighbors.distance[:, : _NEAREST - 1]])
     made = UMAP(
@@ -101,7 +101,7 @@ def _umap(neighbors: Neighbors, start: Plane) -> Plane:
         random_state=_SEED,
         n_jobs=1,
     )
-    # With neighbours and a start, of the vectors themselves it needs but their number.
+    # With neighbors and a start, of the vectors themselves it needs but their number.
     vectors = np.zeros((n, 1), np.float32)
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # what it cannot do then
         return np.asarray(made.fit_transform(vectors), np.float64)

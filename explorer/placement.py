@@ -1,4 +1,4 @@
-"""Where each adapter stands: known ones stay, new ones join their like, or all is laid out anew."""
+"""Where each adapter stands: known ones stay, new ones join their like, or all move."""
 
 import math
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ LATER: Final = "neighbors"
 """The method of those who were placed among others of a finished map."""
 
 SHARE_OF_NEW: Final = 0.2
-"""With more than this share placed later, a map is laid out anew."""
+"""When more than this share was placed later, the map is recomputed."""
 
-_GUIDES = 5  # neighbours that say where a new one belongs
+_GUIDES = 5  # neighbors that say where a new one belongs
 _KIN = 20  # nearest other new ones that are looked at
-_CLOSE = 1e-3  # cosine distance below which neighbours count equally
+_CLOSE = 1e-3  # cosine distance below which neighbors count equally
 _SPREAD = 0.004  # how far beside that place it stands at most
 _DIGITS = 5  # decimals of a coordinate
 _GAP = 10.0**-_DIGITS
@@ -53,8 +53,8 @@ def place(pool: Pool, now: datetime) -> Placement:
     """The map of a pool, from the one that its index has, if it has one.
 
     An adapter stands where it stood, as long as its vector is of the same commit. New ones are put
-    beside their nearest neighbours; but if more than a fifth were placed so, all are laid out anew,
-    from where they stood, and the whole is turned to look as before.
+    beside their nearest neighbors. When more than 20% have been placed this way, the map is
+    recomputed from where they stood, and rotated to match the old one.
 
     Args:
         pool: the adapters.
@@ -147,7 +147,7 @@ def _stood(pool: Pool, rows: Sequence[MapRow | None]) -> _Stood:
 
 
 def _among(pool: Pool, stood: _Stood) -> Plane:
-    """Coordinates of all: known ones where they stood, new ones beside their nearest neighbours.
+    """Coordinates of all: known ones where they stood, new ones beside their nearest neighbors.
 
     The new ones that are nearest to a known one come first, and guide the others: so what is new
     together stays together.

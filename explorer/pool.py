@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 _ROWS = 2048  # vectors read at once
 
 _MANY, _FEW_OF_MANY, _OF_FEW = 5000, 20, 50
-"""From so many adapters on, fewer neighbours of each are looked for: a page has to hold them."""
+"""From this many adapters on, each keeps fewer neighbors, since the page has to hold them."""
 
 CARD = 400
-"""Of a model card, so many characters are kept."""
+"""How many characters of a model card are kept."""
 
 _FACTS = f"""
 SELECT
@@ -52,7 +52,7 @@ ORDER BY c.adapter
 class Pool:
     """The adapters of one map; `opened_pool` makes it.
 
-    Vectors and neighbours are read and computed when they are first asked for.
+    Vectors and neighbors are read and computed when they are first asked for.
 
     Attributes:
         queries: the index.

@@ -1,4 +1,4 @@
-"""A map in characters, each of two by four dots; the first domains have a key and a colour."""
+"""A map in characters, each of two by four dots; the first domains have a key and a color."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ class Caller:
 
     Attributes:
         anonymous: no token was sent, or this Hub has none configured.
-        grants: organisations and `org/name`s that the token opens, `*` for all.
+        grants: organizations and `org/name`s that the token opens, `*` for all.
     """
 
     anonymous: bool

@@ -293,7 +293,7 @@ def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     if request.method not in ("GET", "HEAD"):
         return JSONResponse({"error": "This Hub is read-only."}, 405)
-    if request.url.path.startswith("/api/models/"):  # a name without an organisation
+    if request.url.path.startswith("/api/models/"):  # a name without an organization
         return RepoNotFound(anonymous=True).response()
     message = "This local Hub serves models only, and not this address."
     return JSONResponse({"error": message}, error.status_code)

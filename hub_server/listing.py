@@ -43,7 +43,7 @@ class ListingQuery:
 
     Attributes:
         filters: tags that all must hold.
-        author: the organisation, or None for any.
+        author: the organization, or None for any.
         search: lower-case words that the name must contain.
         gated: only gated ones, only others, or both (None).
         pipeline_tag: the task, or None for any.

@@ -47,7 +47,7 @@ class Repository:
 
     @property
     def author(self) -> str:
-        """The organisation."""
+        """The organization."""
         return self.id.partition("/")[0]
 
     @property

@@ -39,7 +39,7 @@ class HubSettings:
     """The `.hub.yaml` at the top: who may see private and gated repositories.
 
     Attributes:
-        tokens: for each bearer token what it opens: organisations, `org/name`s, or `*`.
+        tokens: for each bearer token what it opens: organizations, `org/name`s, or `*`.
     """
 
     tokens: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
@@ -84,7 +84,7 @@ def read_hub_settings(path: Path) -> HubSettings:
         names = [grants] if isinstance(grants, str) else grants
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise SettingsError(
-                f"{path}: token number {number} needs a list of organisations or org/names, or '*'"
+                f"{path}: token number {number} needs a list of organizations or org/names, or '*'"
             )
         granted[token] = frozenset(names)
     return HubSettings(granted)

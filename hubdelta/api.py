@@ -103,7 +103,7 @@ class OpenIndex:
 
         Raises:
             QueryError: the adapter has no vector that can be compared; the text says why.
-            UsageError: k is no whole number from 1 on.
+            UsageError: k is not a positive integer.
 
         >>> found = index.similar("mlnights/lora-test-3", k=3)
         >>> found["adapter"].to_pylist()[0]
@@ -145,7 +145,7 @@ class OpenIndex:
 
         Raises:
             QueryError: they have no sum; the text says why.
-            UsageError: k is no whole number from 1 on.
+            UsageError: k is not a positive integer.
 
         >>> code, json = "jh-petersen/docstring2code-lora", "openrecords/iso-codes-json-lora"
         >>> index.between(code, json, k=1)["adapter"].to_pylist()
@@ -173,7 +173,7 @@ class OpenIndex:
     def domains(
         self, base: str | None = None, distance: float | None = None, *, center: bool = False
     ) -> Frame:
-        """The domains: groups of adapters that do alike.
+        """The domains: groups of adapters that behave alike.
 
         Args:
             base: the base; None for every base.
@@ -241,7 +241,7 @@ class OpenIndex:
 
         Raises:
             QueryError: the index has no such base.
-            UsageError: k is no whole number from 1 on.
+            UsageError: k is not a positive integer.
 
         >>> len(index.outliers(k=3))
         3
@@ -267,7 +267,7 @@ class OpenIndex:
         return self._framed(answers.new_since(self._queries, since))
 
     def suggestions(self, base: str | None = None, k: int = 5, distance: float = 0.25) -> Frame:
-        """Labels for adapters that have none, from those of their nearest labelled neighbours.
+        """Labels for adapters that have none, from those of their nearest labeled neighbors.
 
         Returns:
             adapter, label, confidence, votes, nearest, distance, base; the most confident first.
@@ -276,7 +276,7 @@ class OpenIndex:
             QueryError: the index has no such base.
             UsageError: k is less than 1, or the distance out of range.
 
-        >>> len(index.suggestions())  # nobody has labelled the demo's adapters
+        >>> len(index.suggestions())  # nobody has labeled the demo's adapters
         0
         """
         return self._framed(answers.suggestions(self._queries, base, k, distance))

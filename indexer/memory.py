@@ -27,9 +27,8 @@ class LargeTensorsApart(TorchFunctionMode):
     """Lets `torch.empty` on the CPU take its memory as `empty` here does.
 
     Modules are made with weights, even where these are dropped the next moment. The allocator's
-    heap would grow by a whole model that nobody touches, with the small objects that stay spread
-    over it: what is computed later falls into ever other holes between them, of which each keeps
-    its memory.
+    heap would grow by a whole model that nobody touches, with the objects that stay spread over it,
+    which fragments the heap for everything computed later.
     """
 
     def __torch_function__(

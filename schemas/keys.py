@@ -127,8 +127,8 @@ def named_by_url(text: str) -> str:
     """`org/name[/subfolder][@revision]` where a text is the URL of a page of a Hub, or the text.
 
     Pages are `/org/name`, `/org/name/tree/REVISION/subfolder` and
-    `/org/name/blob/REVISION/subfolder/file`; `main`, which every link holds, is no wish for a
-    revision.
+    `/org/name/blob/REVISION/subfolder/file`; `main` appears in every URL, so it
+    does not pin a revision.
 
     Raises:
         UsageError: the page is not a model's.

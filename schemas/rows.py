@@ -83,7 +83,7 @@ class CatalogRow(Row):
     library_name: str | None = _column(pa.string(), "library that loads it")
     pipeline_tag: str | None = _column(pa.string(), "task, in the Hub's words")
     task_type: str | None = _column(pa.string(), "task_type of adapter_config.json")
-    license: str | None = _column(pa.string(), "licence, as declared")
+    license: str | None = _column(pa.string(), "license, as declared")
     datasets: list[str] = _column(_STRINGS, "datasets it declares")
     languages: list[str] = _column(_STRINGS, "languages it declares")
     tags: list[str] = _column(_STRINGS, "every tag of the repository")
@@ -242,7 +242,7 @@ class RunRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterRow(Row):
-    """A cluster of adapters that do alike: a row per (cluster, run that saw it change)."""
+    """A cluster of adapters that behave alike: a row per (cluster, run that saw it change)."""
 
     table: ClassVar[str] = "clusters"
 

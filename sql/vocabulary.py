@@ -187,8 +187,8 @@ MACROS: Final = (
     Macro(
         "suggestions",
         ("base",),
-        "Labels for the unlabelled adapters of a base (null: of each base), by their labelled "
-        "neighbours",
+        "Labels for the unlabeled adapters of a base (null: of each base), by their labeled "
+        "neighbors",
         ("adapter", "label", "confidence", "votes", "nearest", "distance", "base"),
         {"k": VOTERS, "distance": DISTANCE},
     ),

@@ -43,7 +43,7 @@ class Family:
         attention: linear layers around attention.
         mlp: linear layers of the feed-forward part.
         embedding: of the tokens.
-        norms: normalisation layers, one of them after the last layer.
+        norms: normalization layers, one of them after the last layer.
         layers: the list of transformer layers.
         config: what its config needs beyond the sizes that all tiny models share.
         embedding_is_shared: an encoder and a decoder look tokens up in the same table.
@@ -230,7 +230,7 @@ def make_base(folder: Path, *, model_type: str = "llama", seed: int = 0, **confi
         output = model.get_output_embeddings()
         output.weight = torch.nn.Parameter(torch.empty_like(output.weight))
     for name, parameter in model.named_parameters():
-        # The usual small initialisation makes hidden states that hardly depend on the input; so
+        # The usual small initialization makes hidden states that hardly depend on the input; so
         # would large biases.
         small = parameter.dim() > 1 or name.endswith("bias")
         torch.nn.init.normal_(parameter, std=0.2 if small else 1.0)

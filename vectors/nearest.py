@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 _TILE = 2048  # vectors of a side of a tile: 16 MiB of cosines
 _SPARE = 8  # more than asked for are kept: float32 may confuse what is equally near
-_GATHERED = 2**22  # float64 numbers of neighbours that are held at once: 32 MiB
+_GATHERED = 2**22  # float64 numbers of neighbors that are held at once: 32 MiB
 _DIGITS = 6  # of a distance, as SQL has it
-_NOWHERE = 2.0  # stands for the distance to a neighbour that is not there: the greatest there is
+_NOWHERE = 2.0  # stands for the distance to a neighbor that is not there: the greatest there is
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def _header(line: str, separator: str) -> list[str]:
 
 
 def set_labels(index: Index, labels: Mapping[str, str | None]) -> LabelSummary:
-    """Store what is news of some labels; the index must be held.
+    """Store those labels that changed; the index must be held.
 
     Args:
         index: the index.
@@ -190,4 +190,4 @@ def _unknown_line(queries: Queries, unknown: list[str]) -> str:
         named.append(f"{name} (did you mean {rows[0]['adapter']}?)" if rows else name)
     more = ["..."] if len(unknown) > _NAMED else []
     count = f"{len(unknown)} adapter{' is' if len(unknown) == 1 else 's are'}"
-    return f"{count} not in the index, and not labelled: {', '.join(named + more)}"
+    return f"{count} not in the index, and not labeled: {', '.join(named + more)}"

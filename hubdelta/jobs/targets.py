@@ -111,7 +111,7 @@ class Named:
 def find_named(
     names: Sequence[AdapterName], base: str, index: Index, hub: Hub, run_id: str
 ) -> Named:
-    """Describe the adapters named by hand, and write what is news and what failed.
+    """Describe the adapters named by hand, and store what changed and what failed.
 
     Raises:
         HubError: offline, or a refused token.

@@ -1,4 +1,4 @@
-"""The interactive SQL prompt: history, completion, colours."""
+"""The interactive SQL prompt: history, completion, colors."""
 
 import os
 from pathlib import Path

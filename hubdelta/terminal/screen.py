@@ -214,6 +214,6 @@ def _plain(text: str) -> Text:
 
 
 def _page(text: str) -> None:
-    # As git does: what fits the screen after all stays on it, colours are shown.
+    # As git does: what fits the screen after all stays on it, colors are shown.
     os.environ.setdefault("LESS", "FRX")
     click.echo_via_pager(text.rstrip("\n"), color=True)

@@ -43,7 +43,7 @@ class ChosenWeights:
 
 
 def reject_unreadable(listed: list[str]) -> None:
-    """Refuse weights that a listing of names already shows to be of no use.
+    """Reject weights whose file names already show that nothing can read them.
 
     Args:
         listed: the weight files that the catalog has.

@@ -1,7 +1,7 @@
 """From a row of the catalog to an adapter in memory: inspect, then fetch, then read.
 
 Inspecting costs a ranged request and a small file, and settles whether the weights are worth
-fetching; the fetch then takes only the files that the engine reads, at the catalogued commit, and
+fetching; the fetch then takes only the files that the engine reads, at the cataloged commit, and
 of an adapter's safetensors not the tensors of the output layer, which no hidden state depends on.
 """
 
@@ -285,7 +285,7 @@ def _is_local(row: CatalogRow) -> bool:
 
 
 def _reject_known(row: CatalogRow) -> None:
-    """Refuse what the catalog already shows to be without hope."""
+    """Reject adapters the catalog already rules out."""
     if row.disabled:
         raise AdapterError(Reason.DISABLED, "the Hub has disabled this repository")
     if row.canonical_base is not None and row.canonical_base != row.base:

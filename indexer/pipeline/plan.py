@@ -54,7 +54,7 @@ def make_plan(
         only: plan these rows, named by hand, in place of the catalog, whatever their kind; their
             failures count as due.
         retry_failed: failures count as due, whatever their reason.
-        limit: at most so many adapters.
+        limit: the most adapters to plan.
     """
     done = {
         AdapterKey(row["repo_id"], row["subfolder"], row["revision"])

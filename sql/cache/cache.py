@@ -1,8 +1,8 @@
 """The derived cache `<index>/hubdelta.duckdb`, brought up to date by what is new in the Parquet.
 
-Nothing is in it that the Parquet files do not say: whatever is missing, stale or damaged is made
-again. It has locks of its own, so that queries may refresh it while an index run writes. Who has it
-open keeps what it sees: where somebody has, a copy is brought up to date and put in its place.
+It holds nothing that the Parquet files do not say: whatever is missing, stale or damaged is
+rebuilt. It has locks of its own, so queries may refresh it while an index run writes. Open readers
+keep their snapshot: while there are any, a copy is brought up to date and takes its place.
 """
 
 import logging
@@ -283,7 +283,7 @@ def _stored_at(path: Path, index: Index) -> _Stored | None:
             _attach(database, path)
             return _stored(database, index)
     except (duckdb.Error, FlatDeltasError) as error:
-        logger.debug("%s is of no use: %s", path, error)
+        logger.debug("%s is unusable: %s", path, error)
         return None
 
 

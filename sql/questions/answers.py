@@ -61,7 +61,7 @@ def similar(queries: Queries, adapter: str, k: int = 10) -> pa.Table:
 
     Raises:
         QueryError: the adapter has no vector that can be compared; the text says why.
-        UsageError: k is no whole number from 1 on.
+        UsageError: k is not a positive integer.
     """
     _check_k(k)
     name = argument(adapter)
@@ -152,7 +152,7 @@ def between(queries: Queries, a: str, b: str, k: int = 10) -> pa.Table:
     Raises:
         QueryError: one has no vector that can be compared, they have no recipe in common, or they
             cancel each other out; the text says which.
-        UsageError: k is no whole number from 1 on.
+        UsageError: k is not a positive integer.
     """
     _check_k(k)
     pair = [argument(a), argument(b)]
@@ -180,7 +180,7 @@ def outliers(queries: Queries, base: str | None = None, k: int = 10) -> pa.Table
 
     Raises:
         QueryError: the index has no such base.
-        UsageError: k is no whole number from 1 on.
+        UsageError: k is not a positive integer.
     """
     _check_k(k)
     if base is not None:
@@ -245,7 +245,7 @@ def domains(
     base: str | None = None,
     distance: float | None = None,
 ) -> pa.Table:
-    """The domains of a base: groups of adapters that do alike.
+    """The domains of a base: groups of adapters that behave alike.
 
     Args:
         queries: the index.
@@ -310,13 +310,13 @@ def suggestions(
     *,
     min_confidence: float = 0.0,
 ) -> pa.Table:
-    """Labels for adapters that have none, from those of their neighbours.
+    """Labels for adapters that have none, from those of their neighbors.
 
     Args:
         queries: the index.
         base: the base; None for every base.
-        k: how many labelled neighbours vote, the nearest ones.
-        distance: from which cosine distance on a neighbour has no vote, 0 to 2.
+        k: how many labeled neighbors vote, the nearest ones.
+        distance: from which cosine distance on a neighbor has no vote, 0 to 2.
         min_confidence: leave out suggestions of less.
 
     Returns:

@@ -1,4 +1,4 @@
--- Groups of adapters that do alike: those that chains of steps up to a distance join or, where the
+-- Groups of adapters that behave alike: those that chains of steps up to a distance join or, where the
 -- distance is null, the domains that the last run found and numbered (`clusters`). A base that no
 -- run has clustered yet gets chains of steps up to unclustered_distance().
 

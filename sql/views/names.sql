@@ -89,7 +89,7 @@ CREATE OR REPLACE MACRO hubdelta.summaries(base, distance) AS TABLE
         WINDOW domains AS (PARTITION BY w.base, w.domain)
         QUALIFY place <= 10
     ),
-    labelled AS (
+    labeled AS (
         SELECT
             c.*, c.inside / sum(c.inside) OVER domains AS share,
             sum(c.inside) OVER (PARTITION BY c.base, c.label) - c.inside AS outside,
@@ -105,7 +105,7 @@ CREATE OR REPLACE MACRO hubdelta.summaries(base, distance) AS TABLE
         SELECT
             l.base, l.domain, 0 AS rank, l.place, l.label AS term, 'label' AS source, l.inside,
             l.outside, NULL AS weight, l.place = 1 OR (l.place = 2 AND l.share >= 0.25) AS in_name
-        FROM labelled AS l
+        FROM labeled AS l
         UNION ALL
         SELECT
             p.base, p.domain, 1, p.place, p.term, p.source, p.inside, p.outside, p.weight,

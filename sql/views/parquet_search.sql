@@ -93,12 +93,12 @@ CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
         ) AS t
         GROUP BY t.number
     ),
-    labelled AS (
+    labeled AS (
         SELECT s.number, min(s.label) AS label FROM steps AS s GROUP BY s.number
     ),
     sized AS (
         SELECT m.base, g.label, count(*) AS size
-        FROM labelled AS g JOIN numbered AS m ON m.number = g.number
+        FROM labeled AS g JOIN numbered AS m ON m.number = g.number
         GROUP BY m.base, g.label
     ),
     ordered AS (
@@ -109,7 +109,7 @@ CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
     )
     SELECT m.base, o.domain, o.size, m.adapter, m.repo_id, m.subfolder, m.revision
     FROM ordered AS o
-    JOIN labelled AS g ON g.label = o.label
+    JOIN labeled AS g ON g.label = o.label
     JOIN numbered AS m ON m.number = g.number;
 
 -- The member with the highest mean similarity to the others: its unit vector times the sum of

@@ -1,9 +1,9 @@
--- Labels for adapters that have none, from those of their neighbours.
+-- Labels for adapters that have none, from those of their neighbors.
 
--- The k nearest labelled neighbours vote. Closeness is 1 - d/distance: 1 for the same answers, 0 at
+-- The k nearest labeled neighbors vote. Closeness is 1 - d/distance: 1 for the same answers, 0 at
 -- the border; a vote is its square, so that a few near ones outvote many far ones. Confidence is
 -- the winner's share of the votes times the closeness of its nearest voter: a label is as sure as
--- the neighbours agree, and never surer than the best of them is near.
+-- the neighbors agree, and never surer than the best of them is near.
 CREATE OR REPLACE MACRO suggestions(base, k := 5, distance := 0.25) AS TABLE
     WITH voters AS (
         SELECT n.*, coalesce(1 - n.distance / nullif(distance, 0), 1) AS closeness

@@ -36,7 +36,7 @@ CREATE OR REPLACE MACRO hubdelta.common_vectors(a, b) AS TABLE
     LIMIT 1;
 
 -- The vector that training on the data of both would give, by the paper's additivity:
--- v(D1) + v(D2), neither of them normalised. No row where the two cancel out down to the noise.
+-- v(D1) + v(D2), neither of them normalized. No row where the two cancel out down to the noise.
 CREATE OR REPLACE MACRO hubdelta.sum_of(a, b) AS TABLE
     WITH added AS (
         SELECT v.*, [pair[1] + pair[2] FOR pair IN list_zip(v.a_delta, v.b_delta)] AS delta

@@ -8,7 +8,7 @@ from sklearn.metrics import silhouette_samples
 from hubdelta.vectors.measures import measure
 
 
-def labelled(seed=0, size=400):
+def labeled(seed=0, size=400):
     """Clusters, noise and vectors of another cluster among them, in no order: several blocks."""
     family = Family(seed)
     centers = family.directions(5)
@@ -20,7 +20,7 @@ def labelled(seed=0, size=400):
 
 
 def test_likeness_is_the_mean_cosine_to_the_other_members():
-    labels, units = labelled()
+    labels, units = labeled()
     found = measure(labels, units).likeness
     exact = units.astype(np.float64)
     for label in range(5):
@@ -32,7 +32,7 @@ def test_likeness_is_the_mean_cosine_to_the_other_members():
 
 
 def test_silhouettes_are_those_of_scikit_learn():
-    labels, units = labelled()
+    labels, units = labeled()
     clustered = labels >= 0
     exact = units[clustered].astype(np.float64)
     distance = 1 - exact @ exact.T
@@ -51,7 +51,7 @@ def test_distances_above_one_are_not_cut():
 
 
 def test_noise_has_no_measures():
-    labels, units = labelled()
+    labels, units = labeled()
     found = measure(labels, units)
     assert np.isnan(found.likeness[labels < 0]).all()
     assert np.isnan(found.silhouette[labels < 0]).all()
@@ -59,7 +59,7 @@ def test_noise_has_no_measures():
 
 
 def test_a_single_cluster_has_no_silhouette():
-    labels, units = labelled()
+    labels, units = labeled()
     with np.errstate(all="raise"):
         found = measure(np.where(labels == 0, 0, -1), units)
     assert np.isnan(found.silhouette).all()

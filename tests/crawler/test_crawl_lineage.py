@@ -415,7 +415,7 @@ def test_whole_models_and_missing_weights_have_rows(index: Index, hub: Hub, repo
     assert (rows["org/empty"].kind, rows["org/empty"].weights_files) == ("adapter", [])
 
 
-def test_only_the_relations_asked_for_are_catalogued(index: Index, hub: Hub, repos: Repos) -> None:
+def test_only_the_relations_asked_for_are_cataloged(index: Index, hub: Hub, repos: Repos) -> None:
     repos.model("org/full", of=BASE)
     repos.adapter("org/a")
     crawl(index, hub, BASE, relations=("adapter",))
@@ -515,7 +515,7 @@ def test_a_hostile_entry_is_a_row_or_left_out_and_ends_no_crawl(
         "nm/Llama-3.1-8B-Instruct-w8a8",
     ],
 )
-def test_names_of_copies_are_recognised(name: str) -> None:
+def test_names_of_copies_are_recognized(name: str) -> None:
     assert plain_name(name) == plain_name("meta-llama/Llama-3.1-8B-Instruct")
 
 

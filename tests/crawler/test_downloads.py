@@ -84,7 +84,7 @@ def test_a_download_asks_nothing_of_the_api(
     assert not any(r.path.startswith("/api/models") for r in served.requests[before:])
 
 
-def test_a_repo_that_moved_on_is_fetched_at_the_catalogued_commit(
+def test_a_repo_that_moved_on_is_fetched_at_the_cataloged_commit(
     hub: Hub, key: AdapterKey, repos: Repos, into: Path
 ) -> None:
     keep_revision(repos.place, "org/a")
@@ -94,7 +94,7 @@ def test_a_repo_that_moved_on_is_fetched_at_the_catalogued_commit(
     assert weight_header(hub, key, WEIGHTS).tensors["lora_A"].shape == (1000, 2)
 
 
-def test_a_repo_that_lost_the_catalogued_commit_is_not_fetched_at_another(
+def test_a_repo_that_lost_the_cataloged_commit_is_not_fetched_at_another(
     hub: Hub, key: AdapterKey, repos: Repos, into: Path
 ) -> None:
     repos.adapter("org/a", weights=tensors(3))

@@ -18,7 +18,7 @@ def test_the_page_is_what_the_sources_build_to():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_page_carries_the_licences_of_its_libraries():
+def test_the_page_carries_the_licenses_of_its_libraries():
     page = (WEB.parent / "page.html").read_text(encoding="utf-8")
     for name in ("d3-zoom", "d3-selection", "d3-quadtree"):
         assert name in page

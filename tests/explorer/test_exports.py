@@ -67,7 +67,7 @@ def test_npz_needs_no_pickle(full: Index, deltas: np.ndarray):
     assert len(found.files) == 6
 
 
-def test_embedding_atlas_has_coordinates_and_rows_of_neighbours(full: Index):
+def test_embedding_atlas_has_coordinates_and_rows_of_neighbors(full: Index):
     file, xy = exported(full, "embedding-atlas")
     table = pq.read_table(file)
     assert np.array_equal(np.array(table["projection_x"]), xy[:, 0])

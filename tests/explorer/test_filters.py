@@ -15,7 +15,7 @@ def test_each_choice_has_its_count(window):
     assert choices(window, "Domains") == {
         "4 kjv, bible, verses": 2, "2 code, python": 2, "in no domain": 1,
     }  # fmt: skip
-    assert choices(window, "Licence") == {"mit": 2, "apache-2.0": 1, "not stated": 2}
+    assert choices(window, "License") == {"mit": 2, "apache-2.0": 1, "not stated": 2}
     assert choices(window, "Rank") == {"8": 3, "16": 1, "none": 1}
 
 
@@ -37,13 +37,13 @@ def test_filters_work_together_and_counts_say_what_a_choice_would_show(window):
     window.click("[aria-label='Only mit']")
     assert window.text("#count") == "2 of 5 shown"
     assert choices(window, "Domains")["2 code, python"] == 0
-    assert choices(window, "Licence") == {"mit": 2, "apache-2.0": 1, "not stated": 2}
+    assert choices(window, "License") == {"mit": 2, "apache-2.0": 1, "not stated": 2}
     window.click("#facets .chips label", "16")
     assert window.text("#count") == "1 of 5 shown"
     assert choices(window, "Rank")["16"] == 1
-    window.click("[aria-label='Licence: none']")
+    window.click("[aria-label='License: none']")
     assert window.text("#empty p") == "No adapter passes the filters."
-    window.click("[aria-label='Licence: all']")
+    window.click("[aria-label='License: all']")
     assert window.text("#count") == "4 of 5 shown"
 
 

@@ -1,4 +1,4 @@
-"""The map: points where they belong, in their colours, and a click on one selects it."""
+"""The map: points where they belong, in their colors, and a click on one selects it."""
 
 import pytest
 from payloads import DOMAINS, VILLAGE, payload

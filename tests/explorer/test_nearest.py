@@ -1,4 +1,4 @@
-"""The nearest neighbours: exact, nearest first, as SQL has them."""
+"""The nearest neighbors: exact, nearest first, as SQL has them."""
 
 import numpy as np
 import pytest

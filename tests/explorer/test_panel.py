@@ -1,4 +1,4 @@
-"""The panel of an adapter: what is known of it, its neighbours, the SQL that lists them."""
+"""The panel of an adapter: what is known of it, its neighbors, the SQL that lists them."""
 
 import pytest
 from payloads import VILLAGE, payload
@@ -101,7 +101,7 @@ def test_what_is_no_repository_has_no_link(window, repo_id, subfolder, hub):
 def test_facts_are_those_that_are_known(window):
     window.open(payload(), adapter="lost/odd-one")
     known = facts(window)
-    assert known["Licence"] == "not stated"
+    assert known["License"] == "not stated"
     assert known["Rank"] == "alpha 16"
     assert known["Signal"] == "12, below 60: doubtful"
     assert not {"Downloads", "Likes", "Author", "Datasets", "Task", "Created"} & set(known)
@@ -119,7 +119,7 @@ def test_every_fact_of_the_card_is_there(window):
     }  # fmt: skip
     window.open(adapter(**row), adapter="o/n")
     assert facts(window) == {
-        "Label": "law", "Licence": "mit", "Author": "Ann", "Datasets": "a/b, c/d",
+        "Label": "law", "License": "mit", "Author": "Ann", "Datasets": "a/b, c/d",
         "Languages": "de", "Task": "text-generation", "Downloads": "12,345", "Likes": "7",
         "Kind": "LOHA", "Rank": "8, alpha 12.5", "Targets": "q, v", "Weights": "28.4 MB",
         "Signal": "2,480,000", "Norm": "12.3", "Created": "2 Mar 2026", "Changed": "14 Oct 2026",

@@ -1,4 +1,4 @@
-"""What the page is given: columns of n values, exact neighbours, and JSON that any parser takes."""
+"""What the page is given: columns of n values, exact neighbors, and JSON that any parser takes."""
 
 import base64
 import json
@@ -77,7 +77,7 @@ def test_it_has_what_the_page_reads(index: Index):
     assert columns["status"][0] == "embedded"
 
 
-def test_neighbours_are_rows_and_distances(index: Index):
+def test_neighbors_are_rows_and_distances(index: Index):
     add(index, names(0, 12), clustered(12))
     page = page_of(index)
     k = page["neighbors"]["k"]

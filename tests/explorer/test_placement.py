@@ -82,7 +82,7 @@ def test_with_many_new_ones_all_is_laid_out_anew_and_looks_as_before(index: Inde
     assert map_of(index)["xy"] == second["xy"]
 
 
-def test_a_map_grows_by_neighbours_only_so_long(index: Index):
+def test_a_map_grows_by_neighbors_only_so_long(index: Index):
     add(index, names(0, 80), clustered(80))
     map_ids = [map_of(index)["placement"].news[0].map_id]
     for night in range(4):

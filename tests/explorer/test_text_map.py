@@ -65,7 +65,7 @@ def test_a_domain_has_its_lasting_number_wherever_it_is_listed():
     assert lines[-3:-1] == ["1 2 poems", "2 2 code"]
 
 
-def test_only_a_terminal_gets_colours():
+def test_only_a_terminal_gets_colors():
     assert "\x1b" not in shown(CORNERS, TWO)
     assert "\x1b[" in shown(CORNERS, TWO, terminal=True)
 

@@ -119,7 +119,7 @@ def test_a_safetensors_header_is_one_ranged_read(folder, hub, api):
     ],
 )
 @pytest.mark.parametrize("name", ["small.txt", "weights.bin"])
-def test_ranges_are_honoured(folder, hub, name, asked, status, content, stated):
+def test_ranges_are_honored(folder, hub, name, asked, status, content, stated):
     folder.add("ada/law", {name: b"0123456789"})
     answer = resolve(hub, name, headers={"Range": asked} if asked else {})
     assert (answer.status_code, answer.content) == (status, content)

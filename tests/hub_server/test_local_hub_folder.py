@@ -152,7 +152,7 @@ def test_links_are_followed_only_within_the_repository(folder, api, tmp_path, ca
     (place / "good.txt").symlink_to("sub/real.txt")
     (place / "absolute.txt").symlink_to(secret)
     (place / "relative.txt").symlink_to("../../../secret.txt")
-    (place / "neighbour.bin").symlink_to(other / "adapter_model.safetensors")
+    (place / "neighbor.bin").symlink_to(other / "adapter_model.safetensors")
     (place / "settings.txt").symlink_to(".hub.yaml")
     (place / "folder").symlink_to(tmp_path, target_is_directory=True)
     (place / "dangling").symlink_to("nowhere")
@@ -164,7 +164,7 @@ def test_links_are_followed_only_within_the_repository(folder, api, tmp_path, ca
     assert Path(path).read_text() == "real"
 
 
-def test_an_operator_may_link_a_repository_or_an_organisation(folder, api, tmp_path):
+def test_an_operator_may_link_a_repository_or_an_organization(folder, api, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "org" / "name").mkdir(parents=True)
     (elsewhere / "org" / "name" / "a.txt").write_text("")

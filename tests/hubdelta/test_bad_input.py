@@ -170,7 +170,7 @@ def test_a_full_disk_ends_the_run_in_a_line_and_the_next_goes_on(hubdelta, tmp_p
         subprocess.run(["umount", index], check=True)
 
 
-def test_a_repo_that_changed_since_the_crawl_is_indexed_as_catalogued(
+def test_a_repo_that_changed_since_the_crawl_is_indexed_as_cataloged(
     hubdelta, folder, tiny_base, tmp_path
 ):
     hubdelta("crawl", "--base", BASE)

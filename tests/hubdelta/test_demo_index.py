@@ -39,7 +39,7 @@ def test_each_awkward_repository_becomes_the_right_row(demo, repo):
             "SELECT subfolder, status, reason, message FROM adapters WHERE repo_id = ?",
             [repo.repo_id],
         ).to_pylist()
-        catalogued = queries.run(
+        cataloged = queries.run(
             "SELECT count(*) AS n FROM catalog WHERE repo_id = ? AND kind = 'mirror'",
             [repo.repo_id],
         ).to_pylist()
@@ -47,7 +47,7 @@ def test_each_awkward_repository_becomes_the_right_row(demo, repo):
         assert rows == []
     elif repo.expected == "mirror":
         assert rows == []
-        assert catalogued == [{"n": 1}]
+        assert cataloged == [{"n": 1}]
     else:
         assert {row["subfolder"] for row in rows} == set(repo.folders)
         for row in rows:
@@ -62,14 +62,14 @@ def test_the_pickle_with_code_was_not_run(demo):
 
 
 SILHOUETTE = """
-WITH labelled AS (
+WITH labeled AS (
     SELECT v.adapter, l.domain, v.delta
     FROM vectors AS v JOIN labels AS l USING (adapter)
 ),
 distances AS (
     SELECT x.adapter, x.domain, y.domain AS other,
            avg(greatest(0, least(1, 1 - list_cosine_similarity(x.delta, y.delta)))) AS distance
-    FROM labelled AS x JOIN labelled AS y ON x.adapter <> y.adapter
+    FROM labeled AS x JOIN labeled AS y ON x.adapter <> y.adapter
     GROUP BY ALL
 ),
 widths AS (
@@ -128,12 +128,12 @@ def test_a_mixed_adapter_is_closer_to_the_sum_than_to_either_domain(demo, mixed)
     assert answer["to_sum"] > max(answer["to_first"], answer["to_second"])
 
 
-def test_the_nearest_neighbour_is_of_the_same_domain(demo):
+def test_the_nearest_neighbor_is_of_the_same_domain(demo):
     with demo.queries() as queries:
         for name, domain in DOMAIN_OF.items():
             near = queries.run("FROM neighbors(?, k := 30)", [name]).to_pylist()
-            labelled = [DOMAIN_OF[row["adapter"]] for row in near if row["adapter"] in DOMAIN_OF]
-            assert labelled[0] == domain, name
+            labeled = [DOMAIN_OF[row["adapter"]] for row in near if row["adapter"] in DOMAIN_OF]
+            assert labeled[0] == domain, name
 
 
 def test_a_run_keeps_what_each_stage_took_and_what_came_over_the_line(demo):
@@ -195,7 +195,7 @@ def test_the_commands_answer(demo):
     )
 
 
-def test_a_zero_adapter_has_a_vector_and_no_neighbours(demo):
+def test_a_zero_adapter_has_a_vector_and_no_neighbors(demo):
     zero = "mlnights/lora-test-0"
     with demo.queries() as queries:
         (row,) = queries.run(

@@ -191,7 +191,7 @@ def test_threads_reach_torch(environment, tmp_path):
     assert done.stdout.splitlines()[-1] == "0 3", done.stderr
 
 
-def test_neighbours_come_with_their_signal(stacked, environment):
+def test_neighbors_come_with_their_signal(stacked, environment):
     asked = ("similar", "a/lora", "--index", stacked.path)
 
     found = json.loads(hubdelta(environment, *asked, "--json").stdout)

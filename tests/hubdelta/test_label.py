@@ -220,7 +220,7 @@ def test_on_the_demo_suggestions_are_right_and_can_be_fed_back(labelled_demo):
 
 
 def test_on_the_demo_wrong_suggestions_are_less_confident(demo, tmp_path):
-    """Where nobody has labelled a domain, its members are offered the labels of others."""
+    """Where nobody has labeled a domain, its members are offered the labels of others."""
     copy = tmp_path / "index"
     shutil.copytree(demo.path, copy)
     index = Index.open(copy)

@@ -119,7 +119,7 @@ def test_into_a_pipe_go_whole_values_between_tabs_and_nothing_else(index: Index)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_pipe_gets_no_colours_and_no_trailing_spaces(index: Index, command: list[str]) -> None:
+def test_a_pipe_gets_no_colors_and_no_trailing_spaces(index: Index, command: list[str]) -> None:
     done = piped(index, *command)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
@@ -135,8 +135,8 @@ def test_what_a_person_needs_to_know_does_not_mix_with_piped_rows(index: Index) 
     )
 
 
-class TestColour:
-    def test_a_terminal_has_styles_and_colourless_ones_no_colour(self, index: Index) -> None:
+class TestColor:
+    def test_a_terminal_has_styles_and_colorless_ones_no_color(self, index: Index) -> None:
         at = {"HUBDELTA_INDEX": str(index.root)}
         assert "\x1b[1m" in show("status", **at)
         assert not re.search(r"\x1b\[[0-9;]*3[0-7]", show("status", NO_COLOR="1", **at))

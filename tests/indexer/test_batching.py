@@ -80,7 +80,7 @@ def test_padding_costs_little(adapters):
 
 @settings(deadline=None)
 @given(ADAPTERS)
-def test_neighbours_by_rank_share_a_batch(adapters):
+def test_neighbors_by_rank_share_a_batch(adapters):
     ranks = [rank(edits) for batch in divided(adapters, room()) for edits in batch]
 
     assert all(a <= b for a, b in pairwise(ranks))

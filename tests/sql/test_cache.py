@@ -187,8 +187,8 @@ def test_vectors_without_direction_are_in_no_answer(awkward: Index) -> None:
 
 def random_pool(index: Index, n: int, hidden: int, clusters: int) -> None:
     rng = np.random.default_rng(n)
-    centres = rng.normal(size=(clusters, hidden)) + rng.normal(size=hidden)
-    deltas = centres[rng.integers(clusters, size=n)] + 0.5 * rng.normal(size=(n, hidden))
+    centers = rng.normal(size=(clusters, hidden)) + rng.normal(size=hidden)
+    deltas = centers[rng.integers(clusters, size=n)] + 0.5 * rng.normal(size=(n, hidden))
     deltas[n // 2 : n // 2 + n // 50] = deltas[: n // 50]  # exact duplicates
     names = [f"r/{i:04}" for i in range(n)]
     index.write([catalog_row(repo_id=name) for name in names], base="org/base")
@@ -241,8 +241,8 @@ def test_same_names_of_other_repositories_follow_the_alphabet_of_these(
     index: Index, over_parquet: OverParquet
 ) -> None:
     same = [adapter("a/x", 20, subfolder="y"), adapter("a/x/y", 20), adapter("a/me", 0)]
-    for catalogued, vector in reversed(same):
-        index.write([catalogued], base="org/base")
+    for cataloged, vector in reversed(same):
+        index.write([cataloged], base="org/base")
         index.write([vector], base="org/base")
         cache.refresh(index)
     parquet = over_parquet(index)

@@ -1,4 +1,4 @@
-"""A cache that is damaged, of no use or not writable costs time, never an answer."""
+"""A cache that is damaged, unusable or not writable costs time, never an answer."""
 
 import logging
 import os

@@ -64,8 +64,8 @@ def varied(index: Index) -> Index:
     listed, vectors = [], []
     for i in range(20):
         name = f"org/a-{i:02}"
-        centre = np.eye(24, dtype=np.float32)[i % 4]
-        delta = centre + rng.normal(size=24).astype(np.float32) * 0.15
+        center = np.eye(24, dtype=np.float32)[i % 4]
+        delta = center + rng.normal(size=24).astype(np.float32) * 0.15
         listed.append(catalog_row(repo_id=name, tags=[f"topic{i % 4}"], downloads=i))
         vectors.append(vector_row(repo_id=name, delta=delta))
     listed += [catalog_row(repo_id="org/failed"), catalog_row(repo_id="org/zero")]

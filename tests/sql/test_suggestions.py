@@ -1,4 +1,4 @@
-"""Labels that neighbours suggest, and how sure they are."""
+"""Labels that neighbors suggest, and how sure they are."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -48,7 +48,7 @@ def test_confidence_is_the_share_of_the_votes_times_the_closeness_of_the_nearest
     }
 
 
-def test_a_near_neighbour_outvotes_two_far_ones(fill: Callable[..., Index]) -> None:
+def test_a_near_neighbor_outvotes_two_far_ones(fill: Callable[..., Index]) -> None:
     index = fill(adapter("a/new", 0), adapter("a/n", 8), adapter("a/f1", 30), adapter("a/f2", -31))
     label(index, {"a/n": "law", "a/f1": "poems", "a/f2": "poems"})
     assert suggestions(index)[0]["label"] == "law"
@@ -92,7 +92,7 @@ def test_the_most_confident_comes_first_and_ties_follow_the_alphabet(
     assert [row["adapter"] for row in suggestions(index)] == ["a/y", "a/z", "a/x"]
 
 
-def test_labelled_adapters_other_recipes_and_other_bases_get_none(
+def test_labeled_adapters_other_recipes_and_other_bases_get_none(
     fill: Callable[..., Index],
 ) -> None:
     index = fill(

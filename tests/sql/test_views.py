@@ -172,7 +172,7 @@ def test_a_vector_stored_twice_counts_once_and_the_later_wins(index: Index) -> N
     assert only(index, "SELECT count(*) AS n FROM comparable") == {"n": 1}
 
 
-def test_the_catalogued_revision_stands_for_the_adapter_even_if_another_was_made_later(
+def test_the_cataloged_revision_stands_for_the_adapter_even_if_another_was_made_later(
     index: Index,
 ) -> None:
     index.write([catalog_row(revision=OLD)], base="org/base")

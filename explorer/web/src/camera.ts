@@ -105,7 +105,7 @@ export class Camera {
     const within = (place: number, size: number): boolean => place >= EDGE && place <= size - EDGE;
     if (within(x, this.width) && within(y, this.height)) return;
     const { x: xs, y: ys } = this.#scene;
-    this.#centre([xs[index]!, ys[index]!], this.magnification);
+    this.#center([xs[index]!, ys[index]!], this.magnification);
   }
 
   /** Moves adapters into the middle, as close as they all are in sight. */
@@ -115,7 +115,7 @@ export class Camera {
     const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const fits = FRAME * Math.min(this.width / (right - left), this.height / (bottom - top));
     const magnification = Math.min(fits / this.#fitScale, Math.max(this.magnification, CLOSE));
-    this.#centre([(left + right) / 2, (top + bottom) / 2], magnification);
+    this.#center([(left + right) / 2, (top + bottom) / 2], magnification);
   }
 
   get #fitted(): boolean {
@@ -123,7 +123,7 @@ export class Camera {
     return Math.abs(this.magnification - 1) < 1e-6 && Math.hypot(dx, dy) < 1;
   }
 
-  #centre([x, y]: [number, number], magnification: number): void {
+  #center([x, y]: [number, number], magnification: number): void {
     const shifted = zoomIdentity
       .translate(this.width / 2, this.height / 2)
       .scale(magnification)

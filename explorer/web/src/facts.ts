@@ -4,7 +4,7 @@ import { bytes, day, element, foreign, number } from "./dom";
 import { GOOD_SIGNAL } from "./facets";
 import type { Payload } from "./payload";
 
-/** The facts as a list of terms; what is not known is left out, a licence always named. */
+/** The facts as a list of terms; what is not known is left out, a license always named. */
 export function factsOf({ columns }: Payload, index: number): HTMLElement {
   const of = <K extends keyof typeof columns>(name: K): (typeof columns)[K][number] => columns[name][index]!;
   const count = (value: number | null): string | null => (value === null ? null : number(value));
@@ -12,7 +12,7 @@ export function factsOf({ columns }: Payload, index: number): HTMLElement {
   const signal = of("signal") ?? 0;
   const facts: [string, string | null][] = [
     ["Label", of("label")],
-    ["Licence", of("license") ?? "not stated"],
+    ["License", of("license") ?? "not stated"],
     ["Author", of("author")],
     ["Datasets", names(of("datasets"))],
     ["Languages", names(of("languages"))],

@@ -1,4 +1,4 @@
-/** The filters: domains with their colours, licences, ranks, and the least signal. */
+/** The filters: domains with their colors, licenses, ranks, and the least signal. */
 
 import { byId, element, foreign, number, short } from "./dom";
 import type { Explorer } from "./explorer";
@@ -12,7 +12,7 @@ const LISTED = 14;
 export function buildFilters(explorer: Explorer): void {
   const { filters, payload } = explorer;
   const domains = new FacetList(explorer, filters.domain, "Domains", "rows");
-  const licenses = new FacetList(explorer, filters.license, "Licence", "rows");
+  const licenses = new FacetList(explorer, filters.license, "License", "rows");
   const ranks = new FacetList(explorer, filters.rank, "Rank", "chips");
   domains.color((code) => colorIndex(code < payload.domains.length ? code : null));
   domains.emphasize();
@@ -81,7 +81,7 @@ class FacetList {
     });
   }
 
-  /** Gives each choice the colour its points have. */
+  /** Gives each choice the color its points have. */
   color(colorOf: (code: number) => number): void {
     const swatches = this.#rows.map((row) => {
       const swatch = element("span", { class: "swatch" });

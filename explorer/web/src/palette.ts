@@ -1,9 +1,9 @@
-/** Colours of points in light and dark. */
+/** Colors of points in light and dark. */
 
 export type Theme = "light" | "dark";
 
 /**
- * Eight colours for the largest domains. Chosen by search: of one hue each, at least 3:1 against the
+ * Eight colors for the largest domains. Chosen by search: of one hue each, at least 3:1 against the
  * map, and as far apart as can be in OKLab for normal, protanopic, deuteranopic and tritanopic eyes
  * (Machado, Oliveira and Fernandes 2009): at least .12 in light and .14 in dark.
  */
@@ -13,7 +13,7 @@ const DISTINCT: Record<Theme, readonly string[]> = {
 };
 
 /**
- * What the other domains take turns with: neighbours on the map differ, labels tell them apart. These
+ * What the other domains take turns with: neighbors on the map differ, labels tell them apart. These
  * and that of no domain have 3:1 against the map, too.
  */
 const SHARED: Record<Theme, readonly string[]> = {
@@ -30,13 +30,13 @@ export interface Ink {
   readonly accent: string;
 }
 
-/** What the canvas draws with beside domains' colours; the same as in style.css. */
+/** What the canvas draws with beside domains' colors; the same as in style.css. */
 export const INK: Record<Theme, Ink> = {
   light: { ground: "#fbfbfa", text: "#1c1f24", muted: "#59606b", accent: "#1d4fd7" },
   dark: { ground: "#15171b", text: "#eceef1", muted: "#a4acb8", accent: "#9dbcff" },
 };
 
-/** The number of the colour of a domain: the largest have one each, null has the last. */
+/** The number of the color of a domain: the largest have one each, null has the last. */
 export function colorIndex(domain: number | null): number {
   const own = DISTINCT.light.length;
   const shared = SHARED.light.length;
@@ -44,7 +44,7 @@ export function colorIndex(domain: number | null): number {
   return domain < own ? domain : own + ((domain - own) % shared);
 }
 
-/** All colours, by `colorIndex`. */
+/** All colors, by `colorIndex`. */
 export function colors(theme: Theme): readonly string[] {
   return [...DISTINCT[theme], ...SHARED[theme], NONE[theme]];
 }

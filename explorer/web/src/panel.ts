@@ -1,4 +1,4 @@
-/** The panel of the selected adapter: facts, neighbours, SQL, card. */
+/** The panel of the selected adapter: facts, neighbors, SQL, card. */
 
 import { copyText } from "./copy";
 import { byId, element, foreign } from "./dom";

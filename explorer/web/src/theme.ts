@@ -13,7 +13,7 @@ export function followTheme(button: HTMLButtonElement): Observable<Theme> {
   const theme = new Observable<Theme>(chosen ?? system());
   const show = (): void => {
     document.documentElement.dataset.theme = theme.value;
-    button.setAttribute("aria-label", theme.value === "dark" ? "Light colours" : "Dark colours");
+    button.setAttribute("aria-label", theme.value === "dark" ? "Light colors" : "Dark colors");
     button.title = button.getAttribute("aria-label")!;
   };
   theme.subscribe(show);

@@ -50,7 +50,7 @@ class Room:
             bytes_per_number: of the type in which the edits are stacked.
 
         Returns:
-            Places in `adapters`, each once; those of a batch are neighbours by rank and targets.
+            Places in `adapters`, each once; those of a batch are neighbors by rank and targets.
         """
         budget = _SHARE * free_bytes(self.device)
         most = _evenly(len(adapters), self.most)

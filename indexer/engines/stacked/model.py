@@ -159,7 +159,7 @@ class StackedModel:
             return self._passage(ids, self._ends)
 
     def _rows(self, adapters: int) -> Sequence[Rows]:
-        """The passes for so many adapters: few enough, and padding costs less than more passes."""
+        """The passes for some adapters: side by side if they are few, where padding is cheap."""
         if self._side_by_side is None:
             return self._by_length
         padding = self._side_by_side.ids.numel() - sum(rows.ids.numel() for rows in self._by_length)

@@ -46,7 +46,7 @@ def rms_norm_of(
         return None
     sample = sample.float()
     expected = module(sample)
-    for scale in (weight.detach(), 1.0 + weight.detach()):  # Gemma's weights are centred at zero
+    for scale in (weight.detach(), 1.0 + weight.detach()):  # Gemma's weights are centered at zero
 
         def fused(x: torch.Tensor, scale: torch.Tensor = scale) -> torch.Tensor:
             return F.rms_norm(x.float(), scale.shape, scale, eps)
