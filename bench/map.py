@@ -39,7 +39,7 @@ from hubdelta import __version__
 from hubdelta.explorer.page import render
 from hubdelta.explorer.payload import domains_of, payload
 from hubdelta.explorer.placement import place
-from hubdelta.explorer.pool import Pool, opened_pool
+from hubdelta.explorer.pool import MapPool, opened_pool
 from hubdelta.schemas.index import Index
 from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import connect
@@ -70,7 +70,7 @@ def peak_bytes() -> int:
     return int(found[1]) * 1024
 
 
-def truth(pool: Pool, xy: np.ndarray) -> float:
+def truth(pool: MapPool, xy: np.ndarray) -> float:
     """Trustworthiness of a map, of a sample of its adapters."""
     rows = np.arange(len(pool))
     if len(pool) > _COMPARED:

@@ -45,8 +45,8 @@ from hubdelta.indexer.engines.engine import Engine
 from hubdelta.indexer.engines.routing import load_engine
 from hubdelta.indexer.pipeline.arrivals import Arrivals, Budget
 from hubdelta.indexer.pipeline.pipeline import Lane, embed_all
-from hubdelta.indexer.pipeline.progress import Progress
-from hubdelta.indexer.pipeline.rows import Embedding
+from hubdelta.indexer.pipeline.progress import RunProgress
+from hubdelta.indexer.pipeline.rows import RowMaker
 from hubdelta.indexer.pipeline.timings import Stages
 from hubdelta.indexer.pipeline.writer import Writer
 from hubdelta.indexer.probes import ALPACA_5
@@ -156,9 +156,9 @@ class _Bench:
         compute = self.compute(adapters)
 
         before = hub.bytes_received
-        progress = Progress(received=lambda: hub.bytes_received - before)
+        progress = RunProgress(received=lambda: hub.bytes_received - before)
         recipe = Recipe(BASE_ID, "0" * 40, ALPACA_5.name, ALPACA_5.id)
-        embedding = Embedding(recipe, ALPACA_5, self.structure.model_type, "bench")
+        embedding = RowMaker(recipe, ALPACA_5, self.structure.model_type, "bench")
         index = Index.create(self.folder / f"index-{rate}")
         arrivals = self._arrivals(pending, hub, progress.stages)
         lane = Lane(arrivals, lambda: self.engine, "compute", Lock(), _WINDOW)

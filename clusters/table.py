@@ -23,7 +23,7 @@ cohesion and silhouette, and of likenesses of which the highest makes the medoid
 
 
 @dataclass(frozen=True)
-class Pool:
+class ClusterPool:
     """The adapters of one base that are comparable: those with a vector of one recipe.
 
     Attributes:
@@ -40,7 +40,7 @@ class Pool:
 
 
 def update_clusters(
-    index: Index, base: str, pools: Sequence[Pool], *, run_id: str, now: datetime
+    index: Index, base: str, pools: Sequence[ClusterPool], *, run_id: str, now: datetime
 ) -> list[ClusterRow]:
     """Cluster the adapters of a base anew and write what changed since the last time.
 
@@ -74,7 +74,7 @@ def update_clusters(
     return changed
 
 
-def _rows(base: str, pool: Pool, run_id: str, now: datetime) -> Iterator[ClusterRow]:
+def _rows(base: str, pool: ClusterPool, run_id: str, now: datetime) -> Iterator[ClusterRow]:
     """The clusters of a pool as rows whose number is still to be found, 0."""
     labels, strengths = cluster(pool.tree)
     measures = measure(labels, pool.units)

@@ -14,7 +14,7 @@ from hubdelta.crawler.adapter_files import (
 )
 from hubdelta.crawler.base_names import hub_name, plain_name
 from hubdelta.crawler.entry import Entry
-from hubdelta.crawler.lineage import Conclusion, Evidence, Family
+from hubdelta.crawler.lineage import BaseFamily, Conclusion, Evidence
 from hubdelta.schemas.rows import CatalogRow
 
 ADAPTER: Final = "adapter"
@@ -165,7 +165,7 @@ def read_again(
     return [replace(row, crawled_at=sighting.at, run_id=sighting.run_id) for row in amended]
 
 
-def known_answers(rows: Iterable[CatalogRow], family: Family) -> dict[str, Conclusion]:
+def known_answers(rows: Iterable[CatalogRow], family: BaseFamily) -> dict[str, Conclusion]:
     """What rows of earlier crawls prove that the Hub said of declared names.
 
     Not that it did not know a name: that may have changed, and is asked again. A mirror is

@@ -35,7 +35,7 @@ from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import hub_error, is_outage
 from hubdelta.crawler.ledger import Ledger
-from hubdelta.crawler.lineage import Conclusion, Family, conclude
+from hubdelta.crawler.lineage import BaseFamily, Conclusion, conclude
 from hubdelta.crawler.mirrors import Mirrors, Verdict
 from hubdelta.crawler.resolution import DeclaredNames
 from hubdelta.schemas.errors import HubError
@@ -117,7 +117,7 @@ class _Crawl:
         self._requests_before, self._requests_reported = hub.requests, hub.requests
         self._bytes_before = hub.bytes_received
         self._ledger = self._open_ledger()
-        self._family = Family(base)
+        self._family = BaseFamily(base)
         self._to_follow: deque[tuple[str, bool]] = deque()
         self._walks: list[Walk] = []
         self._followed: set[str] = set()
@@ -130,7 +130,7 @@ class _Crawl:
         if self._base != asked_for:
             self._ledger = self._open_ledger()
         known = self._ledger.present()
-        self._family = Family(self._base, [asked_for])
+        self._family = BaseFamily(self._base, [asked_for])
         self._mirrors = Mirrors(self._hub, self._family, lambda: base, known)
         if not self._full:  # else all of them are walked
             self._read_again(known)

@@ -14,7 +14,7 @@ from hubdelta.crawler.catalog import Sighting, contents, is_adapter_repo, named_
 from hubdelta.crawler.entry import Entry, is_repo_id
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_hidden, refused_token
-from hubdelta.crawler.lineage import Conclusion, Family, conclude
+from hubdelta.crawler.lineage import BaseFamily, Conclusion, conclude
 from hubdelta.crawler.mirrors import Mirrors
 from hubdelta.crawler.resolution import DeclaredNames
 from hubdelta.schemas.errors import AdapterError, Reason
@@ -135,7 +135,7 @@ def _conclusion(hub: Hub, entry: Entry, base: str) -> Conclusion:
 
 
 def _declared_names(hub: Hub, base: str) -> DeclaredNames:
-    family = Family(base)
+    family = BaseFamily(base)
     return DeclaredNames(hub, family, Mirrors(hub, family, lambda: find_base(hub, base)))
 
 

@@ -16,7 +16,7 @@ from hubdelta.crawler.entry import is_repo_id
 Evidence = Literal["tag", "card", "peft_config", "mirror", "local_path", "content"]
 
 
-class Family:
+class BaseFamily:
     """A base with all the names under which adapters can name it.
 
     Attributes:
@@ -107,7 +107,7 @@ class Claims(Protocol):
         """`base_model_name_or_path` of adapter_config.json."""
 
 
-def conclude(entry: Claims, family: Family, resolve: Resolve) -> Conclusion | None:
+def conclude(entry: Claims, family: BaseFamily, resolve: Resolve) -> Conclusion | None:
     """The base of a repository, or None where nothing links it to this family.
 
     The word of adapter_config.json, which is what the weights were trained on, goes over that of
@@ -144,7 +144,7 @@ def conclude(entry: Claims, family: Family, resolve: Resolve) -> Conclusion | No
 
 
 def _unlinked(
-    entry: Claims, declared: str | None, family: Family, resolve: Resolve
+    entry: Claims, declared: str | None, family: BaseFamily, resolve: Resolve
 ) -> Conclusion | None:
     """The base of a repository whose tags and card do not name the family."""
     if named := _name_in([declared] if declared else [], family, "peft_config"):
@@ -169,7 +169,7 @@ def _unlinked(
     return None
 
 
-def _name_in(names: Iterable[str], family: Family, evidence: Evidence) -> Conclusion | None:
+def _name_in(names: Iterable[str], family: BaseFamily, evidence: Evidence) -> Conclusion | None:
     """The first name that is the base's; failing that, the first that is a mirror's."""
     names = [hub_name(name) or name for name in names]
     if any(family.is_base(name) for name in names):
@@ -180,7 +180,7 @@ def _name_in(names: Iterable[str], family: Family, evidence: Evidence) -> Conclu
     return Conclusion(family.base, "mirror" if evidence == "tag" else evidence, mirror)
 
 
-def _by_path(path: str, family: Family) -> Conclusion | None:
+def _by_path(path: str, family: BaseFamily) -> Conclusion | None:
     """What a path tells: the model of a cache's folder, or one whose name a folder has."""
     if cached := cached_name(path):
         return _name_in([cached], family, "local_path")

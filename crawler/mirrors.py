@@ -10,7 +10,7 @@ from hubdelta.crawler.base_names import hub_name, is_variant, plain_name
 from hubdelta.crawler.catalog import ADAPTER, CONTENT, FULL, MIRROR, NAMED, contents
 from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.lineage import Evidence, Family
+from hubdelta.crawler.lineage import BaseFamily, Evidence
 from hubdelta.crawler.same_weights import Weights, same_weights
 from hubdelta.schemas.errors import AdapterError
 from hubdelta.schemas.keys import AdapterKey
@@ -47,7 +47,7 @@ class Mirrors:
     def __init__(
         self,
         hub: Hub,
-        family: Family,
+        family: BaseFamily,
         base: Callable[[], BaseModel],
         rows: Iterable[CatalogRow] = (),
     ) -> None:
@@ -172,7 +172,7 @@ class Mirrors:
         return not own or not base or own.startswith(base) or base.startswith(own)
 
 
-def _earlier_names(entry: Entry, family: Family) -> list[str]:
+def _earlier_names(entry: Entry, family: BaseFamily) -> list[str]:
     """What the base was called when a card was written: the Hub brings only the tags up to date."""
     if len(entry.bases) != 1 or not family.is_base(entry.bases[0]) or len(entry.card_bases) != 1:
         return []

@@ -7,7 +7,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import is_hidden
-from hubdelta.crawler.lineage import Conclusion, Family
+from hubdelta.crawler.lineage import BaseFamily, Conclusion
 from hubdelta.crawler.mirrors import Mirrors, Verdict
 
 
@@ -25,7 +25,7 @@ class DeclaredNames:
     def __init__(
         self,
         hub: Hub,
-        family: Family,
+        family: BaseFamily,
         mirrors: Mirrors,
         known: Mapping[str, Conclusion] | None = None,
         on_mirror: Callable[[Entry, Verdict], None] | None = None,

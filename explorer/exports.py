@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hubdelta.explorer.layout import Plane
 from hubdelta.explorer.payload import Domains
 from hubdelta.explorer.placement import Placement
-from hubdelta.explorer.pool import Pool
+from hubdelta.explorer.pool import MapPool
 from hubdelta.sql.cache.families import temporary_array
 
 _COMPRESSION = "zstd"
@@ -27,7 +27,7 @@ class Export:
         domains: their domains.
     """
 
-    pool: Pool
+    pool: MapPool
     placement: Placement
     domains: Domains
 

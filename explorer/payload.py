@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from hubdelta.explorer.placement import Placement
-from hubdelta.explorer.pool import Pool
+from hubdelta.explorer.pool import MapPool
 from hubdelta.sql.questions.answers import domains
 from hubdelta.vectors.nearest import Neighbors
 
@@ -38,7 +38,7 @@ class Domains:
     of: list[int | None]
 
 
-def domains_of(pool: Pool, distance: float | None = None) -> Domains:
+def domains_of(pool: MapPool, distance: float | None = None) -> Domains:
     """The domains of a pool, as `domains` finds them; those of a single adapter are none.
 
     Raises:
@@ -60,7 +60,7 @@ def domains_of(pool: Pool, distance: float | None = None) -> Domains:
 
 
 def payload(
-    pool: Pool,
+    pool: MapPool,
     placement: Placement,
     domains: Domains,
     *,

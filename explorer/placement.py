@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubdelta.explorer.layout import Plane, aligned, fitted, lay_out
-from hubdelta.explorer.pool import Pool
+from hubdelta.explorer.pool import MapPool
 from hubdelta.schemas.index import new_run_id
 from hubdelta.schemas.rows import MapRow, rows_of
 from hubdelta.vectors.nearest import nearest, nearest_among
@@ -49,7 +49,7 @@ class Placement:
     news: list[MapRow]
 
 
-def place(pool: Pool, now: datetime) -> Placement:
+def place(pool: MapPool, now: datetime) -> Placement:
     """The map of a pool, from the one that its index has, if it has one.
 
     An adapter stands where it stood, as long as its vector is of the same commit. New ones are put
@@ -120,7 +120,7 @@ class _Stood:
     methods: list[str]
 
 
-def _past(pool: Pool) -> dict[str, MapRow]:
+def _past(pool: MapPool) -> dict[str, MapRow]:
     """The rows of the newest map of a pool, by adapter."""
     found = pool.queries.run(
         "FROM maps AS m WHERE m.base = ? AND m.recipe_id = ?", [pool.base, pool.recipe_id]
@@ -128,7 +128,7 @@ def _past(pool: Pool) -> dict[str, MapRow]:
     return {row.adapter: row for row in rows_of(found, MapRow)}
 
 
-def _stood(pool: Pool, rows: Sequence[MapRow | None]) -> _Stood:
+def _stood(pool: MapPool, rows: Sequence[MapRow | None]) -> _Stood:
     revisions = pool.facts["revision"].to_pylist()
     known = [
         row is not None and row.revision == revision
@@ -146,7 +146,7 @@ def _stood(pool: Pool, rows: Sequence[MapRow | None]) -> _Stood:
     )
 
 
-def _among(pool: Pool, stood: _Stood) -> Plane:
+def _among(pool: MapPool, stood: _Stood) -> Plane:
     """Coordinates of all: known ones where they stood, new ones beside their nearest neighbors.
 
     The new ones that are nearest to a known one come first, and guide the others: so what is new

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _ROWS = 2048  # vectors read at once
 
-_MANY, _FEW_OF_MANY, _OF_FEW = 5000, 20, 50
+_LARGE_POOL, _NEIGHBORS_IF_LARGE, _NEIGHBORS = 5000, 20, 50
 """From this many adapters on, each keeps fewer neighbors, since the page has to hold them."""
 
 CARD = 400
@@ -49,7 +49,7 @@ ORDER BY c.adapter
 
 
 @dataclass
-class Pool:
+class MapPool:
     """The adapters of one map; `opened_pool` makes it.
 
     Vectors and neighbors are read and computed when they are first asked for.
@@ -100,7 +100,7 @@ class Pool:
         Raises:
             QueryError: the vectors cannot be read.
         """
-        return nearest(self.units, _OF_FEW if len(self) < _MANY else _FEW_OF_MANY)
+        return nearest(self.units, _NEIGHBORS if len(self) < _LARGE_POOL else _NEIGHBORS_IF_LARGE)
 
     def deltas(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """The vectors as they are stored, in blocks.
@@ -126,7 +126,7 @@ class Pool:
 
 
 @contextmanager
-def opened_pool(queries: Queries, base: str | None = None) -> Iterator[Pool]:
+def opened_pool(queries: Queries, base: str | None = None) -> Iterator[MapPool]:
     """The adapters of a base that a map can show.
 
     Vectors of several recipes are not comparable: those of the recipe with the most adapters are
@@ -168,7 +168,7 @@ def opened_pool(queries: Queries, base: str | None = None) -> Iterator[Pool]:
         )
     key = {"base": chosen["base"], "recipe_id": chosen["recipe_id"]}
     with ExitStack() as held:
-        yield Pool(
+        yield MapPool(
             queries=queries,
             facts=queries.run(_FACTS, key),
             hidden=chosen["hidden"],

@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 
 from hubdelta.hub_server.errors import WrongToken
 from hubdelta.hub_server.repository import Repository
-from hubdelta.hub_server.settings import HubSettings
+from hubdelta.hub_server.settings import ServerSettings
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Caller:
         return not repository.settings.private or self.is_trusted_with(repository)
 
 
-def caller_of(connection: HTTPConnection, settings: HubSettings) -> Caller:
+def caller_of(connection: HTTPConnection, settings: ServerSettings) -> Caller:
     """Who sends a request, by its bearer token.
 
     Where no token is configured every caller is anonymous: a token for another Hub, which the

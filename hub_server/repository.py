@@ -15,8 +15,8 @@ from hubdelta.hub_server.blobs import BlobHashes, is_settled
 from hubdelta.hub_server.settings import (
     COMMIT,
     SETTINGS_NAME,
-    HubSettings,
     RepositorySettings,
+    ServerSettings,
     SettingsError,
     read_hub_settings,
     read_repository_settings,
@@ -92,10 +92,10 @@ class HubFolder:
         self._looked_at = float("-inf")
         self._scan = threading.Lock()
         self._settings_state: object = None
-        self._settings = HubSettings()
+        self._settings = ServerSettings()
         self.settings()
 
-    def settings(self) -> HubSettings:
+    def settings(self) -> ServerSettings:
         """The top `.hub.yaml`, read again when it has changed.
 
         Raises:

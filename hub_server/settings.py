@@ -35,7 +35,7 @@ class RepositorySettings:
 
 
 @dataclass(frozen=True)
-class HubSettings:
+class ServerSettings:
     """The `.hub.yaml` at the top: who may see private and gated repositories.
 
     Attributes:
@@ -66,7 +66,7 @@ def read_repository_settings(path: Path) -> RepositorySettings:
     return RepositorySettings(**known)
 
 
-def read_hub_settings(path: Path) -> HubSettings:
+def read_hub_settings(path: Path) -> ServerSettings:
     """Read the `.hub.yaml` at the top of the served folder; without the file, no tokens.
 
     Raises:
@@ -87,7 +87,7 @@ def read_hub_settings(path: Path) -> HubSettings:
                 f"{path}: token number {number} needs a list of organizations or org/names, or '*'"
             )
         granted[token] = frozenset(names)
-    return HubSettings(granted)
+    return ServerSettings(granted)
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ _TILE = 2048  # vectors of a side of a tile: 16 MiB of cosines
 _SPARE = 8  # more than asked for are kept: float32 may confuse what is equally near
 _GATHERED = 2**22  # float64 numbers of neighbors that are held at once: 32 MiB
 _DIGITS = 6  # of a distance, as SQL has it
-_NOWHERE = 2.0  # stands for the distance to a neighbor that is not there: the greatest there is
+_FARTHEST = 2.0  # stands for the distance to a neighbor that is not there: the greatest there is
 
 
 @dataclass(frozen=True)
@@ -99,17 +99,17 @@ class _Candidates:
     def ranked(self, rows: NDArray[np.float32], units: NDArray[np.float32], k: int) -> Neighbors:
         """The k nearest by distances in double precision."""
         index = np.where(np.isfinite(self.cosine), self.index, -1)
-        distance = np.full(index.shape, _NOWHERE)
+        distance = np.full(index.shape, _FARTHEST)
         step = max(_GATHERED // max(index.shape[1] * units.shape[1], 1), 1)
         for top in range(0, len(rows), step):
             part = slice(top, top + step)
             candidates = units[index[part]].astype(np.float64)  # [rows, candidates, d]
             vectors = rows[part].astype(np.float64)
             cosines = (candidates @ vectors[:, :, None])[:, :, 0]
-            distance[part] = np.round(np.clip(1 - cosines, 0, _NOWHERE), _DIGITS)
+            distance[part] = np.round(np.clip(1 - cosines, 0, _FARTHEST), _DIGITS)
         distance[index < 0] = np.inf
         last = np.where(index < 0, np.iinfo(np.int32).max, index)
         order = np.lexsort((last, distance), axis=1)[:, :k]
         distance = np.take_along_axis(distance, order, axis=1)
-        distance[np.isinf(distance)] = _NOWHERE
+        distance[np.isinf(distance)] = _FARTHEST
         return Neighbors(np.take_along_axis(index, order, axis=1), distance.astype(np.float32))

@@ -55,12 +55,12 @@ def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> 
 def _cluster(
     database: duckdb.DuckDBPyConnection, index: Index, base: str, run_id: str, now: datetime
 ) -> None:
-    from hubdelta.clusters.table import Pool, update_clusters
+    from hubdelta.clusters.table import ClusterPool, update_clusters
     from hubdelta.sql.cache.families import opened, read_linkage
 
     with opened(database, base) as found:
         pools = [
-            Pool(one.recipe_id, one.adapters, read_linkage(database, one)[0], units)
+            ClusterPool(one.recipe_id, one.adapters, read_linkage(database, one)[0], units)
             for one, units in found
         ]
         update_clusters(index, base, pools, run_id=run_id, now=now)

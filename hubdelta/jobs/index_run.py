@@ -15,7 +15,7 @@ from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
 from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.pipeline.plan import Plan, make_plan
-from hubdelta.indexer.pipeline.progress import Progress
+from hubdelta.indexer.pipeline.progress import RunProgress
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
 from hubdelta.indexer.recipe import Recipe, is_encoder_decoder
 from hubdelta.indexer.settings import IndexSettings
@@ -40,7 +40,7 @@ class Display(Protocol):
     def planned(self, pending: int) -> None:
         """So many adapters are to be embedded."""
 
-    def embedded(self, progress: Progress) -> None:
+    def embedded(self, progress: RunProgress) -> None:
         """An adapter was dealt with."""
 
 
@@ -232,7 +232,7 @@ class _IndexRun:
             # Its own: a download of a run that broke off may still be on its way.
             downloads /= self.summary.run_id
         before = self.hub.bytes_received
-        progress = Progress(received=lambda: self.hub.bytes_received - before)
+        progress = RunProgress(received=lambda: self.hub.bytes_received - before)
         try:
             with stop_on_interrupt() as stop:
                 embed_plan(

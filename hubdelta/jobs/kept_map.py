@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from hubdelta.explorer.payload import Domains, domains_of
 from hubdelta.explorer.placement import Placement, place
-from hubdelta.explorer.pool import Pool, opened_pool
+from hubdelta.explorer.pool import MapPool, opened_pool
 from hubdelta.jobs.derived import refresh_cache
 from hubdelta.schemas.errors import IndexBusyError, IndexWriteError
 from hubdelta.schemas.index import Index
@@ -29,7 +29,7 @@ class KeptMap:
         domains: their domains.
     """
 
-    pool: Pool
+    pool: MapPool
     placement: Placement
     domains: Domains
 

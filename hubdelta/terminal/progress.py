@@ -23,7 +23,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from hubdelta.crawler.crawl_summary import CrawlProgress
-from hubdelta.indexer.pipeline.progress import Progress
+from hubdelta.indexer.pipeline.progress import RunProgress
 from hubdelta.jobs.index_run import Display
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class _Lately:
     def __init__(self) -> None:
         self._past: deque[tuple[float, int, int, dict[str, float]]] = deque()
 
-    def describe(self, progress: Progress) -> str:
+    def describe(self, progress: RunProgress) -> str:
         """As in: 3.1 adapters/s, 12.4 MB/s, mostly compute; a rate is told once there is one."""
         now = (
             progress.stages.seconds,
@@ -105,7 +105,7 @@ class _Bars:
             self.bars.remove_task(self.tasks.pop("crawling"))
         self.bars.update(self._task("embedding"), total=pending)
 
-    def embedded(self, progress: Progress) -> None:
+    def embedded(self, progress: RunProgress) -> None:
         self.bars.update(
             self._task("embedding"),
             completed=progress.done,
@@ -132,7 +132,7 @@ class _LogLines:
         self.pending = pending
         logger.info("%d to embed", pending)
 
-    def embedded(self, progress: Progress) -> None:
+    def embedded(self, progress: RunProgress) -> None:
         if self._is_time():
             logger.info(
                 "%d of %d done, %d failed: %s",

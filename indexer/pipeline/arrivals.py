@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_GLANCE = 0.5  # seconds between two looks at whether to stop
+_POLL_SECONDS = 0.5  # seconds between two looks at whether to stop
 
 _OUTAGE = 10
 """Adapters in a row, at least, that the network must fail before the Hub counts as gone."""
@@ -159,7 +159,7 @@ class Arrivals:
                     break
                 if not (self._working or self._waiting or self._parked):
                     break
-                self._changed.wait(_GLANCE)
+                self._changed.wait(_POLL_SECONDS)
             if self._ended:
                 return []
             return [self._there.popleft() for _ in range(min(most, len(self._there)))]
@@ -205,7 +205,7 @@ class Arrivals:
                 if job is not None:
                     self._working += 1
                     return job
-                self._changed.wait(_GLANCE)
+                self._changed.wait(_POLL_SECONDS)
         return None
 
     def _job(self) -> Callable[[], Obtained | Inspected] | None:

@@ -12,8 +12,8 @@ from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune
 from hubdelta.indexer.adapters.pending import Pending
 from hubdelta.indexer.engines.engine import Answer, Baseline, Engine
 from hubdelta.indexer.pipeline.arrivals import Arrivals, Obtained
-from hubdelta.indexer.pipeline.progress import Progress
-from hubdelta.indexer.pipeline.rows import Embedding
+from hubdelta.indexer.pipeline.progress import RunProgress
+from hubdelta.indexer.pipeline.rows import RowMaker
 from hubdelta.indexer.pipeline.timings import Stages
 from hubdelta.indexer.pipeline.writer import Writer
 from hubdelta.indexer.prefetch import one_ahead
@@ -24,7 +24,7 @@ from hubdelta.schemas.rows import VectorRow
 
 logger = logging.getLogger(__name__)
 
-_GLANCE = 0.5  # seconds between two looks at how far a run has come
+_POLL_SECONDS = 0.5  # seconds between two looks at how far a run has come
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Lane:
 
 def embed_all(
     lanes: Sequence[Lane],
-    embedding: Embedding,
+    embedding: RowMaker,
     writer: Writer,
     *,
     stop: Event,
-    progress: Progress,
-    on_progress: Callable[[Progress], None],
+    progress: RunProgress,
+    on_progress: Callable[[RunProgress], None],
 ) -> None:
     """Embed what arrives in all lanes, and write it.
 
@@ -80,7 +80,7 @@ def embed_all(
         thread.start()
     try:
         while any(thread.lane.patient or not stop.is_set() for thread in running):
-            outcome = _next(outcomes, timeout=_GLANCE)
+            outcome = _next(outcomes, timeout=_POLL_SECONDS)
             if isinstance(outcome, _End):
                 running.remove(outcome.thread)
                 if outcome.error is not None:
@@ -113,7 +113,7 @@ def _next(outcomes: "SimpleQueue[_Outcome]", timeout: float = 0.0) -> "_Outcome 
 
 
 def _keep(
-    outcome: "_Failed | _Embedded", embedding: Embedding, writer: Writer, progress: Progress
+    outcome: "_Failed | _Embedded", embedding: RowMaker, writer: Writer, progress: RunProgress
 ) -> None:
     """Count what became of an adapter, and let it be written."""
     if isinstance(outcome, _Embedded):
@@ -177,7 +177,7 @@ class _LaneThread(Thread):
     def __init__(
         self,
         lane: Lane,
-        embedding: Embedding,
+        embedding: RowMaker,
         stages: Stages,
         stop: Event,
         outcomes: "SimpleQueue[_Outcome]",

@@ -9,7 +9,7 @@ from hubdelta.schemas.errors import Reason
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """What a run has done so far; it grows as the run goes on.
 
     Attributes:

@@ -16,7 +16,7 @@ from hubdelta.schemas.rows import BaseRow, FailureRow, VectorRow
 
 
 @dataclass(frozen=True)
-class Embedding:
+class RowMaker:
     """What is the same for every vector of a run.
 
     Attributes:

@@ -16,8 +16,8 @@ from hubdelta.indexer.engines.streamed.engine import StreamedEngine
 from hubdelta.indexer.pipeline.arrivals import Arrivals, Budget
 from hubdelta.indexer.pipeline.pipeline import Lane, embed_all
 from hubdelta.indexer.pipeline.plan import Plan
-from hubdelta.indexer.pipeline.progress import Progress
-from hubdelta.indexer.pipeline.rows import Embedding
+from hubdelta.indexer.pipeline.progress import RunProgress
+from hubdelta.indexer.pipeline.rows import RowMaker
 from hubdelta.indexer.pipeline.writer import Writer
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.indexer.process import keep_freed_memory, use_threads
@@ -44,8 +44,8 @@ def embed_plan(
     downloads: Path,
     run_id: str,
     stop: Event,
-    progress: Progress,
-    on_progress: Callable[[Progress], None],
+    progress: RunProgress,
+    on_progress: Callable[[RunProgress], None],
 ) -> None:
     """Embed all that is pending and write it to the index.
 
@@ -112,6 +112,6 @@ def embed_plan(
                 patient=False,
             )
         )
-    embedding = Embedding(recipe, probes, structure.model_type, run_id)
+    embedding = RowMaker(recipe, probes, structure.model_type, run_id)
     writer = Writer(embedding, index, rows=settings.batch_size, stages=progress.stages)
     embed_all(lanes, embedding, writer, stop=stop, progress=progress, on_progress=on_progress)

@@ -5,7 +5,7 @@ from time import monotonic
 import numpy as np
 
 from hubdelta.indexer.engines.engine import Baseline
-from hubdelta.indexer.pipeline.rows import Embedding
+from hubdelta.indexer.pipeline.rows import RowMaker
 from hubdelta.indexer.pipeline.timings import Stages
 from hubdelta.schemas.errors import HubdeltaError
 from hubdelta.schemas.index import Index
@@ -24,7 +24,7 @@ class Writer:
         stages: where the seconds are counted.
     """
 
-    def __init__(self, embedding: Embedding, index: Index, *, rows: int, stages: Stages) -> None:
+    def __init__(self, embedding: RowMaker, index: Index, *, rows: int, stages: Stages) -> None:
         self._embedding, self._index, self._rows, self._stages = embedding, index, rows, stages
         self._vectors: list[VectorRow] = []
         self._failures: list[FailureRow] = []

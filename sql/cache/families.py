@@ -17,7 +17,7 @@ _ROWS = 2048
 
 
 @dataclass(frozen=True)
-class Family:
+class VectorFamily:
     """The newest comparable vectors of one base and recipe, in a cache attached as `cache`.
 
     Attributes:
@@ -37,7 +37,7 @@ class Family:
     slots: npt.NDArray[np.int64]
 
 
-def read_family(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) -> Family:
+def read_family(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) -> VectorFamily:
     """The family of a base and recipe as it is now, in the order in which it was stored."""
     rows = _arrow(
         database,
@@ -45,7 +45,7 @@ def read_family(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) 
         " WHERE c.newest AND c.base = ? AND c.recipe_id = ? ORDER BY c.place",
         [base, recipe_id],
     )
-    return Family(
+    return VectorFamily(
         base=base,
         recipe_id=recipe_id,
         hidden=rows["hidden"][0].as_py() if len(rows) else 0,
@@ -58,7 +58,7 @@ def read_family(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) 
 @contextmanager
 def opened(
     database: duckdb.DuckDBPyConnection, base: str | None
-) -> Iterator[list[tuple[Family, npt.NDArray[np.float32]]]]:
+) -> Iterator[list[tuple[VectorFamily, npt.NDArray[np.float32]]]]:
     """Every family of a base (None: of each base), each with its unit vectors [vectors, hidden]."""
     keys = database.execute(
         "SELECT DISTINCT c.base, c.recipe_id FROM cache.sketched AS c"
@@ -72,7 +72,7 @@ def opened(
 
 @contextmanager
 def unit_vectors(
-    database: duckdb.DuckDBPyConnection, family: Family
+    database: duckdb.DuckDBPyConnection, family: VectorFamily
 ) -> Iterator[npt.NDArray[np.float32]]:
     """A family's vectors, each of length one.
 
@@ -121,7 +121,7 @@ def temporary_array(rows: int, columns: int) -> Iterator[npt.NDArray[np.float32]
 
 
 def read_linkage(
-    database: duckdb.DuckDBPyConnection, family: Family
+    database: duckdb.DuckDBPyConnection, family: VectorFamily
 ) -> tuple[Linkage, npt.NDArray[np.int64]]:
     """The linkage that the cache holds of a family, perhaps of an earlier state of it.
 

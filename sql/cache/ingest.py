@@ -13,7 +13,7 @@ from hubdelta.schemas.errors import DamagedFileError, UnreadableError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES, CatalogRow, FailureRow, Row, VectorRow, schema_of
 from hubdelta.sql.cache import flat_deltas
-from hubdelta.sql.cache.families import Family, read_family, read_linkage, unit_vectors
+from hubdelta.sql.cache.families import VectorFamily, read_family, read_linkage, unit_vectors
 from hubdelta.sql.views import text_of
 from hubdelta.vectors.linkage import Linkage, relink
 from hubdelta.vectors.sketch import WORDS, sketches
@@ -229,7 +229,7 @@ def _link(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) -> Non
     _insert(database, rows, "INSERT INTO cache.linkage BY NAME FROM added")
 
 
-def linkage_rows(family: Family, linkage: Linkage) -> pa.Table:
+def linkage_rows(family: VectorFamily, linkage: Linkage) -> pa.Table:
     """The rows that the table `linkage` has of a family."""
     return pa.table(
         {

@@ -35,7 +35,7 @@ _F = TypeVar("_F", np.float32, np.float64)
 
 
 @dataclass(frozen=True)
-class Pool:
+class VectorPool:
     """The vectors that stand for their adapters now, of one base, recipe and length.
 
     Attributes:
@@ -207,7 +207,7 @@ class Sketched:
         self._norms = numbers(rows["norm"], np.float64)
         self._folds = numbers(rows["fold"], np.uint32)
         self._deltas = deltas
-        self._pools: dict[int, Pool] = {}
+        self._pools: dict[int, VectorPool] = {}
 
     def answer(self, rows: Rows, columns: Sequence[str] = ANSWERED) -> pa.RecordBatch:
         """What is answered of some rows of the table, or some columns of it."""
@@ -243,13 +243,13 @@ class Sketched:
     def _rows_of(self, adapter: str) -> Rows:
         return np.flatnonzero(self._codes == self._code_of.get(adapter, -1))
 
-    def pool_of(self, target: Target) -> Pool:
+    def pool_of(self, target: Target) -> VectorPool:
         """The vectors that a target is compared with."""
         if target.family not in self._pools:
             mine = self._family_of == target.family
             rows = np.flatnonzero(mine & self._is_current)
             rows = rows[np.argsort(self._slots[rows])]
-            self._pools[target.family] = Pool(
+            self._pools[target.family] = VectorPool(
                 rows=rows,
                 words=np.ascontiguousarray(self._words[:, rows]),
                 deltas=self._deltas[target.hidden],

@@ -8,7 +8,7 @@ import pytest
 from simulated import DIMENSIONS, Family, unit
 from sklearn.metrics import silhouette_score
 
-from hubdelta.clusters.table import Pool, update_clusters
+from hubdelta.clusters.table import ClusterPool, update_clusters
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import ClusterRow, rows_of
 from hubdelta.vectors.density import cluster
@@ -31,7 +31,7 @@ class Nights:
         made = []
         for recipe, adapters in named:
             units = np.array(list(adapters.values()), np.float32).reshape(-1, DIMENSIONS)
-            made.append(Pool(recipe, list(adapters), link(units), units))
+            made.append(ClusterPool(recipe, list(adapters), link(units), units))
         self.count += 1
         return update_clusters(
             self.index,

@@ -14,7 +14,7 @@ from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.entry import read_entry
 from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.ledger import newest_rows
-from hubdelta.crawler.lineage import Conclusion, Family, conclude
+from hubdelta.crawler.lineage import BaseFamily, Conclusion, conclude
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow
 
@@ -296,7 +296,7 @@ def test_caches_have_spellings_of_their_own(path: str, name: str) -> None:
     raw = {"id": "org/a", "sha": "0" * 40}
     raw |= {"config": {"peft": {"base_model_name_or_path": path}}}
     for base in dict.fromkeys(names):
-        conclusion = conclude(read_entry(raw), Family(base), lambda name: None)
+        conclusion = conclude(read_entry(raw), BaseFamily(base), lambda name: None)
         wanted = Conclusion(base, "local_path") if base == name else None
         assert conclusion == wanted, base
 
@@ -332,7 +332,7 @@ def test_a_name_may_be_a_url_or_stand_among_blanks(
 
 def test_the_card_is_evidence_where_the_hub_made_no_tag_of_it() -> None:
     raw = {"id": "org/a", "sha": "0" * 40, "cardData": {"base_model": [MIRROR, "other/x"]}}
-    conclusion = conclude(read_entry(raw), Family(BASE, mirrors=[MIRROR]), lambda name: None)
+    conclusion = conclude(read_entry(raw), BaseFamily(BASE, mirrors=[MIRROR]), lambda name: None)
     assert conclusion == Conclusion(BASE, "card", MIRROR)
 
 

@@ -10,7 +10,7 @@ from rows import catalog_row, vector_row
 
 from hubdelta.explorer.payload import Domains, domains_of
 from hubdelta.explorer.placement import Placement, place
-from hubdelta.explorer.pool import Pool, opened_pool
+from hubdelta.explorer.pool import MapPool, opened_pool
 from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import connect
 
@@ -59,6 +59,6 @@ def map_of(index: Index, *, keep: bool = True, now: datetime | None = None) -> d
     return {"xy": placed, "placement": placement, "adapters": pool.adapters}
 
 
-def drawn(pool: Pool) -> tuple[Placement, Domains]:
+def drawn(pool: MapPool) -> tuple[Placement, Domains]:
     """A pool's map and domains."""
     return place(pool, datetime.now(UTC)), domains_of(pool)

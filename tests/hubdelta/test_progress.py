@@ -5,12 +5,12 @@ from io import StringIO
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from hubdelta.indexer.pipeline.progress import Progress
+from hubdelta.indexer.pipeline.progress import RunProgress
 from hubdelta.terminal.progress import _Bars, _Lately, _TimeLeft
 
 
 def test_no_rate_is_shown_before_there_is_one():
-    progress, lately = Progress(), _Lately()
+    progress, lately = RunProgress(), _Lately()
     assert lately.describe(progress) == "starting"
     with progress.stages.at("load"):
         assert lately.describe(progress) == "mostly load"
@@ -25,7 +25,7 @@ def test_no_time_left_is_shown_before_it_is_known():
     now = 0.0
     shown = StringIO()
     bars = Bars(_TimeLeft(), console=Console(file=shown, width=80), get_time=lambda: now)
-    display, progress = _Bars(bars), Progress()
+    display, progress = _Bars(bars), RunProgress()
     display.planned(10)
 
     def time_left() -> str:

@@ -18,7 +18,7 @@ class UnstackableError(Exception):
 
 
 @dataclass(frozen=True)
-class Passage:
+class ForwardPass:
     """Runs what lies below a language model's head.
 
     Attributes:

@@ -23,7 +23,7 @@ from hubdelta.indexer.engines.edits.structure import (
     with_tied_parameters,
 )
 from hubdelta.indexer.engines.engine import Activations
-from hubdelta.indexer.engines.stacked.forward import Passage, UnstackableError, headless
+from hubdelta.indexer.engines.stacked.forward import ForwardPass, UnstackableError, headless
 from hubdelta.indexer.engines.stacked.layers import (
     Arithmetic,
     StackedDense,
@@ -43,7 +43,7 @@ _ROWS_OF_A_PASS = {"cpu": 64, "cuda": 1024}
 """What a pass costs beside its rows, in rows: on a CPU above all reading the weights once; on a GPU
 its thousands of launches, which take the interpreter from who makes the next batch ready."""
 
-_MANY = 48
+_FULL_PASS = 48
 """Adapters of a pass that is called full where its largest part is measured."""
 
 Standin = StackedDense | StackedTable | StackedParameters
@@ -77,7 +77,7 @@ class StackedModel:
         inner, prefix = headless(base)
         placed = {} if self.device == base.model.device else placed_on(self.device, inner)
         self._inner = structural_copy(inner, lambda tensor: placed.get(id(tensor), tensor))
-        self._passage = Passage(self._inner, base.decoder_start)
+        self._passage = ForwardPass(self._inner, base.decoder_start)
         probes = [probe.to(self.device) for probe in base.probes]
         seen = [ids[0] for probe in probes for ids in self._passage.inputs(probe).values()]
         self.tokens = torch.unique(torch.cat(seen))
@@ -98,7 +98,7 @@ class StackedModel:
         self._standins = {prefix + name: standin for name, standin in standins.items()}
         alone = (standins.keys() & inputs.whole_batch) - with_tied_parameters(self._inner)
         self.stackable = frozenset(prefix + name for name in alone)
-        self.rows_per_adapter = max(rows.ids.numel() for rows in self._rows(_MANY))
+        self.rows_per_adapter = max(rows.ids.numel() for rows in self._rows(_FULL_PASS))
         self.layer_bytes = inputs.bytes_per_token
         self.dense_numbers = sum(dense.layer.weight.numel() for dense in self._dense())
         tokens = sum(probe.numel() for probe in probes)

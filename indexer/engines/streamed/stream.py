@@ -22,7 +22,7 @@ from hubdelta.indexer.engines.streamed.skeleton import Skeleton, Unit
 from hubdelta.indexer.memory import empty
 from hubdelta.schemas.errors import AdapterError, Reason
 
-_GLANCE: Final = 0.2  # seconds between two looks at whether to stop
+_POLL_SECONDS: Final = 0.2  # seconds between two looks at whether to stop
 
 
 class StoppedError(Exception):
@@ -188,7 +188,7 @@ class WeightStream:
         if self._ahead is not None and self._ahead[0] is unit:
             future, self._ahead = self._ahead[1], None
             with self._others_turn():
-                while not wait([future], _GLANCE).done:
+                while not wait([future], _POLL_SECONDS).done:
                     if self._stop.is_set():
                         raise StoppedError
             tensors = future.result()
