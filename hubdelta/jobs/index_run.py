@@ -213,7 +213,12 @@ class _IndexRun:
 
     def _named(self) -> list[CatalogRow]:
         found = find_named(
-            self.request.names, self.summary.base, self.index, self.hub, self.summary.run_id
+            self.request.names,
+            self.summary.base,
+            self.index,
+            self.hub,
+            self.summary.run_id,
+            max_bytes=self.settings.disk_budget,
         )
         self.summary.failed.update(failure.reason for failure in found.failures)
         self.summary.missing += map(str, found.missing)

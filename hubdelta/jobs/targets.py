@@ -109,9 +109,23 @@ class Named:
 
 
 def find_named(
-    names: Sequence[AdapterName], base: str, index: Index, hub: Hub, run_id: str
+    names: Sequence[AdapterName],
+    base: str,
+    index: Index,
+    hub: Hub,
+    run_id: str,
+    *,
+    max_bytes: int | None = None,
 ) -> Named:
     """Describe the adapters named by hand, and store what changed and what failed.
+
+    Args:
+        names: of the adapters.
+        base: the base they are to be embedded under.
+        index: where the rows go.
+        hub: where to ask.
+        run_id: goes into the rows.
+        max_bytes: adapters in folders with larger weights are refused; by default none is.
 
     Raises:
         HubError: offline, or a refused token.
@@ -123,7 +137,7 @@ def find_named(
     for name in names:
         try:
             found = (
-                [_local_row(name, base, hub, run_id)]
+                [_local_row(name, base, hub, run_id, max_bytes)]
                 if name.is_local
                 else describe(hub, name, base, run_id=run_id)
             )
@@ -143,8 +157,10 @@ def find_named(
     return named
 
 
-def _local_row(name: AdapterName, base: str, hub: Hub, run_id: str) -> CatalogRow:
-    row = describe_folder(name, base, run_id=run_id)
+def _local_row(
+    name: AdapterName, base: str, hub: Hub, run_id: str, max_bytes: int | None
+) -> CatalogRow:
+    row = describe_folder(name, base, run_id=run_id, max_bytes=max_bytes)
     if row.declared_base is None:
         return row
     return replace(row, canonical_base=BasesBehind(hub).behind(row.declared_base, base))

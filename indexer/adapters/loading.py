@@ -38,7 +38,7 @@ from hubdelta.indexer.adapters.model_config import parse_model_config
 from hubdelta.indexer.adapters.patterns import check_patterns
 from hubdelta.indexer.adapters.pending import Pending
 from hubdelta.indexer.adapters.quantization import with_statement_beside
-from hubdelta.indexer.adapters.source import Folder, Repository, Source
+from hubdelta.indexer.adapters.source import Folder, Repository, Source, too_large
 from hubdelta.indexer.adapters.weights import read_tensors
 from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.schemas.errors import AdapterError, Reason
@@ -131,11 +131,7 @@ class Obtainer:
         needed_bytes += sum(header.header_bytes for header in (weights.headers or {}).values())
         size = weights.size if self.keep else memory_bytes
         if size > self.max_bytes:
-            raise AdapterError(
-                Reason.TOO_LARGE,
-                f"{size / 1e6:,.1f} MB of weights, more than the disk budget of "
-                f"{self.max_bytes / 1e6:,.1f} MB",
-            )
+            raise too_large(size, self.max_bytes)
         card = source.card()
         needed_bytes = 0 if _is_local(row) else needed_bytes + len(text) + len(card)
         return Inspected(

@@ -16,8 +16,8 @@ from hubdelta.crawler.adapter_files import (
 )
 from hubdelta.crawler.weight_index import LONGEST_INDEX, parse_index
 from hubdelta.indexer.adapters.adapter_config import CONFIG_FILE, LONGEST_CONFIG, AdapterConfig
-from hubdelta.indexer.adapters.local_files import open_file
-from hubdelta.indexer.adapters.source import Folder
+from hubdelta.indexer.adapters.local_files import file_size, open_file, read_header
+from hubdelta.indexer.adapters.source import Folder, too_large
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import CatalogRow
@@ -25,19 +25,23 @@ from hubdelta.schemas.rows import CatalogRow
 _BLOCK = 1 << 20  # bytes
 
 
-def describe_folder(name: AdapterName, base: str, *, run_id: str) -> CatalogRow:
+def describe_folder(
+    name: AdapterName, base: str, *, run_id: str, max_bytes: int | None = None
+) -> CatalogRow:
     """The catalog row of an adapter or a whole model in a local folder.
 
     It says that the adapter belongs to the base that the caller names. The revision is the SHA-1
-    of its files, so that a folder whose contents change becomes a new key.
+    of its files, so that a folder whose contents change becomes a new key. They are read in full
+    for it, so what their sizes and headers show to be of no use is refused before.
 
     Args:
         name: a local adapter.
         base: the base it is to be embedded under.
         run_id: goes into the row.
+        max_bytes: an adapter with larger weights is refused; by default none is.
 
     Raises:
-        AdapterError: not_found (the folder holds no adapter and no model), corrupt.
+        AdapterError: not_found (the folder holds no adapter and no model), corrupt, too_large.
     """
     folder = Path(name.repo_id)
     names = _names(folder)
@@ -50,7 +54,11 @@ def describe_folder(name: AdapterName, base: str, *, run_id: str) -> CatalogRow:
     config_file = MODEL_CONFIG if adapter is None else CONFIG_FILE
     config = _config(folder) if adapter is not None else {}
     weights = adapter or model or unreadable_weights(names)
-    files = [config_file, *weights, *_shards(folder, weights)]
+    shards = _shards(folder, weights)
+    _check_headers(folder, [*weights, *shards])
+    if kind == "adapter" and max_bytes is not None:
+        _check_size(folder, shards or weights, max_bytes)
+    files = [config_file, *weights, *shards]
     declared, task_type = (
         value if isinstance(value := config.get(key), str) and value else None
         for key in ("base_model_name_or_path", "task_type")
@@ -116,6 +124,28 @@ def _shards(folder: Path, weights: list[str]) -> list[str]:
         return []
     index = parse_index(weights[0], Folder(folder).text(weights[0], limit=LONGEST_INDEX))
     return [file for file in index.files if (folder / file).exists()]
+
+
+def _check_headers(folder: Path, weights: list[str]) -> None:
+    """Refuse files that are no safetensors, or not as long as their headers say.
+
+    Raises:
+        AdapterError: corrupt, or no_weights (one is missing).
+    """
+    for name in weights:
+        if name.endswith(".safetensors"):
+            read_header(folder / name)
+
+
+def _check_size(folder: Path, weights: list[str], limit: int) -> None:
+    """Refuse an adapter of which no copy would be made: it is read from one.
+
+    Raises:
+        AdapterError: too_large.
+    """
+    size = sum(file_size(folder / name) for name in weights)
+    if size > limit:
+        raise too_large(size, limit)
 
 
 def _state(folder: Path, files: list[str]) -> tuple[float, str]:

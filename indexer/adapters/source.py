@@ -25,6 +25,19 @@ from hubdelta.schemas.keys import AdapterKey
 logger = logging.getLogger(__name__)
 
 
+def too_large(size: int, limit: int) -> AdapterError:
+    """Why weights are not copied.
+
+    Args:
+        size: theirs, in bytes.
+        limit: bytes of the disk budget.
+    """
+    return AdapterError(
+        Reason.TOO_LARGE,
+        f"{size / 1e6:,.1f} MB of weights, more than the disk budget of {limit / 1e6:,.1f} MB",
+    )
+
+
 class Source(ABC):
     """The files of one adapter; paths are those inside the repository or folder.
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from hubdelta.crawler.describe import describe
 from hubdelta.crawler.hub import Hub, HubSettings
+from hubdelta.crawler.safetensors_header import Tensor, header_of
 from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune, PeftAdapter
 from hubdelta.indexer.adapters.loading import Obtainer
 from hubdelta.indexer.adapters.local import describe_folder
@@ -334,6 +335,33 @@ def test_what_is_no_file_fails_without_waiting_for_it(
     assert done
     assert done[0].reason in {Reason.CORRUPT, Reason.NO_WEIGHTS}
     assert name in str(done[0])
+
+
+def sparse(path: Path, file_bytes: int, data_bytes: int) -> None:
+    """A file with a single tensor of zeros, none of which takes room on the disk."""
+    tensor = Tensor("F32", (data_bytes // 128, 32), 0, data_bytes)
+    start = header_of({"base_model.model.model.layers.0.q_proj.lora_A.weight": tensor}, {})
+    path.write_bytes(start)
+    os.truncate(path, len(start) + file_bytes)
+
+
+@pytest.mark.parametrize(
+    ("form", "data_bytes", "reason"),
+    [
+        ("adapter_model.safetensors", 1 << 40, Reason.TOO_LARGE),
+        ("adapter_model.safetensors", 1 << 39, Reason.CORRUPT),
+        ("adapter_model.bin", 1 << 40, Reason.TOO_LARGE),
+        ("model.safetensors", 1 << 39, Reason.CORRUPT),
+    ],
+)
+def test_a_terabyte_is_refused_before_it_is_read(
+    form: str, data_bytes: int, reason: Reason, tmp_path: Path, tiny_base: Path
+) -> None:
+    place, _ = make(tmp_path, tiny_base, form)
+    sparse(place / form, 1 << 40, data_bytes)
+    with pytest.raises(AdapterError) as caught:
+        describe_folder(AdapterName(place.as_posix()), BASE, run_id="r", max_bytes=10**9)
+    assert caught.value.reason is reason
 
 
 @pytest.mark.parametrize("form", FORMS)
