@@ -27,9 +27,10 @@ test: lint types  ## lint, types and tests; installs what it needs
 test-vllm: $(VLLM_INSTALLED)  ## the tests of --engine vllm, in an environment of its own
 	OMP_WAIT_POLICY=passive $(VLLM_BIN)/python -m pytest tests/indexer/vllm
 
-lint: $(INSTALLED)  ## ruff
+lint: $(INSTALLED)  ## ruff and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: $(INSTALLED)  ## mypy and, where npm has installed it, the compiler of TypeScript
 	$(BIN)/mypy -p hubdelta
