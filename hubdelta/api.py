@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hubdelta.schemas.defaults import DISTANCE, DUPLICATE_DISTANCE, NEIGHBORS, VOTERS
 from hubdelta.schemas.errors import MissingPackageError, SeveralBasesError, UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import Queries, connect
@@ -94,7 +95,7 @@ class OpenIndex:
         """Let go of the index."""
         self._queries.close()
 
-    def similar(self, adapter: str, k: int = 10) -> Frame:
+    def similar(self, adapter: str, k: int = NEIGHBORS) -> Frame:
         """The k adapters most similar to one, nearest first.
 
         Returns:
@@ -111,7 +112,7 @@ class OpenIndex:
         """
         return self._framed(answers.similar(self._queries, adapter, k))
 
-    def within(self, adapter: str, distance: float = 0.25) -> Frame:
+    def within(self, adapter: str, distance: float = DISTANCE) -> Frame:
         """The adapters no further from one than a distance, nearest first.
 
         Returns:
@@ -137,7 +138,7 @@ class OpenIndex:
         """
         return answers.similarity(self._queries, a, b)
 
-    def between(self, a: str, b: str, k: int = 10) -> Frame:
+    def between(self, a: str, b: str, k: int = NEIGHBORS) -> Frame:
         """The k adapters most similar to the sum of two: trained, perhaps, on the data of both.
 
         Returns:
@@ -217,7 +218,7 @@ class OpenIndex:
         """
         return self._framed(answers.domain_terms(self._queries, base, distance))
 
-    def duplicates(self, base: str | None = None, distance: float = 0.01) -> Frame:
+    def duplicates(self, base: str | None = None, distance: float = DUPLICATE_DISTANCE) -> Frame:
         """Pairs of adapters that do almost the same, nearest first.
 
         Returns:
@@ -232,7 +233,7 @@ class OpenIndex:
         """
         return self._framed(answers.duplicates(self._queries, base, distance))
 
-    def outliers(self, base: str | None = None, k: int = 10) -> Frame:
+    def outliers(self, base: str | None = None, k: int = NEIGHBORS) -> Frame:
         """The k adapters whose nearest other one is farthest away, those first.
 
         Returns:
@@ -266,7 +267,9 @@ class OpenIndex:
         """
         return self._framed(answers.new_since(self._queries, since))
 
-    def suggestions(self, base: str | None = None, k: int = 5, distance: float = 0.25) -> Frame:
+    def suggestions(
+        self, base: str | None = None, k: int = VOTERS, distance: float = DISTANCE
+    ) -> Frame:
         """Labels for adapters that have none, from those of their nearest labeled neighbors.
 
         Returns:

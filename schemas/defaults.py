@@ -1,6 +1,6 @@
 """What a question means where it does not say how many, or how far.
 
-SQL, Python and the command line take these. Distances are cosine distances, 1 - cos, from 0 to 2.
+Macros, functions and options take these. Distances are cosine distances, 1 - cos, from 0 to 2.
 """
 
 from typing import Final

@@ -1,13 +1,15 @@
 """The views and macros as SQL text: for our own connection, and `<index>/hubdelta.sql` for any."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hubdelta.schemas import defaults
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES
 from hubdelta.sql.columns import COLUMNS
 from hubdelta.sql.views import text_of
-from hubdelta.sql.vocabulary import MACROS, VIEWS
+from hubdelta.sql.vocabulary import MACROS, VIEWS, literal
 
 SCRIPT_NAME = "hubdelta.sql"
 OLDEST_DUCKDB = "1.1.2"
@@ -19,6 +21,8 @@ _PARQUET = (
 )
 _CACHE = ("cache_sources.sql", "embedded.sql", "tables.sql", "targets.sql", "cache_search.sql")
 _QUESTIONS = (*("neighbors.sql", "groups.sql", "names.sql", "suggestions.sql", "questions.sql"),)
+
+_DEFAULT = re.compile(r":= \$([A-Z_]+)")
 
 _INTRODUCTION = f"""\
 -- hubdelta's views and macros over the Parquet files of one index; written anew by every run.
@@ -121,7 +125,11 @@ def write_script(index: Index) -> Path:
 
 
 def _texts(*parts: str) -> list[str]:
-    return [text_of(part) for part in parts]
+    """The texts of files of views/, with the defaults of the macros' parameters filled in."""
+    return [
+        _DEFAULT.sub(lambda named: f":= {literal(getattr(defaults, named[1]))}", text_of(part))
+        for part in parts
+    ]
 
 
 def _comments() -> Iterator[str]:

@@ -6,6 +6,13 @@ from datetime import date, datetime
 
 import pyarrow as pa
 
+from hubdelta.schemas.defaults import (
+    DISTANCE,
+    DUPLICATE_DISTANCE,
+    LARGEST_DISTANCE,
+    NEIGHBORS,
+    VOTERS,
+)
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.sql.connection import Queries
 from hubdelta.sql.questions.status import check_base
@@ -47,7 +54,7 @@ class Comparison:
     properties: pa.Table
 
 
-def similar(queries: Queries, adapter: str, k: int = 10) -> pa.Table:
+def similar(queries: Queries, adapter: str, k: int = NEIGHBORS) -> pa.Table:
     """The k adapters most similar to one, nearest first.
 
     Args:
@@ -71,7 +78,7 @@ def similar(queries: Queries, adapter: str, k: int = 10) -> pa.Table:
     return found
 
 
-def within(queries: Queries, adapter: str, distance: float = 0.25) -> pa.Table:
+def within(queries: Queries, adapter: str, distance: float = DISTANCE) -> pa.Table:
     """The adapters no further from one than a distance, nearest first.
 
     Args:
@@ -115,7 +122,9 @@ def similarity(queries: Queries, a: str, b: str) -> float | None:
     return None
 
 
-def duplicates(queries: Queries, base: str | None = None, distance: float = 0.01) -> pa.Table:
+def duplicates(
+    queries: Queries, base: str | None = None, distance: float = DUPLICATE_DISTANCE
+) -> pa.Table:
     """Pairs of adapters that do almost the same, nearest first.
 
     Args:
@@ -136,7 +145,7 @@ def duplicates(queries: Queries, base: str | None = None, distance: float = 0.01
     return queries.run("FROM duplicates(?, distance := ?)", [base, distance])
 
 
-def between(queries: Queries, a: str, b: str, k: int = 10) -> pa.Table:
+def between(queries: Queries, a: str, b: str, k: int = NEIGHBORS) -> pa.Table:
     """The k adapters most similar to the sum of two: trained, perhaps, on the data of both.
 
     Args:
@@ -166,7 +175,7 @@ def between(queries: Queries, a: str, b: str, k: int = 10) -> pa.Table:
     return found
 
 
-def outliers(queries: Queries, base: str | None = None, k: int = 10) -> pa.Table:
+def outliers(queries: Queries, base: str | None = None, k: int = NEIGHBORS) -> pa.Table:
     """The k adapters whose nearest other one is farthest away.
 
     Args:
@@ -305,8 +314,8 @@ def comparable_adapters(queries: Queries, base: str | None = None) -> int:
 def suggestions(
     queries: Queries,
     base: str | None = None,
-    k: int = 5,
-    distance: float = 0.25,
+    k: int = VOTERS,
+    distance: float = DISTANCE,
     *,
     min_confidence: float = 0.0,
 ) -> pa.Table:
@@ -343,5 +352,5 @@ def _check_k(k: int) -> None:
 
 
 def _check_distance(distance: float) -> None:
-    if not (math.isfinite(distance) and 0 <= distance <= 2):
-        raise UsageError(f"a cosine distance is between 0 and 2, not {distance}")
+    if not (math.isfinite(distance) and 0 <= distance <= LARGEST_DISTANCE):
+        raise UsageError(f"a cosine distance is between 0 and {LARGEST_DISTANCE}, not {distance}")

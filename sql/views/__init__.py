@@ -1,4 +1,8 @@
-"""The views and macros of an index, as SQL that is read in the order that `script.py` gives."""
+"""The views and macros of an index, as SQL that is read in the order that `script.py` gives.
+
+`$NAME` as the default of a macro's parameter stands for a constant of schemas/defaults.py, which
+`script.py` fills in.
+"""
 
 from importlib import resources
 

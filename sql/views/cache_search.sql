@@ -23,7 +23,7 @@ CREATE OR REPLACE MACRO hubdelta.differing_within(distance) AS
 -- hubdelta_search is a function of search.py: the k nearest, or all up to a distance (then `k` is not
 -- read), nearest first. It is called as plainly as it can be: to plan a query of several levels takes
 -- as long as the search.
-CREATE OR REPLACE MACRO neighbors(adapter, k := 10, exact := false) AS TABLE
+CREATE OR REPLACE MACRO neighbors(adapter, k := $NEIGHBORS, exact := false) AS TABLE
     SELECT unnest(
         hubdelta_search(
             adapter::VARCHAR, coalesce(k::BIGINT, 1000000000), NULL, exact::BOOLEAN
@@ -31,7 +31,7 @@ CREATE OR REPLACE MACRO neighbors(adapter, k := 10, exact := false) AS TABLE
         max_depth := 2
     );
 
-CREATE OR REPLACE MACRO within(adapter, distance := 0.25, exact := false) AS TABLE
+CREATE OR REPLACE MACRO within(adapter, distance := $DISTANCE, exact := false) AS TABLE
     SELECT unnest(
         hubdelta_search(adapter::VARCHAR, NULL, distance::DOUBLE, exact::BOOLEAN), max_depth := 2
     );
@@ -77,7 +77,7 @@ CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
 
 -- The domain of each adapter at a distance; domain 1 of a base is the largest, and equally large
 -- ones follow the alphabet of their first members.
-CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
+CREATE OR REPLACE MACRO hubdelta.components(base, distance := $DISTANCE) AS TABLE
     WITH members AS (
         SELECT
             c.base, c.adapter, c.repo_id, c.subfolder, c.revision, c.recipe_id, h.chain, c.place

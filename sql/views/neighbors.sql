@@ -16,11 +16,11 @@ CREATE OR REPLACE MACRO similarity(a, b) AS (
 
 -- Every two adapters of one base (null: of each base) that are no further apart than `distance`,
 -- each by its newest recipe.
-CREATE OR REPLACE MACRO pairs(base, distance := 2, exact := false) AS TABLE
+CREATE OR REPLACE MACRO pairs(base, distance := $LARGEST_DISTANCE, exact := false) AS TABLE
     SELECT p.a, p.b, p.similarity, round(1 - p.similarity, 6) AS distance, p.base
     FROM hubdelta.near_pairs(base, distance, exact) AS p
     WHERE round(1 - p.similarity, 6) <= distance;
 
-CREATE OR REPLACE MACRO duplicates(base, distance := 0.01, exact := false) AS TABLE
+CREATE OR REPLACE MACRO duplicates(base, distance := $DUPLICATE_DISTANCE, exact := false) AS TABLE
     SELECT p.* FROM pairs(base, distance := distance, exact := exact) AS p
     ORDER BY p.distance, p.a, p.b;

@@ -16,7 +16,7 @@ CREATE OR REPLACE MACRO hubdelta.compared(adapter) AS TABLE
         ON (a.base, a.repo_id, a.subfolder) = (c.base, c.repo_id, c.subfolder)
     WHERE c.current;
 
-CREATE OR REPLACE MACRO neighbors(adapter, k := 10, exact := false) AS TABLE
+CREATE OR REPLACE MACRO neighbors(adapter, k := $NEIGHBORS, exact := false) AS TABLE
     SELECT
         n.adapter, n.similarity, round(1 - n.similarity, 6) AS distance, n.signal,
         n.downloads, n.license, n.datasets, n.base, n.repo_id, n.subfolder, n.revision
@@ -24,7 +24,7 @@ CREATE OR REPLACE MACRO neighbors(adapter, k := 10, exact := false) AS TABLE
     ORDER BY n.similarity DESC, n.adapter, n.repo_id
     LIMIT k;
 
-CREATE OR REPLACE MACRO within(adapter, distance := 0.25, exact := false) AS TABLE
+CREATE OR REPLACE MACRO within(adapter, distance := $DISTANCE, exact := false) AS TABLE
     SELECT
         o.adapter, o.similarity, round(1 - o.similarity, 6) AS distance, o.signal,
         o.downloads, o.license, o.datasets, o.base, o.repo_id, o.subfolder, o.revision
@@ -50,7 +50,7 @@ CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
 -- even a long chain is done in few steps. A step's rows are all adapters; the last step finds
 -- nothing to change and has no rows. Labels only fall, so an adapter's smallest is its last.
 -- Domain 1 is the largest; equally large ones follow the alphabet of their first members.
-CREATE OR REPLACE MACRO hubdelta.components(base, distance := 0.25) AS TABLE
+CREATE OR REPLACE MACRO hubdelta.components(base, distance := $DISTANCE) AS TABLE
     WITH RECURSIVE numbered AS MATERIALIZED (
         SELECT
             c.base, c.adapter, c.repo_id, c.subfolder, c.revision,

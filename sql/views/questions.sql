@@ -18,7 +18,7 @@ CREATE OR REPLACE MACRO hubdelta.sum_neighbors(a, b, k) AS TABLE
     LIMIT k;
 
 -- BETWEEN is a word of SQL, so the name is quoted wherever it is written.
-CREATE OR REPLACE MACRO "between"(a, b, k := 10) AS TABLE
+CREATE OR REPLACE MACRO "between"(a, b, k := $NEIGHBORS) AS TABLE
     SELECT
         n.adapter, n.similarity, round(1 - n.similarity, 6) AS distance, n.to_a, n.to_b, n.signal,
         m.downloads, m.license, m.datasets, n.base, n.repo_id, n.subfolder, n.revision
@@ -27,7 +27,7 @@ CREATE OR REPLACE MACRO "between"(a, b, k := 10) AS TABLE
         ON (m.base, m.repo_id, m.subfolder) = (n.base, n.repo_id, n.subfolder)
     ORDER BY n.similarity DESC, n.adapter;
 
-CREATE OR REPLACE MACRO outliers(base, k := 10) AS TABLE
+CREATE OR REPLACE MACRO outliers(base, k := $NEIGHBORS) AS TABLE
     WITH farthest AS (
         FROM hubdelta.nearest_of(base) AS n
         ORDER BY n.other.distance DESC, n.adapter, n.base
@@ -86,7 +86,7 @@ CREATE OR REPLACE MACRO new_since(since) AS TABLE
 
 -- Third adapters among the k nearest of both. Where the two are of one base but have no recipe in
 -- common, each has its neighbors in its own.
-CREATE OR REPLACE MACRO hubdelta.shared_neighbors(a, b, k := 10) AS TABLE
+CREATE OR REPLACE MACRO hubdelta.shared_neighbors(a, b, k := $NEIGHBORS) AS TABLE
     SELECT x.adapter, x.distance AS distance_to_a, y.distance AS distance_to_b
     FROM neighbors(a, k := k) AS x
     JOIN neighbors(b, k := k) AS y

@@ -4,7 +4,7 @@
 -- the border; a vote is its square, so that a few near ones outvote many far ones. Confidence is
 -- the winner's share of the votes times the closeness of its nearest voter: a label is as sure as
 -- the neighbors agree, and never surer than the best of them is near.
-CREATE OR REPLACE MACRO suggestions(base, k := 5, distance := 0.25) AS TABLE
+CREATE OR REPLACE MACRO suggestions(base, k := $VOTERS, distance := $DISTANCE) AS TABLE
     WITH voters AS (
         SELECT n.*, coalesce(1 - n.distance / nullif(distance, 0), 1) AS closeness
         FROM hubdelta.labelled_neighbors(base, distance) AS n
