@@ -15,12 +15,8 @@ from hubdelta.crawler.adapter_files import (
 from hubdelta.crawler.base_names import hub_name, plain_name
 from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.lineage import BaseFamily, Conclusion, Evidence
+from hubdelta.schemas.kinds import Kind, Relation
 from hubdelta.schemas.rows import CatalogRow
-
-ADAPTER: Final = "adapter"
-FULL: Final = "full"
-MIRROR: Final = "mirror"
-"""Kinds of row. A mirror is nothing to embed: its row is how the next crawl knows it."""
 
 NAMED: Final = "named"
 """Evidence of a row that a person asked for by name."""
@@ -28,7 +24,7 @@ NAMED: Final = "named"
 CONTENT: Final = "content"
 """Evidence of a row of a model with the base's name: its weights were compared with the base's."""
 
-COPIES: Final = frozenset({"quantized", "merge"})
+COPIES: Final = frozenset({Relation.QUANTIZED, Relation.MERGE})
 """Relations of whole models that are no finetunes."""
 
 
@@ -62,7 +58,9 @@ def adapter_rows(
             is the root's, and theirs are read with their weights.
         sighting: when and where it was seen.
     """
-    held = [item for item in contents(entry) if item[0] == ADAPTER or entry.relation not in COPIES]
+    held = [
+        item for item in contents(entry) if item[0] == Kind.ADAPTER or entry.relation not in COPIES
+    ]
     rows = [
         _row(entry, of_folders if subfolder else conclusion, sighting, kind, subfolder, weights)
         for kind, subfolder, weights in held
@@ -76,8 +74,8 @@ def mirror_rows(entry: Entry, evidence: Evidence, sighting: Sighting) -> list[Ca
     beside = Conclusion(sighting.base, "mirror", entry.repo_id)
     adapters = adapter_rows(entry, beside, beside, sighting)
     return [
-        _row(entry, conclusion, sighting, MIRROR, "", model_weights(entry.files)),
-        *(row for row in adapters if row.kind == ADAPTER),
+        _row(entry, conclusion, sighting, Kind.MIRROR, "", model_weights(entry.files)),
+        *(row for row in adapters if row.kind == Kind.ADAPTER),
     ]
 
 
@@ -102,7 +100,7 @@ def named_rows(
 def is_adapter_repo(entry: Entry) -> bool:
     """Whether a repository says that it holds an adapter, wherever its files are."""
     return (
-        entry.relation == "adapter"
+        entry.relation == Relation.ADAPTER
         or entry.has_adapter_config
         or entry.library_name == "peft"
         or bool(adapters_in(entry.files))
@@ -124,8 +122,12 @@ def contents(entry: Entry, subfolder: str = "") -> list[tuple[str, str, list[str
     if models and not any(adapters.values()):
         adapters = {}
     found = [
-        *((ADAPTER, folder, weights) for folder, weights in adapters.items()),
-        *((FULL, folder, weights) for folder, weights in models.items() if folder not in adapters),
+        *((Kind.ADAPTER, folder, weights) for folder, weights in adapters.items()),
+        *(
+            (Kind.FULL, folder, weights)
+            for folder, weights in models.items()
+            if folder not in adapters
+        ),
     ]
     if subfolder:
         return [item for item in found if item[1] == subfolder]
@@ -136,7 +138,7 @@ def contents(entry: Entry, subfolder: str = "") -> list[tuple[str, str, list[str
             (kind, folder, weights or [path for path in others if _is_below(path, folder)])
             for kind, folder, weights in chosen
         ]
-    return [(ADAPTER if is_adapter_repo(entry) else FULL, "", others)]
+    return [(Kind.ADAPTER if is_adapter_repo(entry) else Kind.FULL, "", others)]
 
 
 def read_again(
@@ -150,11 +152,11 @@ def read_again(
         rows: the newest of the catalog; those of its adapters are among them.
         sighting: for the rows.
     """
-    name, kind = model.repo_id, MIRROR if is_mirror else FULL
+    name, kind = model.repo_id, Kind.MIRROR if is_mirror else Kind.FULL
     amended = [replace(model, kind=kind, evidence=CONTENT)]
     for row in rows:
         named = {text.casefold() for text in (row.via, row.canonical_base) if text}
-        if row.kind != ADAPTER or name.casefold() not in named:
+        if row.kind != Kind.ADAPTER or name.casefold() not in named:
             continue
         if is_mirror:
             conclusion = Conclusion(model.base, "mirror", name)
@@ -191,9 +193,13 @@ def known_answers(rows: Iterable[CatalogRow], family: BaseFamily) -> dict[str, C
 
 def _related(entry: Entry, rows: list[CatalogRow]) -> list[CatalogRow]:
     """Rows of a repository whose lineage tag, if it says finetune, is of the whole model there."""
-    if entry.relation != "finetune" or all(kind == ADAPTER for kind, _, _ in contents(entry)):
+    if entry.relation != Relation.FINETUNE or all(
+        kind == Kind.ADAPTER for kind, _, _ in contents(entry)
+    ):
         return rows
-    return [replace(row, relation=ADAPTER) if row.kind == ADAPTER else row for row in rows]
+    return [
+        replace(row, relation=Relation.ADAPTER) if row.kind == Kind.ADAPTER else row for row in rows
+    ]
 
 
 def _is_below(path: str, folder: str) -> bool:

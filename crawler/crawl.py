@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
 
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import httpx
@@ -15,7 +14,6 @@ from hubdelta.crawler.adapter_files import adapters_in
 from hubdelta.crawler.base import find_base
 from hubdelta.crawler.catalog import (
     COPIES,
-    MIRROR,
     Sighting,
     adapter_rows,
     known_answers,
@@ -40,11 +38,10 @@ from hubdelta.crawler.mirrors import Mirrors, Verdict
 from hubdelta.crawler.resolution import DeclaredNames
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index, new_run_id
+from hubdelta.schemas.kinds import LISTED, Kind, Relation
 from hubdelta.schemas.rows import CatalogRow, RunRow
 
 logger = logging.getLogger(__name__)
-
-_WALKED: Final = frozenset({"adapter", "finetune"})  # relations with listings of their own
 
 
 def crawl(
@@ -52,7 +49,7 @@ def crawl(
     hub: Hub,
     base: str,
     *,
-    relations: Sequence[str] = ("adapter", "finetune"),
+    relations: Sequence[str] = LISTED,
     full: bool = False,
     limit: int | None = None,
     on_page: Callable[[CrawlProgress], None] | None = None,
@@ -146,8 +143,8 @@ class _Crawl:
         # appends the mirrors that it finds.
         self._follow(self._base, with_copies=True)
         for row in known:
-            if row.kind == MIRROR and self._family.mirror(row.repo_id):
-                self._follow(row.repo_id, with_copies=row.relation != "quantized")
+            if row.kind == Kind.MIRROR and self._family.mirror(row.repo_id):
+                self._follow(row.repo_id, with_copies=row.relation != Relation.QUANTIZED)
         while self._to_follow:
             name, with_copies = self._to_follow.popleft()
             for tag in lineage_listings(name, self._relations, with_copies=with_copies):
@@ -229,7 +226,7 @@ class _Crawl:
             if not self._walk_listing(walk.tag, walk.next_mark):
                 return
         unreadable = {repo_id for walk in self._walks for repo_id in walk.unreadable}
-        unseen = self._ledger.unseen(_WALKED - set(self._relations), unreadable)
+        unseen = self._ledger.unseen(set(LISTED) - set(self._relations), unreadable)
         tags = {walk.tag for walk in self._walks}
         self._ledger.vanish(gone(self._hub, unseen, tags))
 
@@ -256,7 +253,7 @@ class _Crawl:
 
     def _take_mirror(self, entry: Entry, verdict: Verdict) -> None:
         """Take down a mirror, and follow its listings if it is a new one."""
-        self._follow(entry.repo_id, with_copies=entry.relation != "quantized")
+        self._follow(entry.repo_id, with_copies=entry.relation != Relation.QUANTIZED)
         self._ledger.record(mirror_rows(entry, verdict.evidence, self._sighting()))
 
     def _follow(self, name: str, *, with_copies: bool) -> None:
@@ -276,7 +273,7 @@ class _Crawl:
         if entry.relation in COPIES and not adapters_in(entry.files):
             return False
         # The relation is to the base that is tagged, which need not be the one concluded.
-        related = conclusion.evidence in {"tag", "mirror"} and entry.relation in _WALKED
+        related = conclusion.evidence in {"tag", "mirror"} and entry.relation in LISTED
         return not related or entry.relation in self._relations
 
     def _report(self, tag: str) -> None:

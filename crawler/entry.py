@@ -10,17 +10,15 @@ from typing import Final
 from huggingface_hub.utils import parse_datetime
 
 from hubdelta.schemas.keys import is_commit
+from hubdelta.schemas.kinds import Relation
 
 logger = logging.getLogger(__name__)
-
-RELATIONS: Final = ("adapter", "finetune", "quantized", "merge")
-"""How a model can relate to its base, in the Hub's words (`base_model:<relation>:<base>`)."""
 
 _LONGEST_PART: Final = 255  # bytes of a file's name, on all usual file systems
 _LONGEST_PATH: Final = 1024  # bytes; what object storage allows
 
 _REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-_LINEAGE_TAG = re.compile(rf"base_model:({'|'.join(RELATIONS)}):(.+)", re.DOTALL)
+_LINEAGE_TAG = re.compile(rf"base_model:({'|'.join(Relation)}):(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +124,7 @@ def _lineage(base_models: dict[str, object], tags: list[str]) -> tuple[str | Non
     found = [match for tag in tags if (match := _LINEAGE_TAG.fullmatch(tag))]
     bases = [*(base for base in map(_text, listed) if base), *(match[2] for match in found)]
     relation = _text(base_models.get("relation")) or next((match[1] for match in found), None)
-    return relation if relation in RELATIONS else None, tuple(dict.fromkeys(bases))
+    return relation if relation in tuple(Relation) else None, tuple(dict.fromkeys(bases))
 
 
 def _files(siblings: object, repo_id: str) -> list[str]:

@@ -5,8 +5,9 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from hubdelta.crawler.catalog import MIRROR, NAMED
+from hubdelta.crawler.catalog import NAMED
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.kinds import Kind
 from hubdelta.schemas.rows import CatalogRow, rows_of
 
 Key = tuple[str, str]
@@ -59,7 +60,7 @@ class Ledger:
         """
         for row in rows:
             key = _key(row)
-            counted = row.kind != MIRROR and key not in self._seen
+            counted = row.kind != Kind.MIRROR and key not in self._seen
             self._seen.add(key)
             before = self._newest.get(key)
             self.counts["listed"] += counted
@@ -127,7 +128,7 @@ class Ledger:
             # What a person named no crawl has found, so none can miss it.
             if row.vanished_at is None and row.evidence != NAMED:
                 now = datetime.now(UTC)
-                self.counts["vanished"] += row.kind != MIRROR
+                self.counts["vanished"] += row.kind != Kind.MIRROR
                 self._keep(replace(row, vanished_at=now, crawled_at=now, run_id=self._run_id))
 
     def _keep(self, row: CatalogRow) -> None:

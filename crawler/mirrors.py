@@ -7,13 +7,14 @@ from typing import NamedTuple
 from hubdelta.crawler.adapter_files import has_model_weights, model_weights
 from hubdelta.crawler.base import BaseModel
 from hubdelta.crawler.base_names import hub_name, is_variant, plain_name
-from hubdelta.crawler.catalog import ADAPTER, CONTENT, FULL, MIRROR, NAMED, contents
+from hubdelta.crawler.catalog import CONTENT, NAMED, contents
 from hubdelta.crawler.entry import Entry
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.lineage import BaseFamily, Evidence
 from hubdelta.crawler.same_weights import Weights, same_weights
 from hubdelta.schemas.errors import AdapterError
 from hubdelta.schemas.keys import AdapterKey
+from hubdelta.schemas.kinds import Kind, Relation
 from hubdelta.schemas.rows import CatalogRow
 
 logger = logging.getLogger(__name__)
@@ -58,13 +59,13 @@ class Mirrors:
         self._known: dict[AdapterKey, Verdict] = {}
         self._unsure: list[CatalogRow] = []
         for row in rows:
-            if row.kind == MIRROR and row.relation == "quantized":
+            if row.kind == Kind.MIRROR and row.relation == Relation.QUANTIZED:
                 family.add_mirror(row.repo_id)
-            elif row.kind in {MIRROR, FULL} and row.evidence == CONTENT:
-                verdict = Verdict(row.kind == MIRROR, CONTENT)
+            elif row.kind in {Kind.MIRROR, Kind.FULL} and row.evidence == CONTENT:
+                verdict = Verdict(row.kind == Kind.MIRROR, CONTENT)
                 self._known[AdapterKey(row.repo_id, "", row.revision)] = verdict
                 self._tell_family(row.repo_id, verdict)
-            elif row.kind == MIRROR or self._may_be_mirror(row):
+            elif row.kind == Kind.MIRROR or self._may_be_mirror(row):
                 self._unsure.append(row)
 
     def judge(self, entry: Entry) -> Verdict | None:
@@ -78,16 +79,16 @@ class Mirrors:
             return None
         held = [(kind, folder) for kind, folder, _ in contents(entry)]
         kinds = {kind for kind, _ in held}
-        if FULL not in kinds or (ADAPTER, "") in held or entry.relation == "merge":
+        if Kind.FULL not in kinds or (Kind.ADAPTER, "") in held or entry.relation == Relation.MERGE:
             return None
         descends = any(family.is_base(name) or family.mirror(name) for name in entry.bases)
         has_name = self._has_base_name(entry.repo_id, _earlier_names(entry, family))
         # Under another name it may be a finetune that was quantized, as DeepSeek's fp8 ones are.
-        quantized = entry.relation == "quantized" or (entry.is_quantized and has_name)
+        quantized = entry.relation == Relation.QUANTIZED or (entry.is_quantized and has_name)
         # Beside an adapter, quantized weights may be the adapter's merged ones.
-        if quantized and descends and ADAPTER not in kinds:
+        if quantized and descends and Kind.ADAPTER not in kinds:
             verdict = Verdict(self._has_architecture(entry), "tag")
-            if entry.relation != "quantized":  # a row's relation must tell what it rests on
+            if entry.relation != Relation.QUANTIZED:  # a row's relation must tell what it rests on
                 verdict = verdict._replace(evidence=CONTENT)
         elif quantized or not has_name:
             return None
@@ -115,7 +116,7 @@ class Mirrors:
         return judged
 
     def _may_be_mirror(self, row: CatalogRow) -> bool:
-        whole = row.kind == FULL and not row.subfolder and row.evidence != NAMED
+        whole = row.kind == Kind.FULL and not row.subfolder and row.evidence != NAMED
         return whole and row.canonical_base == row.base and self._has_base_name(row.repo_id)
 
     def _has_base_name(self, repo_id: str, earlier: Iterable[str] = ()) -> bool:

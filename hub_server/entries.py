@@ -8,9 +8,10 @@ from typing import Any
 
 from hubdelta.hub_server.access import Caller
 from hubdelta.hub_server.blobs import Blob
-from hubdelta.hub_server.metadata import RELATIONS, Metadata
+from hubdelta.hub_server.metadata import Metadata
 from hubdelta.hub_server.repository import HubFolder, Repository
 from hubdelta.hub_server.snapshot import Snapshot
+from hubdelta.schemas.kinds import Relation
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class View:
             names = {self.current_name(base) for base in metadata.base_models}
             if self.repository.id in names and self.caller.sees(other):
                 counts[metadata.relation] += 1
-        return {relation: counts[relation] for relation in RELATIONS}
+        return {relation.value: counts[relation] for relation in Relation}
 
     @property
     def base_models(self) -> dict[str, Any] | None:

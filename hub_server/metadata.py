@@ -12,10 +12,10 @@ from typing import Any
 
 from hubdelta.hub_server.blobs import StoredFile
 from hubdelta.hub_server.card import UnreadableYAMLError, front_matter, read_json, strings
+from hubdelta.schemas.kinds import Relation
 
 logger = logging.getLogger(__name__)
 
-RELATIONS = ("adapter", "finetune", "quantized", "merge")
 # A name that can be a repository; a local path or an empty string gives no lineage tag, unless
 # the card itself lists one among its tags (PEFT writes `base_model:adapter:<path>` there).
 _MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -48,7 +48,7 @@ class Metadata:
         card_data: the card's front matter as written; None without a readable one.
         config: the Hub's extract of config.json, adapter_config.json and tokenizer_config.json.
         base_models: repositories the card names as bases, as written.
-        relation: one of `RELATIONS`, to those bases.
+        relation: a `Relation`, to those bases.
         leading_tags: those before the lineage tags, in the Hub's order.
         trailing_tags: those after them.
         transformers_info: the Hub's guess at the class to load it with.
@@ -60,7 +60,7 @@ class Metadata:
     library_name: str | None = None
     pipeline_tag: str | None = None
     base_models: tuple[str, ...] = ()
-    relation: str = "finetune"
+    relation: str = Relation.FINETUNE
     leading_tags: tuple[str, ...] = ()
     trailing_tags: tuple[str, ...] = ()
     transformers_info: dict[str, str] | None = None
@@ -134,15 +134,15 @@ def _relation(
 
     Adapters in subfolders alone leave a repository tagged as a finetune, as on the Hub.
     """
-    if (said := card.get("base_model_relation")) in RELATIONS:
+    if (said := card.get("base_model_relation")) in tuple(Relation):
         return str(said)
     if "adapter_config.json" in files or library == "peft":
-        return "adapter"
+        return Relation.ADAPTER
     if bases > 1:
-        return "merge"
+        return Relation.MERGE
     if quantized or any(path.endswith(".gguf") for path in files):
-        return "quantized"
-    return "finetune"
+        return Relation.QUANTIZED
+    return Relation.FINETUNE
 
 
 def _library(files: Mapping[str, StoredFile], info: object) -> str | None:

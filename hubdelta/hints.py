@@ -16,6 +16,7 @@ from hubdelta.schemas.errors import (
     ReadOnlyError,
     SeveralBasesError,
 )
+from hubdelta.schemas.kinds import Kind
 
 
 def with_hint(error: Exception) -> str:
@@ -33,7 +34,7 @@ def _vector(error: NoVectorError) -> str:
         return "`hubdelta status` says what to do"
     if error.base is None:
         return ""
-    relation = " --relation finetune" if error.kind == "full" else ""
+    relation = " --relation finetune" if error.kind == Kind.FULL else ""
     return f"run `hubdelta index --base {error.base}{relation}`"
 
 

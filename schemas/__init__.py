@@ -5,6 +5,7 @@ keys.py         names and keys of adapters and bases
 index.py        an index: a directory of Parquet files, read and written
 layout.py       where its files lie
 upgrade.py      files of earlier versions, moved to where they belong now
+kinds.py        kinds of rows of the catalog, and relations to a base
 defaults.py     how many and how far, where a question does not say
 errors.py       every error that a user may see, and the closed list of reasons
 files.py        files that appear whole or not at all

@@ -28,6 +28,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 
+from hubdelta.schemas.kinds import Kind
+
 
 class Reason(StrEnum):
     """Why an adapter gave no vector: the closed list that `failures.reason` holds."""
@@ -172,7 +174,7 @@ class NoVectorError(QueryError):
         message: str,
         *,
         base: str | None = None,
-        kind: str = "adapter",
+        kind: str = Kind.ADAPTER,
         has_failed: bool = False,
     ) -> None:
         super().__init__(message)

@@ -25,6 +25,7 @@ from hubdelta.jobs.targets import check_base, choose_base, find_named
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.index import Index, new_run_id
 from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.kinds import LISTED, Kind
 from hubdelta.schemas.rows import CatalogRow, RunRow
 from hubdelta.settings import versions
 
@@ -63,8 +64,8 @@ class IndexRequest:
     names: Sequence[AdapterName] = ()
     crawl: bool = True
     full_crawl: bool = False
-    relations: tuple[str, ...] = ("adapter", "finetune")
-    kinds: Collection[str] = ("adapter",)
+    relations: tuple[str, ...] = LISTED
+    kinds: Collection[str] = (Kind.ADAPTER,)
     limit: int | None = None
     retry_failed: bool = False
 

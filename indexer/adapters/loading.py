@@ -42,6 +42,7 @@ from hubdelta.indexer.adapters.source import Folder, Repository, Source, too_lar
 from hubdelta.indexer.adapters.weights import read_tensors
 from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.kinds import Kind
 from hubdelta.schemas.rows import CatalogRow
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Obtainer:
         _reject_known(row)
         config: AdapterConfig | Mapping[str, Any]
         text = source.text(_config_path(row), limit=LONGEST_CONFIG)
-        if row.kind == "full":
+        if row.kind == Kind.FULL:
             config = parse_model_config(text, self.base)
         else:
             config = AdapterConfig.parse(text)
@@ -299,7 +300,7 @@ def _other_base(row: CatalogRow, says: str, found: str) -> AdapterError:
 
 
 def _config_path(row: CatalogRow) -> str:
-    return _inside(row, MODEL_CONFIG if row.kind == "full" else CONFIG_FILE)
+    return _inside(row, MODEL_CONFIG if row.kind == Kind.FULL else CONFIG_FILE)
 
 
 def _inside(row: CatalogRow, name: str) -> str:

@@ -14,12 +14,14 @@ from hubdelta.crawler.adapter_files import (
     models_in,
     unreadable_weights,
 )
+from hubdelta.crawler.catalog import NAMED
 from hubdelta.crawler.weight_index import LONGEST_INDEX, parse_index
 from hubdelta.indexer.adapters.adapter_config import CONFIG_FILE, LONGEST_CONFIG, AdapterConfig
 from hubdelta.indexer.adapters.local_files import file_size, open_file, read_header
 from hubdelta.indexer.adapters.source import Folder, too_large
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.kinds import Kind, Relation
 from hubdelta.schemas.rows import CatalogRow
 
 _BLOCK = 1 << 20  # bytes
@@ -50,13 +52,13 @@ def describe_folder(
         raise AdapterError(
             Reason.NOT_FOUND, f"{folder} holds neither {CONFIG_FILE} nor {MODEL_CONFIG}"
         )
-    kind = "full" if adapter is None else "adapter"
+    kind = Kind.FULL if adapter is None else Kind.ADAPTER
     config_file = MODEL_CONFIG if adapter is None else CONFIG_FILE
     config = _config(folder) if adapter is not None else {}
     weights = adapter or model or unreadable_weights(names)
     shards = _shards(folder, weights)
     _check_headers(folder, [*weights, *shards])
-    if kind == "adapter" and max_bytes is not None:
+    if kind == Kind.ADAPTER and max_bytes is not None:
         _check_size(folder, shards or weights, max_bytes)
     files = [config_file, *weights, *shards]
     declared, task_type = (
@@ -70,9 +72,9 @@ def describe_folder(
         subfolder="",
         revision=revision,
         kind=kind,
-        relation="adapter" if kind == "adapter" else "finetune",
+        relation=Relation.ADAPTER if kind == Kind.ADAPTER else Relation.FINETUNE,
         canonical_base=base,
-        evidence="named",
+        evidence=NAMED,
         declared_base=declared,
         via=None,
         weights_files=weights,

@@ -10,6 +10,7 @@ from hubdelta.indexer.adapters.pending import Pending, key_of
 from hubdelta.schemas.errors import Reason
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterKey
+from hubdelta.schemas.kinds import Kind
 from hubdelta.schemas.rows import CatalogRow, FailureRow, VectorRow, rows_of
 
 FULL_FINETUNE, BEYOND_LIMIT = "full finetune, not asked for", "beyond the limit"
@@ -38,7 +39,7 @@ def make_plan(
     base: str,
     recipe_id: str,
     now: datetime,
-    kinds: Collection[str] = ("adapter",),
+    kinds: Collection[str] = (Kind.ADAPTER,),
     only: Iterable[CatalogRow] | None = None,
     retry_failed: bool = False,
     limit: int | None = None,
@@ -70,7 +71,7 @@ def make_plan(
         failure = failures.get(key_of(row))
         if key_of(row) in done and row.canonical_base in (None, base):
             plan.skipped["already embedded"] += 1
-        elif only is None and row.kind == "full" and "full" not in kinds:
+        elif only is None and row.kind == Kind.FULL and Kind.FULL not in kinds:
             plan.skipped[FULL_FINETUNE] += 1
         elif only is None and row.kind not in kinds:
             continue

@@ -24,6 +24,7 @@ from hubdelta.indexer.process import keep_freed_memory, use_threads
 from hubdelta.indexer.recipe import Recipe
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.kinds import Kind
 
 _WINDOWS_AHEAD = 4
 """Windows of adapters in hand: one is computed, one is stacked, the others are on their way."""
@@ -87,8 +88,8 @@ def embed_plan(
         device = device_of(settings.device)
         return StreamedEngine(base_folder, ids, device=device, stop=stop, turn=turn)
 
-    adapters = [pending for pending in plan.pending if pending.row.kind != "full"]
-    finetunes = [pending for pending in plan.pending if pending.row.kind == "full"]
+    adapters = [pending for pending in plan.pending if pending.row.kind != Kind.FULL]
+    finetunes = [pending for pending in plan.pending if pending.row.kind == Kind.FULL]
     lanes = []
     if adapters:
         ahead = _WINDOWS_AHEAD * settings.batch_size + settings.workers

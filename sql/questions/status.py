@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from hubdelta.schemas.errors import QueryError
+from hubdelta.schemas.kinds import Kind
 from hubdelta.schemas.layout import files_under
 from hubdelta.schemas.rows import TABLES
 from hubdelta.schemas.words import either
@@ -161,7 +162,7 @@ _COUNTS = """
     states AS (
         SELECT
             a.base, a.repo_id, a.status, a.reason, a.due_at,
-            a.canonical_base <> a.base AS contradicts, a.kind = 'full' AS is_finetune
+            a.canonical_base <> a.base AS contradicts, a.kind = ? AS is_finetune
         FROM adapters AS a
         UNION ALL
         SELECT u.base, u.repo_id, 'failed', u.reason, u.due_at, false, false FROM unknown AS u
@@ -198,7 +199,7 @@ def _base_statuses(queries: Queries, base: str | None) -> list[BaseStatus]:
     counts: dict[str, list[dict[str, Any]]] = {
         name: [] for name in (bases(queries) if base is None else [base])
     }
-    for row in queries.run(_COUNTS, [base, base]).to_pylist():
+    for row in queries.run(_COUNTS, [Kind.FULL, base, base]).to_pylist():
         counts.setdefault(row["base"], []).append(row)
     return [_base_status(name, rows, ended.get(name)) for name, rows in counts.items()]
 
