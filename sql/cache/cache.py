@@ -21,7 +21,7 @@ from hubdelta.schemas.layout import SCHEMA_VERSION, files_under
 from hubdelta.schemas.rows import TABLES, schema_of
 from hubdelta.sql.cache import flat_deltas
 from hubdelta.sql.cache.attached import Attached
-from hubdelta.sql.cache.database_paths import for_duckdb
+from hubdelta.sql.cache.database_paths import for_duckdb, keeps_log_beside
 from hubdelta.sql.cache.flat_deltas import FlatDeltasError
 from hubdelta.sql.cache.locks import CACHE_NAME, Reading, refreshing, without_readers
 from hubdelta.sql.cache.spill import spill_folder
@@ -200,7 +200,7 @@ def _refresh(index: Index, *, linked: bool) -> None:
     try:
         if stored is None or lacking is None or not _extend(index, lacking, linked=linked):
             logger.debug("making %s", path)
-            with _put_in_place(_new_copy(path), path) as copy:
+            with _put_in_place(path) as copy:
                 _update(copy, index, present.keys(), linked=linked)
     finally:
         flat_deltas.keep_only(index, _edition_at(path))
@@ -211,10 +211,10 @@ def _extend(index: Index, lacking: Iterable[str], *, linked: bool) -> bool:
     path = path_of(index)
     try:
         with without_readers(index) as unread:
-            if unread:
+            if unread and keeps_log_beside(path):
                 _update(path, index, lacking, linked=linked)
                 return True
-        with _put_in_place(_new_copy(path), path) as copy:
+        with _put_in_place(path) as copy:
             shutil.copyfile(path, copy)
             if _log_of(path).exists():
                 shutil.copyfile(_log_of(path), _log_of(copy))
@@ -225,15 +225,20 @@ def _extend(index: Index, lacking: Iterable[str], *, linked: bool) -> bool:
     return True
 
 
-def _new_copy(path: Path) -> Path:
-    return path.with_name(f"{CACHE_NAME}.{secrets.token_hex(4)}.tmp")
-
-
 @contextmanager
-def _put_in_place(copy: Path, path: Path) -> Iterator[Path]:
-    """A copy that takes the place of a cache, or vanishes if an error stops its making."""
+def _put_in_place(path: Path) -> Iterator[Path]:
+    """A copy that takes the place of a cache, or vanishes if an error stops its making.
+
+    It is made beside the cache, or in a temporary folder where DuckDB cannot write there.
+    """
+    copy = path.with_name(f"{CACHE_NAME}.{secrets.token_hex(4)}.tmp")
     try:
-        yield copy
+        if keeps_log_beside(path):
+            yield copy
+        else:
+            with spill_folder() as folder:
+                yield folder / copy.name
+                shutil.copyfile(folder / copy.name, copy)
         _log_of(path).unlink(missing_ok=True)
         copy.replace(path)
     finally:

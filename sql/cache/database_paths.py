@@ -1,5 +1,6 @@
 """Paths of database files, as DuckDB takes them."""
 
+import os
 import secrets
 import tempfile
 from functools import lru_cache
@@ -15,6 +16,15 @@ def for_duckdb(path: Path) -> str:
     absolute = path.absolute()
     taken = _link_to(absolute.parent) / absolute.name if "\\" in str(absolute) else path
     return "'" + str(taken).replace("'", "''") + "'"
+
+
+def keeps_log_beside(path: Path) -> bool:
+    """Whether DuckDB can write a database file: it keeps a log beside it.
+
+    DuckDB 2 puts the log's `.wal` before the first question mark of the whole path, and no link
+    leads around that: it follows links first.
+    """
+    return "?" not in os.path.realpath(path)
 
 
 @lru_cache

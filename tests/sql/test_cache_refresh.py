@@ -231,8 +231,11 @@ def test_with_another_file_of_a_name_it_is_made_anew(
         assert len(queries.run("FROM adapters")) == 3
 
 
-def test_a_folder_with_a_backslash_has_a_cache(tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "back\\slash" / "index")
+@pytest.mark.parametrize("name", ["back\\slash", "br[ac]*?", "{a}'\"#%;~&$ b"])
+def test_a_folder_of_any_name_has_a_cache(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = Index.create(tmp_path / name / "index")
     index.write([catalog_row()], base="org/base")
     for expected in (1, 2):
         index.write([vector_row(repo_id=f"a/{expected}")], base="org/base")
@@ -241,3 +244,4 @@ def test_a_folder_with_a_backslash_has_a_cache(tmp_path: Path) -> None:
             rows = queries.run("SELECT count(*) AS n FROM vectors").to_pylist()
         assert rows == [{"n": expected}]
     assert cached_names(index.root, "a/", 10) == ["a/b"]
+    assert not caplog.records
