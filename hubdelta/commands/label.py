@@ -53,13 +53,13 @@ def command(
     index_path: Path,
     wait: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Take the labels of FILE.csv (columns adapter,label; - for standard input), or suggest some.
 
     Labels name domains. An adapter is org/name[/subfolder], or a local folder; an empty label
     removes one. Nothing is stored unless every line is well formed; adapters that the index does
-    not have are reported and left out. Labels that differ in case only are one, in the spelling
-    of the last file, and there in the first one.
+    not have are reported and left out, with exit code 3, or 1 if it has none of them. Labels that
+    differ in case only are one, in the spelling of the last file, and there in the first one.
 
     --suggest lets the five nearest labelled neighbours of each other adapter vote, the nearer ones
     with more weight. Confidence is the winner's share of the votes times how near its nearest is.
@@ -73,9 +73,10 @@ def command(
         _suggest(
             index_path, base, min_confidence, "csv" if as_csv else "json" if as_json else "table"
         )
-        return
+        return 0
     refuse_unused(context, "without --suggest", "as_csv", "base", "min_confidence")
 
+    from hubdelta.exit_codes import EXIT_FAILED, EXIT_SOME_FAILED
     from hubdelta.jobs.labels import read_labels, set_labels
     from hubdelta.schemas.index import Index
     from hubdelta.terminal.output import print_json
@@ -88,6 +89,9 @@ def command(
         print_json(summary)
     else:
         click.echo(_sentence(summary))
+    if len(summary.unknown) == len(labels):
+        return EXIT_FAILED
+    return EXIT_SOME_FAILED if summary.unknown else 0
 
 
 def _sentence(summary: "LabelSummary") -> str:

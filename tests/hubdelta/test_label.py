@@ -151,7 +151,7 @@ def test_the_command_takes_a_file_or_standard_input(index: Index, tmp_path: Path
     file = tmp_path / "labels.csv"
     file.write_text("adapter,label\na/one,law\na/none,law\n")
     done = run("label", file, "--index", index.root, "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert json.loads(done.stdout) == {
         "set": 1,
         "changed": 0,
@@ -163,6 +163,18 @@ def test_the_command_takes_a_file_or_standard_input(index: Index, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert done.stdout == b"1 changed\n"
     assert stored(index) == {"a/one": "tax"}
+
+
+@pytest.mark.parametrize(
+    ("names", "code"), [(["a/one"], 0), (["a/one", "a/none"], 3), (["a/none", "a/no"], 1)]
+)
+def test_the_exit_code_says_whether_the_index_has_the_adapters(
+    names: list[str], code: int, index: Index
+) -> None:
+    lines = "".join(f"{name},law\n" for name in names)
+    done = run("label", "-", "--index", index.root, stdin=f"adapter,label\n{lines}".encode())
+    assert done.returncode == code, done.stderr
+    assert stored(index) == ({} if code == 1 else {"a/one": "law"})
 
 
 def test_nothing_is_written_where_a_line_is_wrong(index: Index, tmp_path: Path) -> None:
