@@ -8,7 +8,7 @@ is left out.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
@@ -60,11 +60,13 @@ class Placement:
         config: its config, with the base's names where they differ from its own.
         names: tensor name as saved → as PEFT names it on this base; those that count.
         transposed: names as saved of tensors that PEFT holds transposed.
+        parameters: module of the base → the shapes of its parameters that target_parameters names.
     """
 
     config: AdapterConfig
     names: Mapping[str, str]
     transposed: frozenset[str] = field(default=frozenset())
+    parameters: Mapping[str, Sequence[Shape]] = field(default_factory=dict)
 
     def shapes(self, saved: Mapping[str, Shape]) -> dict[str, Shape]:
         """Shapes by the base's names."""
@@ -139,14 +141,16 @@ class AdapterNames:
                 Reason.UNSUPPORTED_ADAPTER,
                 "all its tensors belong to modules that no text reaches, such as a vision tower",
             )
+        saved_modules = self._saved_modules(
+            {own: saved[name].removeprefix(PREFIX) for name, own in names.items()}
+        )
+        parameters = self._target_parameters(config, saved_modules)
         if moved:
             own_shapes = {own: shapes[name] for name, own in names.items()}
-            saved_modules = self._saved_modules(
-                {own: saved[name].removeprefix(PREFIX) for name, own in names.items()}
-            )
             check_patterns(config, sorted(saved_modules.values()))
             config = replace(config, values=self._own_settings(config, own_shapes, saved_modules))
-        return Placement(config, names, transposed)
+        of_modules = {module: [*held.values()] for module, held in parameters.items()}
+        return Placement(config, names, transposed, of_modules)
 
     def _own(self, name: str) -> str | None:
         """A tensor's or a module's name in the base; None where the base has no such module."""
@@ -203,6 +207,20 @@ class AdapterNames:
             part = own.removeprefix(f"{PREFIX}{module}")
             if module is not None and saved.endswith(part):
                 found[module] = saved.removesuffix(part)
+        return found
+
+    def _target_parameters(
+        self, config: AdapterConfig, saved_modules: Mapping[str, str]
+    ) -> dict[str, dict[str, Shape]]:
+        """The parameters that target_parameters names: module of the base → last name → shape."""
+        targets = _listed(config.values.get("target_parameters"))
+        found: dict[str, dict[str, Shape]] = {}
+        for own, saved in saved_modules.items() if targets else ():
+            for last, parameter in self._modules[own].named_parameters(recurse=False):
+                # As PEFT matches them: the whole name, or its end.
+                names = (f".{own}.{last}", f".{saved}.{last}")
+                if any(name.endswith(f".{target}") for name in names for target in targets):
+                    found.setdefault(own, {})[last] = tuple(parameter.shape)
         return found
 
     def _own_settings(

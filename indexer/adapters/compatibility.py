@@ -1,7 +1,8 @@
 """Does an adapter fit the base? Told from tensor names and shapes, before weights are fetched."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.schemas.errors import AdapterError, Reason, printable
@@ -10,6 +11,9 @@ PREFIX = "base_model.model."
 """What PEFT puts before the base's own module names when it saves an adapter."""
 
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])(?:\.weight)?$")
+
+_WRAPPED = re.compile(r"(?:\.base_layer)+$")
+"""What PEFT adds where several parameters of one module are adapted."""
 
 _UNUSED_RANK = 1024
 
@@ -20,16 +24,23 @@ factors that are whole."""
 Shape = tuple[int, ...]
 
 
-def check_fit(tensors: Mapping[str, Shape], modules: Mapping[str, tuple[int, int]]) -> None:
+def check_fit(
+    tensors: Mapping[str, Shape],
+    modules: Mapping[str, tuple[int, int]],
+    parameters: Mapping[str, Sequence[Shape]] = MappingProxyType({}),
+) -> None:
     """Check the low-rank factors of an adapter against the base's layers.
 
     A factor A is [r, in_features] and B is [out_features, r]; on an embedding layer A is
-    [r, rows] and B is [columns, r] (PEFT, tuners/lora/layer.py). Tensors of other kinds are
-    checked when they are loaded.
+    [r, rows] and B is [columns, r] (PEFT, tuners/lora/layer.py). Those of a parameter on its own,
+    such as a router's, follow the parameter's shape; an expert's is [experts, out, in] or
+    [experts, in, out], and r is multiplied by the experts. Tensors of other kinds are checked when
+    they are loaded.
 
     Args:
         tensors: tensor name → shape, as saved.
         modules: the base's module name → (out_features, in_features).
+        parameters: the base's module name → shapes of its parameters that are adapted on their own.
 
     Raises:
         AdapterError: no_weights (no tensor at all), base_mismatch (naming the tensor), corrupt (a
@@ -41,8 +52,15 @@ def check_fit(tensors: Mapping[str, Shape], modules: Mapping[str, tuple[int, int
     known = 0
     for name, shape in tensors.items():
         match = _FACTOR.match(name)
-        layer = modules.get(match["module"].removeprefix(PREFIX)) if match else None
-        if match is None or layer is None:
+        if match is None:
+            continue
+        module = match["module"].removeprefix(PREFIX)
+        if held := parameters.get(_WRAPPED.sub("", module)):
+            known += 1
+            _check_parameter(name, shape, match["factor"] == "A", held)
+            continue
+        layer = modules.get(module)
+        if layer is None:
             continue
         known += 1
         out_features, in_features = layer
@@ -76,6 +94,21 @@ def check_fit(tensors: Mapping[str, Shape], modules: Mapping[str, tuple[int, int
             Reason.BASE_MISMATCH,
             f"none of its {len(factors)} low-rank tensors names a layer of the base "
             f"(the first is {factors[0]})",
+        )
+
+
+def _check_parameter(name: str, shape: Shape, is_a: bool, held: Sequence[Shape]) -> None:
+    """Check a factor against the parameters of its module that are adapted on their own."""
+    sizes = {
+        size
+        for whole in held
+        for size in (whole[-2:] if len(whole) != 2 else whole[1:] if is_a else whole[:1])
+    }
+    if len(shape) != 2 or shape[1 if is_a else 0] not in sizes:
+        raise AdapterError(
+            Reason.BASE_MISMATCH,
+            f"tensor {name} has shape {list(shape)}, but the base's parameter has "
+            f"{' or '.join(str(list(whole)) for whole in held)}: trained on another base",
         )
 
 

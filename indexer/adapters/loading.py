@@ -218,7 +218,7 @@ class Obtainer:
         # With tensors of the output layer alone nothing is changed. BD-LoRA's factors are blocks of
         # a matrix's diagonal, which PEFT checks as it loads them.
         if (shapes or not saved) and not config.values.get("use_bdlora"):
-            check_fit(shapes, self.base.shapes)
+            check_fit(shapes, self.base.shapes, placement.parameters)
         check_ranks(placement.config, {**saved, **shapes})
         check_layer_count(config, self.base, shapes)
         check_patterns(config, tuple(replicated_names(config, self.base)))

@@ -7,11 +7,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import peft
 import pytest
 import torch
 from families import load_model, make_adapter, make_base
 from safetensors.torch import save_file
 
+from hubdelta.indexer.adapters.adapter_names import AdapterNames
+from hubdelta.indexer.adapters.compatibility import check_fit
 from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.routing import make_engine
 from hubdelta.indexer.probes import ALPACA_5
@@ -118,3 +121,34 @@ def test_dense_layers_beside_experts_are_refused_not_left_out(tmp_path, read_ada
     assert isinstance(error, AdapterError)
     assert error.reason is Reason.BASE_MISMATCH
     assert dense in str(error)
+
+
+@pytest.mark.parametrize("layers", [[], ["q_proj"]], ids=["alone", "beside a layer"])
+@pytest.mark.parametrize(
+    "parameter", ["mlp.gate.weight", "mlp.experts.down_proj", "embed_tokens.weight"]
+)
+def test_a_parameter_is_adapted_whatever_module_holds_it(parameter, layers, tmp_path, read_adapter):
+    sizes, _, _ = FAMILIES["mixtral"]
+    folder = make_base(tmp_path / "base", model_type="mixtral", **sizes)
+    base = BaseModel.load(folder, ALPACA_5)
+    config = peft.LoraConfig(r=RANK, target_modules=layers, target_parameters=[parameter])
+    adapter = read_adapter(make_adapter(tmp_path / "adapter", folder, config=config))
+    shapes = {name: tuple(tensor.shape) for name, tensor in adapter.tensors.items()}
+    placement = AdapterNames(base).place(adapter.config, shapes)
+    model = peft.PeftModel.from_pretrained(load_model(folder), tmp_path / "adapter").eval()
+
+    check_fit(placement.shapes(shapes), base.shapes, placement.parameters)
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    ((_, answer),) = engine.answers([adapter])
+
+    with torch.no_grad():
+        states = [
+            model(input_ids=probe, output_hidden_states=True).hidden_states[-1][0, -1]
+            for probe in base.probes
+        ]
+    np.testing.assert_allclose(answer.activations, torch.stack(states).numpy(), atol=1e-5)
+    assert np.abs(answer.activations - answer.baseline.activations).max() > 1e-3
+
+    wider = {name: (shape[0] + 1, shape[1] + 1) for name, shape in shapes.items()}
+    with pytest.raises(AdapterError, match="trained on another base"):
+        check_fit(wider, base.shapes, placement.parameters)
