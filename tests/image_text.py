@@ -47,6 +47,27 @@ CONFIGS: Final[dict[str, dict[str, Any]]] = {
             "out_hidden_size": 32,
         },
     },
+    "qwen3_5_moe": {
+        "text_config": _TEXT
+        | {
+            "num_experts": 2,
+            "num_experts_per_tok": 1,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 16,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "full_attention_interval": 2,
+        },
+        "vision_config": {
+            "depth": 1,
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+        },
+    },
     "llama4": {
         "text_config": _TEXT
         | {

@@ -148,7 +148,8 @@ class AdapterNames:
         if moved:
             own_shapes = {own: shapes[name] for name, own in names.items()}
             check_patterns(config, sorted(saved_modules.values()))
-            config = replace(config, values=self._own_settings(config, own_shapes, saved_modules))
+            values = self._own_settings(config, own_shapes, saved_modules, parameters)
+            config = replace(config, values=values)
         of_modules = {module: [*held.values()] for module, held in parameters.items()}
         return Placement(config, names, transposed, of_modules)
 
@@ -228,6 +229,7 @@ class AdapterNames:
         config: AdapterConfig,
         shapes: Mapping[str, Shape],
         saved_modules: Mapping[str, str],
+        parameters: Mapping[str, Mapping[str, Shape]],
     ) -> dict[str, Any]:
         """Settings that name modules, in the base's words; the tensors say which are adapted."""
         values = {key: value for key, value in config.values.items() if key not in _NAMES_MODULES}
@@ -238,16 +240,19 @@ class AdapterNames:
             if module is not None and part.startswith(_OF_METHODS):
                 adapted[module] = shape
         if adapted:
-            values["target_modules"] = sorted(adapted)
+            values["target_modules"] = sorted(adapted.keys() - parameters.keys())
+        if parameters:
+            values["target_parameters"] = sorted(
+                f"{module}.{last}" for module, held in parameters.items() for last in held
+            )
         if "feedforward_modules" in values:
             # IA3's factor of inputs is [1, in], of outputs [out, 1].
             values["feedforward_modules"] = sorted(
                 module for module, shape in adapted.items() if shape[0] == 1
             )
         matched = dict(saved_modules)
-        for parameter in _listed(values.get("target_parameters")):
-            last = parameter.rpartition(".")[2]
-            matched |= {f"{own}.{last}": f"{was}.{last}" for own, was in saved_modules.items()}
+        for own, held in parameters.items():
+            matched |= {f"{own}.{last}": f"{saved_modules[own]}.{last}" for last in held}
         for key in ("rank_pattern", "alpha_pattern"):
             if isinstance(pattern := values.get(key), dict):
                 values[key] = _settled(pattern, matched)

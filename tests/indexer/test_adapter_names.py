@@ -29,7 +29,7 @@ def placed(base, adapter, change=lambda name: name):
     tensors = {change(name): tensor for name, tensor in adapter.tensors.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     placement = AdapterNames(base).place(adapter.config, shapes)
-    check_fit(placement.shapes(shapes), base.shapes)
+    check_fit(placement.shapes(shapes), base.shapes, placement.parameters)
     return replace(adapter, config=placement.config, tensors=placement.tensors(tensors))
 
 
@@ -68,6 +68,44 @@ PATTERNS = [
     r"model\.language_model\.layers\.1\.self_attn\.\w+",
     r".*\.1\..*q_proj",
 ]
+
+
+EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": [], "target_parameters": EXPERTS},
+        {"target_modules": ["q_proj", "o_proj"], "target_parameters": EXPERTS},
+        {
+            "target_modules": [],
+            "target_parameters": EXPERTS[1:],
+            "alpha_pattern": {EXPERTS[1]: 40},
+        },
+        {"target_modules": [], "target_parameters": ["language_model.{}layers.1.{}.down_proj"]},
+    ],
+    ids=["experts", "experts and layers", "one parameter", "one layer"],
+)
+@pytest.mark.parametrize("model_type", ["llama4", "qwen3_5_moe"])
+def test_parameters_that_the_image_text_class_names_stay_parameters(
+    model_type, settings, tmp_path, read_adapter
+):
+    folder = make_image_text_base(tmp_path / "base", model_type)
+    base = BaseModel.load(folder, ALPACA_5)
+    model = load_image_text(folder)
+    words = ("model.", "feed_forward.experts") if model_type == "llama4" else ("", "mlp.experts")
+    named = [name.format(*words) for name in settings["target_parameters"]]
+    config = peft.LoraConfig(r=2, **settings | {"target_parameters": named})
+    save_adapter(tmp_path / "adapter", model, config, "org/base")
+    expected = last_states(model.eval(), base.probes)
+
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    found = placed(base, read_adapter(tmp_path / "adapter"))
+    ((_, answer),) = engine.answers([found])
+
+    np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)
+    assert not any("experts" in name for name in found.config.values["target_modules"])
 
 
 @pytest.mark.parametrize("kind", [peft.LoraConfig, peft.LoHaConfig, peft.LoKrConfig])
