@@ -1,6 +1,7 @@
 """From an adapter_config.json to PEFT's own configuration, and to the tensors that count."""
 
 import inspect
+import logging
 import re
 from functools import cache
 from typing import Any
@@ -13,6 +14,9 @@ from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.indexer.adapters.compatibility import PREFIX
 from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.words import counted
+
+logger = logging.getLogger(__name__)
 
 _HEADS = frozenset({"score", "classifier", "qa_outputs", "summary", "v_head"})
 """Modules above the hidden state that task heads and reward models add to a base."""
@@ -27,6 +31,9 @@ _LACKING = {
 COPY = re.compile(r"\.(?:original_module|modules_to_save)\.")
 """PEFT saves replaced modules under these names too, with bias="all" or a resized vocabulary; what
 it loads is what stands under the module's own name."""
+
+_MAGNITUDE = ".lora_magnitude_vector"
+"""End of the names of DoRA's magnitudes, which PEFT loads where the config says use_dora alone."""
 
 INITS_THAT_KEEP_THE_BASE = (True, False, "gaussian", "eva", "orthogonal")
 """Values of init_lora_weights that leave the base's weights alone when PEFT loads an adapter;
@@ -85,15 +92,29 @@ def _parameters(config_class: type) -> frozenset[str]:
 
 
 def tensors_that_count(adapter: PeftAdapter, base: BaseStructure) -> dict[str, torch.Tensor]:
-    """An adapter's tensors but second copies, and but those of task heads and the output layer."""
+    """An adapter's tensors but for those that PEFT does not load, or that no hidden state needs.
+
+    These are second copies, the magnitudes of a DoRA whose config does not say that it is one, and
+    what belongs to task heads and the output layer.
+    """
     present = {name for name, _ in base.model.named_children()}
     saved = adapter.config.values.get("modules_to_save")
     named = (name for name in saved if isinstance(name, str)) if isinstance(saved, list) else ()
     heads = _HEADS.union(named) - present
+    ignored: frozenset[str] = frozenset()
+    if adapter.config.peft_type == "LORA" and not adapter.config.values.get("use_dora"):
+        ignored = frozenset(name for name in adapter.tensors if name.endswith(_MAGNITUDE))
+        if ignored:
+            logger.info(
+                "%s: ignored %s, as PEFT does: its config does not say use_dora",
+                adapter.key,
+                counted(len(ignored), "magnitude vector"),
+            )
     return {
         name: tensor
         for name, tensor in adapter.tensors.items()
-        if name.removeprefix(PREFIX).partition(".")[0] not in heads
+        if name not in ignored
+        and name.removeprefix(PREFIX).partition(".")[0] not in heads
         and not base.is_above_hidden_state(name.removeprefix(PREFIX))
         and not (COPY.search(name) and COPY.sub(".", name) in adapter.tensors)
     }

@@ -9,7 +9,7 @@ import numpy as np
 import peft
 import pytest
 import torch
-from families import family, make_adapter, make_base
+from families import family, load_model, make_adapter, make_base
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -117,6 +117,27 @@ def test_results_do_not_depend_on_what_came_before(tmp_path, tiny_base, engine, 
         together = results(engine, *(adapters[name] for name in names))
         for name, activations in zip(names, together, strict=True):
             np.testing.assert_array_equal(activations, alone[name])
+
+
+@pytest.mark.parametrize("make", [ReferenceEngine, StackedEngine])
+def test_magnitudes_count_as_for_peft_only_where_the_config_says_so(
+    make, tmp_path, tiny_base, base, read_adapter, caplog
+):
+    folder = make_adapter(tmp_path / "adapter", tiny_base, use_dora=True)
+    dora = read_adapter(folder)
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"use_dora": False}))
+    caplog.set_level("INFO")
+
+    plain, with_magnitudes = results(make(base), read_adapter(folder), dora)
+
+    loaded = peft.PeftModel.from_pretrained(load_model(tiny_base), folder).eval()
+    with torch.no_grad():
+        states = [loaded.base_model.model.model(input_ids=probe) for probe in base.probes]
+    expected = np.stack([state.last_hidden_state[0, -1] for state in states])
+    np.testing.assert_allclose(plain, expected, rtol=1e-4, atol=1e-5)
+    assert np.linalg.norm(plain - with_magnitudes) > 1e-3
+    assert "ignored 4 magnitude vectors, as PEFT does" in caplog.text
 
 
 def test_a_broken_adapter_does_not_take_its_batch_down(tmp_path, tiny_base, engine, read_adapter):

@@ -72,7 +72,7 @@ class EditReader:
         self._tokens = tokens
         self._modules = dict(base.model.named_modules())
         self._manifest = Manifest(base.model)
-        self._counting: dict[tuple[frozenset[str], str], _Counting] = {}
+        self._counting: dict[tuple[frozenset[str], str, bool], _Counting] = {}
         self._layouts: dict[tuple[frozenset[str], frozenset[str]], _Layout] = {}
 
     def modules(self, adapter: PeftAdapter) -> frozenset[str]:
@@ -98,7 +98,12 @@ class EditReader:
 
     def _that_count(self, adapter: PeftAdapter) -> _Counting:
         """Which tensors count; kept, since thousands of adapters have the same names."""
-        key = frozenset(adapter.tensors), repr(adapter.config.values.get("modules_to_save"))
+        said = adapter.config.values
+        key = (
+            frozenset(adapter.tensors),
+            repr(said.get("modules_to_save")),
+            bool(said.get("use_dora")),
+        )
         if key not in self._counting:
             names = frozenset(tensors_that_count(adapter, self._base))
             modules = frozenset(self._place(name)[0] for name in names - {VERA_A, VERA_B})

@@ -64,10 +64,6 @@ BROKEN = {
         ),
         Q_PROJ.replace("q_proj", "o_proj") + ".lora_",
     ),
-    "a magnitude without dora": (
-        lambda a: with_tensors(a, {Q_PROJ + ".lora_magnitude_vector": torch.ones(32)}),
-        Q_PROJ + ".lora_magnitude_vector",
-    ),
     "dora without magnitudes": (lambda a: with_config(a, use_dora=True), "lora_magnitude_vector"),
     "too many inputs": (lambda a: with_tensors(a, {A: torch.ones(4, 33)}), A),
     "too few outputs": (lambda a: with_tensors(a, {B: torch.ones(16, 4)}), B),
