@@ -82,12 +82,12 @@ def _unaltered(hub: Hub, base: str, get: Callable[[], Path]) -> Path:
         if not altered:
             return got
         for path in altered:
-            logger.warning("%s: %s has another hash than the Hub has on record", base, path.name)
+            logger.warning("%s: %s does not have the hash that the Hub recorded", base, path.name)
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
     raise HubError(
-        f"{altered[0].name} of {base} came twice with another hash than {hub.endpoint} has on "
-        "record: it is altered on the way; try again later, or from another network"
+        f"{altered[0].name} of {base} came twice without the hash that {hub.endpoint} recorded: "
+        "something on the way alters it; try again later, or from another network"
     )
 
 

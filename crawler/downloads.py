@@ -114,11 +114,11 @@ def small_file(hub: Hub, key: AdapterKey, file: str, *, limit: int) -> bytes:
             raise AdapterError(Reason.CORRUPT, f"{file} has {size}more than {limit}")
         if content_has_hash(content, recorded):
             return content
-        logger.warning("%s: %s has another hash than the Hub has on record", key, file)
+        logger.warning("%s: %s does not have the hash that the Hub recorded", key, file)
     raise AdapterError(
         Reason.NETWORK,
-        f"{file} came twice with another hash than {hub.endpoint} has on record: it is altered on "
-        "the way alters it; try again later, or from another network",
+        f"{file} came twice without the hash that {hub.endpoint} recorded: something on the way "
+        "alters it; try again later, or from another network",
     )
 
 
@@ -159,7 +159,7 @@ def _remote_file(raw: object) -> RemoteFile | None:
             return RemoteFile(path, size, sha256)
         case {"path": str(path), "size": int(size)} if size >= 0:
             return RemoteFile(path, size, None)
-    raise UnusableAnswerError("its answer about files is none")
+    raise UnusableAnswerError("its answer does not describe a file")
 
 
 def _fetch_file(hub: Hub, key: AdapterKey, file: str, into: Path) -> Path:
@@ -168,10 +168,8 @@ def _fetch_file(hub: Hub, key: AdapterKey, file: str, into: Path) -> Path:
         recorded = read_download_metadata(into, file)
         if recorded is None or has_hash(path, recorded.etag):
             return path
-        logger.warning("%s: %s has another hash than the Hub has on record", key, file)
-    raise AdapterError(
-        Reason.CORRUPT, f"{file} came twice with another hash than the Hub has on record"
-    )
+        logger.warning("%s: %s does not have the hash that the Hub recorded", key, file)
+    raise AdapterError(Reason.CORRUPT, f"{file} came twice without the hash that the Hub recorded")
 
 
 def _download(hub: Hub, key: AdapterKey, file: str, into: Path, *, again: bool) -> Path:

@@ -76,6 +76,6 @@ def _next_query(link: str, parameters: Mapping[str, object]) -> str:
         query = urlsplit(link).query
         named = parse_qs(query, keep_blank_values=True)
     except ValueError as error:
-        raise UnusableAnswerError("its link to the next page is no address") from error
+        raise UnusableAnswerError("its link to the next page is not a URL") from error
     left_out = {name: value for name, value in parameters.items() if name not in named}
     return "&".join(part for part in (query, urlencode(left_out, doseq=True)) if part)

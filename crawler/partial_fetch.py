@@ -58,13 +58,13 @@ def fetch_tensors(
         _copy(hub, key, file, header, tensors, path, known=header.start)
         if header.hash is None or len(tensors) < len(header.tensors) or has_hash(path, header.hash):
             return path
-        logger.warning("%s: %s has another hash than the Hub has on record", key, file)
+        logger.warning("%s: %s does not have the hash that the Hub recorded", key, file)
         _copy(hub, key, file, header, tensors, path, known=b"")
     except HUB_FAILURES as error:
         raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
     if not has_hash(path, header.hash):
         raise AdapterError(
-            Reason.CORRUPT, f"{file} came twice with another hash than the Hub has on record"
+            Reason.CORRUPT, f"{file} came twice without the hash that the Hub recorded"
         )
     return path
 

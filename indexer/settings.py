@@ -51,7 +51,7 @@ class IndexSettings:
         if self.precision not in PRECISIONS:
             raise UsageError(f"no precision {self.precision!r}: one of {', '.join(PRECISIONS)}")
         if self.engine == "reference" and self.precision not in {"auto", "fp32"}:
-            raise UsageError("the reference engine computes in fp32 alone")
+            raise UsageError("the reference engine computes only in fp32")
         if not _DEVICE.fullmatch(self.device):
             raise UsageError(f"no device {self.device!r}: give {DEVICES}")
         if self.threads is not None and self.threads < 1:

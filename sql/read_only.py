@@ -86,7 +86,7 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
         duckdb.Error: DuckDB cannot parse it.
     """
     if "\0" in sql:
-        raise QueryError("the query holds a NUL character")
+        raise QueryError("the query contains a NUL character")
     statements = connection.extract_statements(sql)
     if not statements:
         raise QueryError("the query is empty")

@@ -34,7 +34,7 @@ def describe_folder(
 
     It says that the adapter belongs to the base that the caller names. The revision is the SHA-1
     of its files, so that a folder whose contents change becomes a new key. They are read in full
-    for it, so what their sizes and headers show to be of no use is refused before.
+    for it, so files that their sizes and headers already rule out are rejected first.
 
     Args:
         name: a local adapter.

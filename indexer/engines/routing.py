@@ -114,7 +114,7 @@ def check_usable(settings: IndexSettings) -> None:
     if settings.engine == "vllm":
         check_installed()
     if device_of(settings.device) == "cpu" and settings.precision == "tf32":
-        raise UsageError("tf32 is a GPU's: use fp32 on a CPU")
+        raise UsageError("tf32 needs a GPU: use fp32 on a CPU")
 
 
 def device_of(asked: str) -> str:

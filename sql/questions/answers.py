@@ -171,7 +171,7 @@ def between(queries: Queries, a: str, b: str, k: int = NEIGHBORS) -> pa.Table:
         if why:
             raise QueryError(f"{pair[0]} and {pair[1]} have no sum: {why}")
         if not len(queries.run("SELECT base FROM hubdelta.sum_of(?, ?)", pair)):
-            raise QueryError(f"the sum of {pair[0]} and {pair[1]} is nothing: they are opposites")
+            raise QueryError(f"the sum of {pair[0]} and {pair[1]} is zero: they are opposites")
     return found
 
 

@@ -114,7 +114,7 @@ def test_help_and_queries_never_import_torch(arguments, tmp_path):
             2,
             "no device 'warp': give auto, cpu, cuda",
         ),
-        (["index", "--base", "a/b", "--precision", "tf32"], 2, "tf32 is a GPU's"),
+        (["index", "--base", "a/b", "--precision", "tf32"], 2, "tf32 needs a GPU"),
         (["status", "--index", __file__], 2, f"{__file__} is a file: name a folder"),
         (["completion", "tcsh"], 2, "'tcsh' is not one of"),
         (["index"], 2, "--base"),

@@ -76,7 +76,7 @@ class Baselines:
         if precision not in DTYPES:
             raise UsageError(f"no precision {precision!r}: one of auto, {', '.join(DTYPES)}")
         if precision == "tf32" and self._model.device.type != "cuda":
-            raise UsageError("tf32 is a GPU's: use fp32 on a CPU")
+            raise UsageError("tf32 needs a GPU: use fp32 on a CPU")
         if self._overflows(precision):
             raise UsageError(f"the base overflows in {precision}: use auto or fp32")
         return precision

@@ -99,7 +99,7 @@ class Pooler:
             from vllm.platforms import current_platform
 
             if current_platform.is_cpu() and precision == "tf32":
-                raise UsageError("tf32 is a GPU's: use fp32 on a CPU")
+                raise UsageError("tf32 needs a GPU: use fp32 on a CPU")
             self._llm = vllm.LLM(
                 model=str(folder),
                 runner="pooling",

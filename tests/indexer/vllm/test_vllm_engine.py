@@ -263,7 +263,7 @@ def in_bf16(folder):
     ("options", "what"),
     [
         ({"precision": "fp8"}, "no precision"),
-        ({"precision": "tf32"}, "tf32 is a GPU's"),
+        ({"precision": "tf32"}, "tf32 needs a GPU"),
         ({"max_rank": 1024}, "no rank above 512"),
     ],
 )
