@@ -19,6 +19,7 @@ from hubdelta.sql.vocabulary import (
     Macro,
     listing,
 )
+from hubdelta.vectors import density
 
 
 def views(queries: Queries) -> dict[str, str]:
@@ -77,6 +78,11 @@ def test_an_answer_has_the_columns_that_the_list_has(
     with connect(index) as queries:
         assert tuple(queries.run(query).column_names) == macro.columns
     assert tuple(over_parquet(index).run(query).column_names) == macro.columns
+
+
+def test_sql_calls_domains_linked_where_so_few_adapters_are_linked(index: Index) -> None:
+    with connect(index) as queries:
+        assert queries.run("SELECT hubdelta.few() AS few").to_pylist() == [{"few": density.FEW}]
 
 
 @pytest.fixture
