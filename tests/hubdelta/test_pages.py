@@ -65,6 +65,15 @@ def test_links_lead_to_files_and_headings_of_the_repository(page):
             assert anchor in slugs, f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_repository_that_a_page_names_exist(page):
+    if page.parent.name not in {"demo", "web"}:  # those name files of their own folder
+        ends = "py|sql|toml|txt|html|service|timer"
+        for path in re.findall(rf"`((?:[\w-]+/)+[\w-]+\.(?:{ends}))`", text_of(page)):
+            named = "test_NAME" in path or "NAME.py" in path
+            assert named or (ROOT / path).exists(), f"{page.name} names {path}"
+
+
 def test_commands_in_the_pages_exist_with_their_options():
     known = 0
     for page, line in commands():
