@@ -116,12 +116,15 @@ def _literal(text: str) -> str:
 
 
 def write_script(index: Index) -> Path:
-    """Write `<index>/hubdelta.sql`; it appears whole or not at all.
+    """Write `<index>/hubdelta.sql`, where it is not there already; it appears whole or not at all.
 
     Raises:
         IndexWriteError: no space, no permission.
     """
-    return index.write_text(SCRIPT_NAME, script(index))
+    path, text = index.root / SCRIPT_NAME, script(index)
+    if path.is_file() and path.read_bytes() == text.encode():
+        return path
+    return index.write_text(SCRIPT_NAME, text)
 
 
 def _texts(*parts: str) -> list[str]:
