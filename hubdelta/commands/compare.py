@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hubdelta.commands.options import AdapterType, answer_options, index_option
+from hubdelta.schemas.defaults import NEIGHBORS
 from hubdelta.schemas.keys import AdapterName
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _show(answer: "Comparison", obstacle: str | None, screen: "Screen") -> None:
             f"distance {distance}, cosine similarity {similarity}, angle {answer.angle:.1f}°"
         )
         screen.line(
-            f"{counted(len(answer.shared), 'adapter')} among the 10 nearest of both"
+            f"{counted(len(answer.shared), 'adapter')} among the {NEIGHBORS} nearest of both"
             + (":" if len(answer.shared) else "")
         )
     if len(answer.shared):

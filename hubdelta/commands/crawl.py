@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from hubdelta.commands.options import (
-    RELATIONS,
     BaseType,
     base_option,
     index_option,
@@ -16,6 +15,7 @@ from hubdelta.commands.options import (
 )
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.kinds import LISTED
 
 
 @click.command(
@@ -24,7 +24,7 @@ Example:
   hubdelta crawl --base meta-llama/Llama-3.1-8B --limit 100"""
 )
 @base_option(kind=BaseType(), metavar="ORG/NAME", required=True, help="Base model.")
-@relation_option(default=",".join(RELATIONS), help="Lineage to follow.")
+@relation_option(default=",".join(LISTED), help="Lineage to follow.")
 @click.option("--full", is_flag=True, help="Walk everything, and mark what has vanished.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="List at most N adapters.")
 @index_option

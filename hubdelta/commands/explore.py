@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hubdelta.commands.options import OfIndexBase, base_option, index_option, json_option
+from hubdelta.schemas.defaults import DISTANCE
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.files import STDOUT, check_output, output, shown_output
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OUT = Path("hubdelta-map.html")
-_NEAR = 0.25  # the cosine distance up to which the page lists neighbors at first
 _BELOW = 3  # lines of the terminal for what stands below the map
 
 
@@ -137,7 +137,7 @@ def _write_page(found: "KeptMap", path: Path, distance: float | None) -> None:
             found.pool,
             found.placement,
             found.domains,
-            threshold=_NEAR if distance is None else distance,
+            threshold=DISTANCE if distance is None else distance,
             hub=hub_url(),
             version=__version__,
             made_at=datetime.now(UTC),

@@ -20,8 +20,12 @@ from hubdelta.commands.options import (
 from hubdelta.indexer.settings import DEVICES, ENGINE_NAMES, GIGABYTE, PRECISIONS
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.keys import AdapterName, folder_meant
+from hubdelta.schemas.kinds import Kind, Relation
 
 logger = logging.getLogger(__name__)
+
+_KINDS: dict[str, str] = {Relation.ADAPTER: Kind.ADAPTER, Relation.FINETUNE: Kind.FULL}
+"""What rows of the catalog a relation asks for."""
 
 
 @click.command(
@@ -46,7 +50,8 @@ Examples:
 @click.option("--no-crawl", is_flag=True, help="Embed what earlier crawls have found.")
 @click.option("--full", is_flag=True, help="Crawl everything, and mark what has vanished.")
 @relation_option(
-    default="adapter", help="What to embed. finetune: full finetunes, streamed layer by layer."
+    default=Relation.ADAPTER,
+    help="What to embed. finetune: full finetunes, streamed layer by layer.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Embed at most N adapters.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before, due or not.")
@@ -160,7 +165,7 @@ def command(
         names=names,
         crawl=not no_crawl,
         full_crawl=full,
-        kinds=tuple({"adapter": "adapter", "finetune": "full"}[part] for part in relations),
+        kinds=tuple(_KINDS[part] for part in relations),
         limit=limit,
         retry_failed=retry_failed,
     )

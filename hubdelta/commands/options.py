@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.keys import AdapterName, is_path
+from hubdelta.schemas.kinds import LISTED
 from hubdelta.terminal.completion import complete_adapter, complete_base
 from hubdelta.terminal.pager import NO_PAGER
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:  # generic since click 8.5, for type checkers to know
     _TextParam = click.ParamType[str]
 else:
     _AdapterParam = _RelationsParam = _TextParam = click.ParamType
-
-RELATIONS = ("adapter", "finetune")
 
 
 class AdapterType(_AdapterParam):
@@ -111,8 +110,8 @@ class RelationsType(_RelationsParam):
             return value
         chosen = tuple(part.strip() for part in value.split(","))
         for part in chosen:
-            if part not in RELATIONS:
-                self.fail(f"{part!r} is not one of {', '.join(RELATIONS)}", param, ctx)
+            if part not in LISTED:
+                self.fail(f"{part!r} is not one of {', '.join(LISTED)}", param, ctx)
         return chosen
 
 

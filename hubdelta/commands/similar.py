@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from hubdelta.commands.options import AdapterType, answer_options, index_option
+from hubdelta.schemas.defaults import NEIGHBORS
 from hubdelta.schemas.keys import AdapterName
 
 _SHOWN = ["adapter", "distance", "signal", "downloads", "license", "datasets"]
@@ -17,7 +18,7 @@ Example:
 )
 @click.argument("adapter", type=AdapterType())
 @click.option(
-    "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many."
+    "-k", "k", type=click.IntRange(min=1), default=NEIGHBORS, show_default=True, help="How many."
 )
 @index_option
 @answer_options
