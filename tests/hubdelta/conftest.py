@@ -1,5 +1,8 @@
 """The demo's Hub, crawled and embedded once by the real commands over real HTTP."""
 
+# Annotations that are objects would keep DuckDB's types past their end, which complains of that.
+from __future__ import annotations
+
 import json
 import os
 import subprocess

@@ -1,5 +1,8 @@
 """Small indexes, ways to do without their cache, and an old DuckDB beside the installed one."""
 
+# Annotations that are objects would keep DuckDB's types past their end, which complains of that.
+from __future__ import annotations
+
 import json
 import shutil
 import subprocess

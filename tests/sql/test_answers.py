@@ -1,5 +1,8 @@
 """The questions of the command line: neighbors, domains, status, and what an unknown name gets."""
 
+# Annotations that are objects would keep DuckDB's types past their end, which complains of that.
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,5 +1,8 @@
 """Attacks: what a query of a read-only connection must not be able to do."""
 
+# Annotations that are objects would keep DuckDB's types past their end, which complains of that.
+from __future__ import annotations
+
 import itertools
 import os
 import random

@@ -1,5 +1,8 @@
 """The list of views and macros says what DuckDB says of them, over the cache and over Parquet."""
 
+# Annotations that are objects would keep DuckDB's types past their end, which complains of that.
+from __future__ import annotations
+
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
