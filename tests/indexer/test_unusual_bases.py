@@ -159,7 +159,7 @@ def test_a_quantized_base_that_cannot_be_loaded_names_the_way_out(tmp_path):
     config["quantization_config"] = {"quant_method": "awq", "bits": 4}
     (folder / "config.json").write_text(json.dumps(config))
 
-    with pytest.raises(HubdeltaError, match=r"quantized \(awq\).*pass the model") as failure:
+    with pytest.raises(HubdeltaError, match=r"quantized \(awq\).*name the model") as failure:
         BaseModel.load(folder, ALPACA_5)
     assert len(str(failure.value).splitlines()) == 1
 
