@@ -1,6 +1,14 @@
 """hubdelta: every model finetuned from a base on the Hugging Face Hub, embedded by what it does.
 
-`hubdelta.open_index()` asks an index from Python; `hubdelta.api` has what it can be asked.
+`hubdelta.open_index()` asks an index from Python.
+
+api.py          what Python can ask
+cli.py          the command line: its commands, and how errors become a line and an exit code
+exit_codes.py, hints.py     these codes; which option helps with which error
+settings.py     what the environment says
+commands/       a module for each command
+jobs/           runs that write to the index
+terminal/       what a person sees and types
 """
 
 TYPE_CHECKING = False  # as type checkers know it; `typing` itself takes a while to load
