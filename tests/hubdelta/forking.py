@@ -49,6 +49,8 @@ def forker(**environment: str) -> Iterator[Forker]:
 
 
 def _serve() -> None:
+    import hubdelta.indexer.pipeline.run
+    import hubdelta.jobs.index_run  # noqa: F401 (what a run would import)
     from hubdelta.cli import run
 
     for line in sys.stdin:
