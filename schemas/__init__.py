@@ -4,6 +4,7 @@ rows.py         a dataclass for each table: columns, Arrow types, meanings, unit
 keys.py         names and keys of adapters and bases
 index.py        an index: a directory of Parquet files, read and written
 layout.py       where its files lie
+parquet.py      opening one of them
 upgrade.py      files of earlier versions, moved to where they belong now
 kinds.py        kinds of rows of the catalog, and relations to a base
 defaults.py     how many and how far, where a question does not say

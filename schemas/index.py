@@ -31,6 +31,7 @@ from hubdelta.schemas.layout import (
     files_under,
     folder_of,
 )
+from hubdelta.schemas.parquet import open_parquet
 from hubdelta.schemas.rows import (
     TABLES,
     VERSION_KEY,
@@ -201,7 +202,7 @@ class Index:
         """Whether some rows of a base cannot be read; only footers are looked at."""
         for path in self._files_of(row_type, base):
             try:
-                _open(path)
+                open_parquet(path)
             except DamagedFileError:
                 return True
         return False
@@ -217,7 +218,7 @@ class Index:
         sound = []
         for path in files_under(self.root / row_type.table):
             try:
-                _check_version(path, _version(_open(path).schema_arrow))
+                _check_version(path, _version(open_parquet(path).schema_arrow))
             except (DamagedFileError, UnreadableError) as error:
                 logger.warning("%s; left out", error)
             else:
@@ -263,22 +264,9 @@ def new_run_id(now: datetime) -> str:
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        with path.open("rb") as file:
-            file.read(1)
-        return pq.ParquetFile(path, page_checksum_verification=True)
-    except OSError as error:
-        if error.errno is None:  # Arrow's way of saying that a page or footer makes no sense
-            raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
-        raise UnreadableError(why_unread(path, error)) from error
-    except pa.ArrowException as error:
-        raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
-
-
 def _read_file(path: Path, schema: pa.Schema, base: str | None = None) -> pa.Table:
     """The rows of a file, of one base if one is named."""
-    file = _open(path)
+    file = open_parquet(path)
     stored = file.schema_arrow
     _check_version(path, _version(stored))
     try:

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hubdelta.schemas.errors import DamagedFileError
+from hubdelta.schemas.errors import DamagedFileError, UnreadableError
 from hubdelta.schemas.files import appearing
 from hubdelta.schemas.layout import columns_files, files_under, folder_of
+from hubdelta.schemas.parquet import open_parquet
 from hubdelta.schemas.rows import TABLES, Row
 
 logger = logging.getLogger(__name__)
@@ -23,14 +24,14 @@ _LAST = 3
 
 
 def older_files(root: Path, row_type: type[Row]) -> list[Path]:
-    """The files of a table that have a column `base`; the last of them tells that there are any.
+    """The files of a table that have, or may have, a column `base`; one without rows among them.
 
     Raises:
         UnreadableError: a folder cannot be listed.
     """
     if not row_type.by_base or min(columns_files(root, row_type), default=_LAST + 1) > _LAST:
         return []
-    return [path for path in files_under(root / row_type.table) if _has_base(path)]
+    return [path for path in files_under(root / row_type.table) if _may_have_base(path)]
 
 
 def copy_rows(path: Path, row_type: type[Row], root: Path) -> list[Path]:
@@ -46,10 +47,12 @@ def copy_rows(path: Path, row_type: type[Row], root: Path) -> list[Path]:
 
     Raises:
         DamagedFileError: it is not whole.
+        UnreadableError: it cannot be read at the moment.
         OSError: something cannot be written.
     """
+    file = open_parquet(path)
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"damaged Parquet file {path} ({error})") from error
     copies = []
@@ -57,8 +60,8 @@ def copy_rows(path: Path, row_type: type[Row], root: Path) -> list[Path]:
         rows = table.filter(pc.equal(table["base"], base)).drop_columns("base")
         copy = folder_of(root, row_type, base) / path.name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        with appearing(copy) as file:
-            pq.write_table(rows, file, compression="zstd", write_page_checksum=True)
+        with appearing(copy) as written:
+            pq.write_table(rows, written, compression="zstd", write_page_checksum=True)
         copies.append(copy)
     return copies
 
@@ -67,27 +70,38 @@ def upgrade(root: Path) -> None:
     """Move what earlier versions wrote to where it belongs now; the index must be held.
 
     A kill loses nothing: a row is written before the file that it comes from is removed, and the
-    next run goes on. Files that cannot be read stay where they are.
+    next run goes on. Damaged files stay where they are, and with them the file without rows, which
+    says that there are older ones: once they are mended, a run moves them.
 
     Raises:
         OSError: something cannot be written.
-        UnreadableError: a folder cannot be listed.
+        UnreadableError: a file or a folder cannot be read at the moment.
     """
     for row_type in TABLES:
-        for path in older_files(root, row_type):
-            try:
-                copies = copy_rows(path, row_type, root)
-            except DamagedFileError as error:
-                logger.warning("%s; left out", error)
-                continue
-            if path not in copies:  # the folder of a base without an organization kept its name
-                path.unlink()
-            if not any(path.parent.iterdir()):
-                path.parent.rmdir()
+        older, without_rows = older_files(root, row_type), columns_files(root, row_type).values()
+        moved = [_move(path, row_type, root) for path in older if path not in without_rows]
+        if all(moved):
+            for path in older:
+                if path in without_rows:
+                    path.unlink()
 
 
-def _has_base(path: Path) -> bool:
+def _move(path: Path, row_type: type[Row], root: Path) -> bool:
+    """Move the rows of an older file; False if it is damaged."""
     try:
-        return "base" in pq.read_schema(path).names
-    except (OSError, pa.ArrowException):
+        copies = copy_rows(path, row_type, root)
+    except DamagedFileError as error:
+        logger.warning("%s; left out", error)
         return False
+    if path not in copies:  # the folder of a base without an organization kept its name
+        path.unlink()
+    if not any(path.parent.iterdir()):
+        path.parent.rmdir()
+    return True
+
+
+def _may_have_base(path: Path) -> bool:
+    try:
+        return "base" in open_parquet(path).schema_arrow.names
+    except (DamagedFileError, UnreadableError):
+        return True  # who reads it says what is wrong with it

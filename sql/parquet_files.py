@@ -11,9 +11,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hubdelta.schemas.errors import DamagedFileError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.layout import columns_file
-from hubdelta.schemas.rows import TABLES
+from hubdelta.schemas.rows import TABLES, Row
 from hubdelta.schemas.upgrade import copy_rows, older_files
 from hubdelta.sql.script import parquet_definitions
 
@@ -50,12 +51,7 @@ class ParquetFiles:
                 columns = columns_file(Index.create(Path(own.name)).root, row_type)
             tables[row_type.table] = [
                 *(path for path in sound if path not in older and path != columns),
-                *(
-                    copy
-                    for path in sound
-                    if path in older
-                    for copy in copy_rows(path, row_type, Path(own.name))
-                ),
+                *_copies([path for path in sound if path in older], row_type, Path(own.name)),
                 columns,
             ]
         return cls(tables, own)
@@ -87,6 +83,17 @@ class ParquetFiles:
     def close(self) -> None:
         """Remove the temporary folder."""
         self._own.cleanup()
+
+
+def _copies(older: Sequence[Path], row_type: type[Row], root: Path) -> list[Path]:
+    """The rows of earlier versions' files as they lie now, in files below another folder."""
+    copies = []
+    for path in older:
+        try:
+            copies += copy_rows(path, row_type, root)
+        except DamagedFileError as error:
+            logger.warning("%s; left out", error)
+    return copies
 
 
 def _offer(database: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[Path]]) -> None:

@@ -20,7 +20,7 @@ _PARQUET = (
     *("parquet_views.sql", "terms.sql", "targets.sql", "parquet_search.sql"),
 )
 _CACHE = ("cache_sources.sql", "embedded.sql", "tables.sql", "targets.sql", "cache_search.sql")
-_QUESTIONS = (*("neighbors.sql", "groups.sql", "names.sql", "suggestions.sql", "questions.sql"),)
+_QUESTIONS = ("neighbors.sql", "groups.sql", "names.sql", "suggestions.sql", "questions.sql")
 
 _DEFAULT = re.compile(r":= \$([A-Z_]+)")
 

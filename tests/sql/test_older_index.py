@@ -1,6 +1,5 @@
 """An index that an earlier version wrote, as it is read before and after a run of this one."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from rows import catalog_row, vector_row
 from test_answers import run_row
 
+from hubdelta.schemas.errors import UnreadableError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.layout import base_in, columns_file
 from hubdelta.schemas.rows import TABLES, VERSION_KEY, CatalogRow, RunRow, VectorRow
@@ -135,17 +135,50 @@ def test_a_run_that_was_killed_while_it_moved_them_is_finished_by_the_next(
         assert queries.run("SELECT count(*) AS n FROM vectors").to_pylist() == [{"n": 2}]
 
 
-def test_a_damaged_file_of_an_earlier_version_is_named(
+def harmed(index: Index) -> tuple[Path, bytes]:
+    """Damage the pages of an older file, not its footer: the file, and what it held."""
+    (path,) = (index.root / "vectors" / "base=org--base").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + bytes(196) + whole[200:])
+    return path, whole
+
+
+def test_a_damaged_file_of_an_earlier_version_is_named_and_moved_once_it_is_mended(
     older: Index, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (path,) = (older.root / "vectors" / "base=org--base").iterdir()
-    whole = path.read_bytes()
-    damaged = bytearray(whole)
-    damaged[4:200] = bytes(196)
-    path.write_bytes(bytes(damaged))
+    path, whole = harmed(older)
     index = Index.create(older.root)
     with index.writing():
         assert str(path) in caplog.text
-    shutil.rmtree(path.parent)
     with connect(index) as queries:
         assert queries.run("SELECT base FROM vectors").to_pylist() == [{"base": "gpt2"}]
+    path.write_bytes(whole)
+    with index.writing():
+        assert not path.exists()
+    assert len(index.read(VectorRow, base="org/base")) == 1
+    with connect(index) as queries:
+        assert queries.run(BASES).to_pylist() == HELD
+
+
+def test_over_parquet_a_damaged_file_of_an_earlier_version_is_named_and_left_out(
+    older: Index, over_parquet: Callable[[Index], Queries], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, _ = harmed(older)
+    queries = over_parquet(older)
+    assert str(path) in caplog.text
+    assert queries.run("SELECT base FROM vectors").to_pylist() == [{"base": "gpt2"}]
+
+
+def test_a_file_that_cannot_be_read_at_the_moment_is_neither_damaged_nor_passed_over(
+    older: Index,
+) -> None:
+    (path,) = (older.root / "vectors" / "base=org--base").iterdir()
+    kept = path.rename(path.with_suffix(".kept"))
+    path.symlink_to(path.name)  # a loop, which even the superuser cannot follow
+    index = Index.create(older.root)
+    with pytest.raises(UnreadableError, match="cannot read the file"), index.writing():
+        pass
+    kept.replace(path)
+    with index.writing():
+        pass
+    assert len(index.read(VectorRow, base="org/base")) == 1
