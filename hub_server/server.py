@@ -89,8 +89,8 @@ def serve(
             cannot be understood.
         ListeningError: when the address cannot be listened at.
     """
+    _check_repositories(folder)
     app = create_app(folder, rescan_seconds=_RESCAN_SECONDS)
-    _check_repositories(app.state.hub)
     listener = _listen(host, port)
     # Connections are accepted into the backlog from here on, so the line may be acted on at once.
     print(_url(listener), flush=True)
@@ -98,16 +98,16 @@ def serve(
     _server(Link(app, delay, bytes_per_second), graceful_seconds=5).run(sockets=[listener])
 
 
-def _check_repositories(hub: HubFolder) -> None:
+def _check_repositories(named: Path) -> None:
     """Refuse a folder that is a repository; say so where there is nothing to serve yet.
 
     Raises:
         UsageError: it is one, or holds some that stand a level too high.
     """
-    folder = hub.folder.resolve()
+    folder = named.resolve()
     if _is_repository(folder):
         raise UsageError(
-            f"{hub.folder} is a repository itself: serve the folder that holds it as ORG/NAME, "
+            f"{named} is a repository itself: serve the folder that holds it as ORG/NAME, "
             f"which is {folder.parent.parent} if it is to be called "
             f"{folder.parent.name}/{folder.name}"
         )
@@ -116,10 +116,10 @@ def _check_repositories(hub: HubFolder) -> None:
         return
     if any(_is_repository(folder / name) for name in orgs):
         raise UsageError(
-            f"{hub.folder} holds repositories as NAME, not as ORG/NAME: serve {folder.parent}, "
+            f"{named} holds repositories as NAME, not as ORG/NAME: serve {folder.parent}, "
             f"where they are called {folder.name}/NAME"
         )
-    logger.warning("nothing to serve yet: %s holds no repository as ORG/NAME", hub.folder)
+    logger.warning("nothing to serve yet: %s holds no repository as ORG/NAME", named)
 
 
 def _is_repository(folder: Path) -> bool:

@@ -159,6 +159,8 @@ class Queries:
         except duckdb.BinderException as error:
             message = _one_line(error)
             raise QueryError(message + read_only.binder_hint(sql, message)) from error
+        except duckdb.CatalogException as error:
+            raise QueryError(read_only.catalog_message(_one_line(error))) from error
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
             raise QueryError(_one_line(error)) from error
 

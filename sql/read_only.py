@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from hubdelta.schemas.errors import QueryError, ReadOnlyError
-from hubdelta.sql.vocabulary import TABLE_MACROS, quoted
+from hubdelta.sql.vocabulary import TABLE_MACROS, VIEWS, quoted
 
 _QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 
@@ -60,6 +60,20 @@ def binder_hint(sql: str, message: str) -> str:
     if missing and re.search(rf"[(,]\s*{missing[1]}\s*=[^=]", sql, re.IGNORECASE):
         return f"; a parameter of a macro is set with := instead of =, as in {missing[1]} := ..."
     return ""
+
+
+_MISSING_TABLE = re.compile(r"Table with name (\S+) does not exist!.*")
+
+
+def catalog_message(message: str) -> str:
+    """DuckDB's message about a name that it does not know, which offers tables of its own."""
+    missing = _MISSING_TABLE.search(message)
+    if not missing:
+        return message
+    views = [view.name for view in VIEWS]
+    (near,) = get_close_matches(missing[1], views, n=1) or [""]
+    offered = f"did you mean {near}?" if near else f"the views are {', '.join(views)}"
+    return f"there is no table or view {missing[1]}: {offered}"
 
 
 def statements(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:

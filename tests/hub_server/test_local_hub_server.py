@@ -71,6 +71,7 @@ def test_an_address_in_use_is_reported_in_one_line(folder):
 
 def test_a_folder_that_is_a_repository_says_which_to_serve(folder, tmp_path, monkeypatch, caplog):
     adapter = folder.add_adapter("ada/law")
+    (adapter / ".hub.yaml").write_text("downloads: 3")  # no settings of a Hub
     with pytest.raises(UsageError, match=f"itself: serve .* is {folder.place} .* called ada/law"):
         serve(adapter)
     with pytest.raises(UsageError, match=f"not as ORG/NAME: serve {folder.place}, .* ada/NAME"):
