@@ -158,13 +158,13 @@ class _Bench:
         before = hub.bytes_received
         progress = RunProgress(received=lambda: hub.bytes_received - before)
         recipe = Recipe(BASE_ID, "0" * 40, ALPACA_5.name, ALPACA_5.id)
-        embedding = RowMaker(recipe, ALPACA_5, self.structure.model_type, "bench")
+        row_maker = RowMaker(recipe, ALPACA_5, self.structure.model_type, "bench")
         index = Index.create(self.folder / f"index-{rate}")
         arrivals = self._arrivals(pending, hub, progress.stages)
         lane = Lane(arrivals, lambda: self.engine, "compute", Lock(), _WINDOW)
-        writer = Writer(embedding, index, rows=_WINDOW, stages=progress.stages)
+        writer = Writer(row_maker, index, rows=_WINDOW, stages=progress.stages)
         embed_all(
-            [lane], embedding, writer, stop=Event(), progress=progress, on_progress=lambda _: None
+            [lane], row_maker, writer, stop=Event(), progress=progress, on_progress=lambda _: None
         )
         wall = progress.stages.seconds
         if progress.embedded != len(pending):

@@ -50,7 +50,7 @@ class Lane:
 
 def embed_all(
     lanes: Sequence[Lane],
-    embedding: RowMaker,
+    row_maker: RowMaker,
     writer: Writer,
     *,
     stop: Event,
@@ -61,7 +61,7 @@ def embed_all(
 
     Args:
         lanes: their arrivals are closed in the end.
-        embedding: what the rows have in common.
+        row_maker: what the rows have in common.
         writer: takes them.
         stop: when set, what is being computed is finished and written, and it returns; set also
             when one lane cannot go on.
@@ -74,7 +74,7 @@ def embed_all(
             itself answers with NaN.
     """
     outcomes: SimpleQueue[_Outcome] = SimpleQueue()
-    running = [_LaneThread(lane, embedding, progress.stages, stop, outcomes) for lane in lanes]
+    running = [_LaneThread(lane, row_maker, progress.stages, stop, outcomes) for lane in lanes]
     broken: BaseException | None = None
     for thread in running:
         thread.start()
@@ -87,12 +87,12 @@ def embed_all(
                     broken = broken or outcome.error
                     stop.set()  # the other lanes as well
             elif outcome is not None:
-                _keep(outcome, embedding, writer, progress)
+                _keep(outcome, row_maker, writer, progress)
             writer.write_if_due()
             on_progress(progress)
         while (outcome := _next(outcomes)) is not None:
             if not isinstance(outcome, _End):
-                _keep(outcome, embedding, writer, progress)
+                _keep(outcome, row_maker, writer, progress)
     except BaseException:
         stop.set()
         raise
@@ -113,7 +113,7 @@ def _next(outcomes: "SimpleQueue[_Outcome]", timeout: float = 0.0) -> "_Outcome 
 
 
 def _keep(
-    outcome: "_Failed | _Embedded", embedding: RowMaker, writer: Writer, progress: RunProgress
+    outcome: "_Failed | _Embedded", row_maker: RowMaker, writer: Writer, progress: RunProgress
 ) -> None:
     """Count what became of an adapter, and let it be written."""
     if isinstance(outcome, _Embedded):
@@ -125,7 +125,7 @@ def _keep(
     name = AdapterName(key.repo_id, key.subfolder, key.revision[:12])
     logger.warning("%s: %s: %s", name, error.reason, error)
     progress.failed[error.reason] += 1
-    writer.add_failure(embedding.failure_row(outcome.pending, error))
+    writer.add_failure(row_maker.failure_row(outcome.pending, error))
 
 
 @dataclass(frozen=True)
@@ -177,14 +177,14 @@ class _LaneThread(Thread):
     def __init__(
         self,
         lane: Lane,
-        embedding: RowMaker,
+        row_maker: RowMaker,
         stages: Stages,
         stop: Event,
         outcomes: "SimpleQueue[_Outcome]",
     ) -> None:
         super().__init__(name=f"hubdelta-{lane.stage}", daemon=True)
         self.lane = lane
-        self._embedding, self._stages, self._stop = embedding, stages, stop
+        self._row_maker, self._stages, self._stop = row_maker, stages, stop
         self._outcomes = outcomes
         self._counting = Lock()
 
@@ -243,7 +243,7 @@ class _LaneThread(Thread):
             window.answered.add(place)
             obtained, adapter = window.readable[place]
             if isinstance(result, Answer):
-                row = self._embedding.vector_row(obtained.pending, adapter, result)
+                row = self._row_maker.vector_row(obtained.pending, adapter, result)
                 needed = obtained.needed_bytes
                 if isinstance(adapter, FullFinetune):
                     needed += adapter.checkpoint.needed_bytes

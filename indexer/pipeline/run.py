@@ -113,6 +113,6 @@ def embed_plan(
                 patient=False,
             )
         )
-    embedding = RowMaker(recipe, probes, structure.model_type, run_id)
-    writer = Writer(embedding, index, rows=settings.batch_size, stages=progress.stages)
-    embed_all(lanes, embedding, writer, stop=stop, progress=progress, on_progress=on_progress)
+    row_maker = RowMaker(recipe, probes, structure.model_type, run_id)
+    writer = Writer(row_maker, index, rows=settings.batch_size, stages=progress.stages)
+    embed_all(lanes, row_maker, writer, stop=stop, progress=progress, on_progress=on_progress)

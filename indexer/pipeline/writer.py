@@ -18,14 +18,14 @@ class Writer:
     """Writes what a run finds out; for one thread.
 
     Args:
-        embedding: what the rows have in common.
+        row_maker: what the rows have in common.
         index: where they go.
         rows: a file is written when so many are there, or when the last one is a minute old.
         stages: where the seconds are counted.
     """
 
-    def __init__(self, embedding: RowMaker, index: Index, *, rows: int, stages: Stages) -> None:
-        self._embedding, self._index, self._rows, self._stages = embedding, index, rows, stages
+    def __init__(self, row_maker: RowMaker, index: Index, *, rows: int, stages: Stages) -> None:
+        self._row_maker, self._index, self._rows, self._stages = row_maker, index, rows, stages
         self._vectors: list[VectorRow] = []
         self._failures: list[FailureRow] = []
         self._baselines: set[tuple[str, str]] = set()
@@ -52,7 +52,7 @@ class Writer:
             if not np.isfinite(baseline.activations).all():
                 raise HubdeltaError(f"the base {row.base} itself answers with NaN or infinity")
             with self._stages.at("write"):
-                self._index.write([self._embedding.base_row(baseline)], base=row.base)
+                self._index.write([self._row_maker.base_row(baseline)], base=row.base)
             self._baselines.add(arithmetic)
         self._vectors.append(row)
         self.write_if_due()
@@ -63,7 +63,7 @@ class Writer:
         Raises:
             IndexWriteError: the index cannot be written.
         """
-        base = self._embedding.recipe.base
+        base = self._row_maker.recipe.base
         with self._stages.at("write"):
             # Taken first: what cannot be written now is not tried again at the end of the run.
             vectors, self._vectors = self._vectors, []
