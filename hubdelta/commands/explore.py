@@ -79,10 +79,9 @@ def command(
 
     On a terminal, the map is also drawn there.
 
-    Adapters are laid out by t-SNE or, 2,000 and more, by UMAP. The index keeps where they stand, so
-    that the map stays the same from night to night: new adapters are put beside their nearest
-    neighbours, until they are more than a fifth. Then all are laid out anew, and the map is turned
-    to look as before.
+    Adapters are laid out by t-SNE or, from 2,000 on, by UMAP. The index keeps their places, so that
+    the map stays the same from night to night: new adapters are placed beside their nearest
+    neighbors. When more than 20% are new, the map is recomputed and rotated to match the old one.
     """
     started = time.monotonic()
     if as_text and (out or open_page or as_json):

@@ -54,7 +54,9 @@ def command(
     if out == STDOUT and as_json:
         raise UsageError("--json and --out - both write to standard output: leave one out")
     if output_format == "embedding-atlas" and out != STDOUT and out.suffix.lower() != ".parquet":
-        raise UsageError(f"embedding-atlas goes by the name's end: call it {out.name}.parquet")
+        raise UsageError(
+            f"embedding-atlas needs a file name that ends in .parquet, as {out.name}.parquet"
+        )
     index = Index.open(index_path)
     check_output(out)
     with opened_map(index, base) as found:

@@ -61,7 +61,7 @@ def command(
     not have are reported and left out, with exit code 3, or 1 if it has none of them. Labels that
     differ in case only are one, in the spelling of the last file, and there in the first one.
 
-    --suggest lets the five nearest labelled neighbours of each other adapter vote, the nearer ones
+    --suggest lets the five nearest labeled neighbors of each other adapter vote, the nearer ones
     with more weight. Confidence is the winner's share of the votes times how near its nearest is.
     """
     if (file is None) != suggest:
@@ -95,14 +95,14 @@ def command(
 
 
 def _sentence(summary: "LabelSummary") -> str:
-    """As in: 2 labelled, 1 changed, 3 as before; 1 not in the index."""
+    """As in: 2 labeled, 1 changed, 3 as before; 1 not in the index."""
     parts = [
-        (summary.set, "labelled"),
+        (summary.set, "labeled"),
         (summary.changed, "changed"),
-        (summary.removed, "taken back"),
+        (summary.removed, "removed"),
         (summary.unchanged, "as before"),
     ]
-    said = ", ".join(f"{count:,} {what}" for count, what in parts if count) or "nothing labelled"
+    said = ", ".join(f"{count:,} {what}" for count, what in parts if count) or "nothing labeled"
     return said + (f"; {len(summary.unknown):,} not in the index" if summary.unknown else "")
 
 
@@ -114,14 +114,14 @@ def _suggest(index_path: Path, base: str | None, min_confidence: float, output_f
 
     with connect(Index.open(index_path)) as queries:
         found = suggestions(queries, base, min_confidence=min_confidence)
-        labelled = len(queries.run("SELECT adapter FROM labels LIMIT 1"))
+        labeled = len(queries.run("SELECT adapter FROM labels LIMIT 1"))
     write_table(
         found if output_format != "table" else _shown(found),
         output_format,
         counts="suggestion",
         optional=["base", "votes", "nearest"],
-        empty="no suggestion: no unlabelled adapter is near enough to a labelled one"
-        if labelled
+        empty="no suggestion: no unlabeled adapter is near enough to a labeled one"
+        if labeled
         else "no suggestion: no adapter has a label yet, `hubdelta label FILE.csv` takes some",
     )
 
