@@ -1,8 +1,10 @@
 """The base model of a family: its weights, its tokenizer, its probes as tokens."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
@@ -119,10 +121,20 @@ def decoder_start(model: PreTrainedModel) -> int | None:
     """
     if not model.config.is_encoder_decoder:
         return None
-    settings = model.generation_config
-    # As transformers' generate() looks for it.
-    for token in (settings.decoder_start_token_id, settings.bos_token_id):
-        if isinstance(token, int):
+    return start_token(model.generation_config.to_dict())
+
+
+def start_token(settings: Mapping[str, Any]) -> int:
+    """The token that a decoder is given first, found as transformers' generate() finds it.
+
+    Args:
+        settings: what a generation_config.json holds or, where there is none, a config.json.
+
+    Raises:
+        HubdeltaError: it is not there.
+    """
+    for name in ("decoder_start_token_id", "bos_token_id"):
+        if isinstance(token := settings.get(name), int):
             return token
     raise HubdeltaError("the base's config.json names no decoder_start_token_id")
 

@@ -1,15 +1,20 @@
 """What an engine is: a base, a batch of adapters and a probe set in, activations out."""
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hubdelta.indexer.adapters.adapter import Adapter
-from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Activations = npt.NDArray[np.float32]
 """Hidden states [probes, hidden] in fp32, one of each probe: which one, `recipe` says."""
@@ -19,6 +24,36 @@ def unexpected(error: Exception) -> AdapterError:
     """The failure of an adapter that met an error nobody foresaw; it must not end a night's run."""
     text = " ".join(str(error).split())[:300]
     return AdapterError(Reason.ENGINE, f"{type(error).__name__}: {text}")
+
+
+def not_finite(precision: str) -> AdapterError:
+    """The failure of an adapter whose hidden states hold NaN or infinity in a precision."""
+    # In a narrower one it may be the type that overflows, which a wider engine can compute.
+    reason = Reason.NOT_FINITE if precision == "fp32" else Reason.ENGINE
+    return AdapterError(reason, f"its hidden states hold NaN or infinity in {precision}")
+
+
+def no_longer_works(error: Exception) -> HubdeltaError:
+    """What ends a run: the base no longer answers as before since an error."""
+    return HubdeltaError(f"the engine no longer works, run again: {error}")
+
+
+def distance(a: Activations, b: Activations) -> float:
+    """L2 norm of the delta between two answers, [probes, hidden] each."""
+    return float(np.linalg.norm((a.astype(np.float64) - b).mean(axis=0)))
+
+
+def noise_floor(alone: Activations, others: Iterable[Activations]) -> float:
+    """L2 norm of the largest delta that arithmetic alone makes of a base.
+
+    Never less than one unit in the last place of fp32.
+
+    Args:
+        alone: the base's own answer, [probes, hidden].
+        others: its answers where nothing but the order of sums, or their precision, is another.
+    """
+    smallest = float(np.finfo(np.float32).eps * np.linalg.norm(alone.mean(axis=0)))
+    return max([smallest, *(distance(alone, other) for other in others)])
 
 
 @dataclass(frozen=True)
@@ -72,6 +107,9 @@ class Engine(ABC):
 
     An engine is made for one base and one probe set, which it holds ready. It must answer the
     same for an adapter whatever shares its batch and whatever came before.
+
+    What concerns one adapter alone becomes its result. Where the base no longer answers as before,
+    later vectors would be wrong, and the run ends.
     """
 
     @abstractmethod
@@ -104,3 +142,53 @@ class Engine(ABC):
         """
         for step in self.steps(adapters):
             yield from self.run(step)
+
+    def _is_sound(self) -> bool:
+        """Whether the base still answers as before; any error says that it does not.
+
+        An engine that only hands adapters to others leaves this to them.
+        """
+        return True
+
+    def _check(self, error: Exception) -> None:
+        """Make sure that the base still answers as before, and so that later vectors are right.
+
+        Args:
+            error: what an adapter met, which may be a sign that it does not.
+
+        Raises:
+            HubdeltaError: it does not; a lost GPU, for one.
+        """
+        try:
+            sound = self._is_sound()
+        except Exception:
+            logger.debug("the base does not answer", exc_info=True)
+            sound = False
+        if not sound:
+            raise no_longer_works(error) from error
+
+
+def attempt(
+    name: object, work: Callable[[], T], check: Callable[[Exception], object] | None = None
+) -> T | AdapterError:
+    """What work on one adapter gives, or the error that this adapter alone met.
+
+    Args:
+        name: what the log calls the adapter.
+        work: reads or computes it.
+        check: is shown an error that nobody foresaw; raises where it is not the adapter's own.
+
+    Raises:
+        HubdeltaError: the run cannot go on.
+    """
+    try:
+        return work()
+    except AdapterError as error:
+        return error
+    except HubdeltaError:
+        raise
+    except Exception as error:
+        logger.debug("%s", name, exc_info=True)
+        if check is not None:
+            check(error)
+        return unexpected(error)

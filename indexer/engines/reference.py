@@ -34,7 +34,9 @@ from hubdelta.indexer.engines.engine import (
     Baseline,
     Engine,
     Result,
-    unexpected,
+    attempt,
+    noise_floor,
+    not_finite,
 )
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
@@ -67,9 +69,11 @@ class ReferenceEngine(Engine):
             raise HubdeltaError(
                 f"a {base.model_type} cannot be run on text alone: {brief(error)}"
             ) from error
-        self.baseline = Baseline(
-            self.name, self.precision, activations, _noise_floor(base, activations)
-        )
+        # The batch changes the shapes of the matrix products and so the order of their sums, which
+        # is all that can differ.
+        batched = hidden_states(base.model, [probe.repeat(4, 1) for probe in base.probes])
+        floor = noise_floor(activations, [batched])
+        self.baseline = Baseline(self.name, self.precision, activations, floor)
 
     def can_embed(self, adapter: Adapter) -> bool:
         """Any adapter that PEFT can load; whole models are the streamed engine's."""
@@ -89,36 +93,20 @@ class ReferenceEngine(Engine):
             HubdeltaError: the base no longer answers as before.
         """
         place, adapter = step
-        result = self._result(adapter)
+
+        def work() -> Answer:
+            return Answer(self._run(adapter), self.baseline)
+
+        result = attempt(adapter.key, work, self._check)
         if isinstance(result, AdapterError) and result.reason is Reason.ENGINE:
             logger.info("%s: once more, by itself: %s", adapter.key, result)
             with BUILDING:
-                result = self._result(adapter)
+                result = attempt(adapter.key, work, self._check)
         yield place, result
 
-    def _result(self, adapter: Adapter) -> Answer | AdapterError:
-        try:
-            return Answer(self._run(adapter), self.baseline)
-        except AdapterError as error:
-            return error
-        except Exception as error:
-            logger.debug("%s", adapter.key, exc_info=True)
-            self._check_base(error)
-            return unexpected(error)
-
-    def _check_base(self, error: Exception) -> None:
-        """Make sure that the base still answers as before, and so that later vectors are right.
-
-        Raises:
-            HubdeltaError: it does not; a lost GPU, for one.
-        """
-        try:
-            now = hidden_states(self._base.model, self._base.probes)
-            sound = np.array_equal(now, self.baseline.activations)
-        except RuntimeError:
-            sound = False
-        if not sound:
-            raise HubdeltaError(f"the engine no longer works, run again: {error}") from error
+    def _is_sound(self) -> bool:
+        now = hidden_states(self._base.model, self._base.probes)
+        return np.array_equal(now, self.baseline.activations)
 
     def _run(self, adapter: Adapter) -> Activations:
         if isinstance(adapter, FullFinetune):
@@ -132,7 +120,10 @@ class ReferenceEngine(Engine):
             rows = None  # DoRA's norms are over the whole vocabulary, so it must be the base's
         tensors = {name: _without_added(name, t, rows).float() for name, t in counting.items()}
         with self._guard.lent(_written(tensors, model)):
-            return self._finite(self._run_peft(model, config, tensors))
+            activations = self._run_peft(model, config, tensors)
+        if not np.isfinite(activations).all():
+            raise not_finite(self.precision)
+        return activations
 
     def _run_peft(
         self, model: PreTrainedModel, config: Any, tensors: dict[str, torch.Tensor]
@@ -193,27 +184,9 @@ class ReferenceEngine(Engine):
                 raise
             # A learned prefix goes in by the cache, whose form transformers changes now and then,
             # and PEFT does not know how many heads every family keeps there. A lost GPU fails too.
-            self._check_base(error)
+            self._check(error)
             what = f"the installed peft cannot run {config.peft_type.value} on this base: {error}"
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, what) from error
-
-    @staticmethod
-    def _finite(activations: Activations) -> Activations:
-        if not np.isfinite(activations).all():
-            raise AdapterError(Reason.NOT_FINITE, "its hidden states hold NaN or infinity in fp32")
-        return activations
-
-
-def _noise_floor(base: BaseModel, alone: Activations) -> float:
-    """L2 norm of the base's difference from itself: each probe alone, and four times in one batch.
-
-    The batch changes the shapes of the matrix products and so the order of their sums, which is
-    all that can differ. Never less than one unit in the last place of fp32.
-    """
-    batched = hidden_states(base.model, tuple(probe.repeat(4, 1) for probe in base.probes))
-    mean = alone.mean(axis=0)
-    smallest = float(np.finfo(np.float32).eps * np.linalg.norm(mean))
-    return max(float(np.linalg.norm(batched.mean(axis=0) - mean)), smallest)
 
 
 @torch.inference_mode()

@@ -1,6 +1,5 @@
 """Downloads ahead of the computation, within a budget of bytes, in the order of arrival."""
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,9 @@ from typing import TypeVar
 from hubdelta.indexer.adapters.adapter import Adapter
 from hubdelta.indexer.adapters.loading import Inspected, Obtainer
 from hubdelta.indexer.adapters.pending import Pending
-from hubdelta.indexer.engines.engine import unexpected
+from hubdelta.indexer.engines.engine import attempt
 from hubdelta.indexer.pipeline.timings import Stages
-from hubdelta.schemas.errors import AdapterError, HubdeltaError, HubError, IndexWriteError, Reason
-
-logger = logging.getLogger(__name__)
+from hubdelta.schemas.errors import AdapterError, HubError, IndexWriteError, Reason
 
 T = TypeVar("T")
 
@@ -246,15 +243,12 @@ class Arrivals:
 
 def _attempt(pending: Pending, step: Callable[[], T]) -> T | AdapterError:
     """What a step gives, or the error that concerns this adapter alone."""
-    try:
-        return step()
-    except AdapterError as error:
-        return error
-    except HubdeltaError:
-        raise
-    except OSError as error:
-        # What a file holds was judged where it was read; what is left is this machine's trouble.
-        raise IndexWriteError(f"cannot work on the downloads: {error}") from error
-    except Exception as error:
-        logger.debug("%s", pending.key, exc_info=True)
-        return unexpected(error)
+
+    def on_this_machine() -> T:
+        try:
+            return step()
+        except OSError as error:
+            # What a file holds was judged where it was read; what is left is this machine's.
+            raise IndexWriteError(f"cannot work on the downloads: {error}") from error
+
+    return attempt(pending.key, on_this_machine)

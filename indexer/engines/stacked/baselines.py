@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hubdelta.indexer.engines.edits.edits import Edits
-from hubdelta.indexer.engines.engine import Activations, Baseline
+from hubdelta.indexer.engines.engine import Activations, Baseline, distance, noise_floor
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
 from hubdelta.indexer.engines.stacked.model import StackedModel
 from hubdelta.indexer.engines.stacked.precision import (
@@ -38,8 +38,7 @@ class Baselines:
             others = list(self._in_company(precision))
             if precision != "fp32":
                 others.append(self.of("fp32").activations)
-            least = float(np.finfo(np.float32).eps * np.linalg.norm(alone.mean(axis=0)))
-            floor = max(least, *(_distance(alone, other) for other in others))
+            floor = noise_floor(alone, others)
             self._known[precision] = Baseline(self._engine, precision, alone, floor)
         return self._known[precision]
 
@@ -51,7 +50,7 @@ class Baselines:
             nothing: the answer, [probes, hidden].
         """
         known = self.of(precision)
-        floor = max(known.noise_floor, _distance(known.activations, nothing))
+        floor = max(known.noise_floor, distance(known.activations, nothing))
         self._known[precision] = Baseline(self._engine, precision, known.activations, floor)
 
     def fastest_precise(self) -> str:
@@ -81,20 +80,11 @@ class Baselines:
             raise UsageError(f"the base overflows in {precision}: use auto or fp32")
         return precision
 
-    def check(self, error: Exception) -> None:
-        """Make sure that the base still answers as before, and so that later vectors are right.
-
-        Raises:
-            HubdeltaError: it does not; a lost GPU, for one.
-        """
-        try:
-            now = self._states([{}], "fp32")[0]
-            # To rounding: a GPU with work in two streams may choose another order of sums.
-            sound = np.allclose(now, self.of("fp32").activations, rtol=1e-4, atol=1e-4)
-        except RuntimeError:
-            sound = False
-        if not sound:
-            raise HubdeltaError(f"the engine no longer works, run again: {error}") from error
+    def answers_as_before(self) -> bool:
+        """Whether the base gives the same in fp32 as when it was first asked."""
+        now = self._states([{}], "fp32")[0]
+        # To rounding: a GPU with work in two streams may choose another order of sums.
+        return np.allclose(now, self.of("fp32").activations, rtol=1e-4, atol=1e-4)
 
     def _in_company(self, precision: str) -> Activations:
         """The base at several places of a batch, beside one that changes nothing in every way."""
@@ -117,8 +107,3 @@ class Baselines:
     def _states(self, batch: Sequence[Edits], precision: str) -> Activations:
         with products_in(precision):
             return self._model.run(self._model.prepare(batch, DTYPES[precision]))
-
-
-def _distance(a: Activations, b: Activations) -> float:
-    """L2 norm of the delta between two answers."""
-    return float(np.linalg.norm((a.astype(np.float64) - b).mean(axis=0)))

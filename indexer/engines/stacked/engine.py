@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from hubdelta.indexer.engines.engine import (
     Baseline,
     Engine,
     Result,
+    attempt,
+    not_finite,
     unexpected,
 )
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
@@ -142,6 +145,9 @@ class StackedEngine(Engine):
         """The base in one precision; measured when it is first asked for."""
         return self._baselines.of(precision)
 
+    def _is_sound(self) -> bool:
+        return self._baselines.answers_as_before()
+
     def _stacked_if_it_can_be(self, batch: Sequence[_Read]) -> Prepared | None:
         """A batch's stacks; where they break, parts of it are stacked once more when they run."""
         if len(batch) > self._room.most:
@@ -166,13 +172,11 @@ class StackedEngine(Engine):
         readable: list[_Read] = []
         failed: list[Result] = []
         for place in places:
-            try:
-                readable.append(_Read(place, self._read(adapters[place])))
-            except AdapterError as error:
-                failed.append((place, error))
-            except Exception as error:
-                logger.debug("%s", adapters[place].key, exc_info=True)
-                failed.append((place, unexpected(error)))
+            edits = attempt(adapters[place].key, partial(self._read, adapters[place]))
+            if isinstance(edits, AdapterError):
+                failed.append((place, edits))
+            else:
+                readable.append(_Read(place, edits))
         return readable, failed
 
     def _read(self, adapter: Adapter) -> Edits:
@@ -200,8 +204,7 @@ class StackedEngine(Engine):
                 else:
                     again.append(read)
             elif precision == "fp32":
-                what = "its hidden states hold NaN or infinity in fp32"
-                yield read.place, AdapterError(Reason.NOT_FINITE, what)
+                yield read.place, not_finite(precision)
             else:
                 again.append(read)
         if again:
@@ -221,7 +224,7 @@ class StackedEngine(Engine):
                 yield from zip(reads, result, strict=True)
                 return
             if len(reads) == 1:
-                self._baselines.check(result)
+                self._check(result)
                 yield reads[0], unexpected(result)
                 return
         batch.take_prepared()  # to make room: parts are stacked anew

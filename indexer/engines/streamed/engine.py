@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -15,18 +15,21 @@ from transformers import GenerationConfig
 from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune
 from hubdelta.indexer.adapters.checkpoint import Checkpoint, open_folder
 from hubdelta.indexer.adapters.dequantization import Dequantized, plain
+from hubdelta.indexer.engines.base_model import start_token
 from hubdelta.indexer.engines.engine import (
     Activations,
     Answer,
     Baseline,
     Engine,
     Result,
-    unexpected,
+    attempt,
+    noise_floor,
+    not_finite,
 )
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
 from hubdelta.indexer.engines.streamed.skeleton import Skeleton
 from hubdelta.indexer.engines.streamed.stream import StoppedError, WeightStream
-from hubdelta.schemas.errors import AdapterError, HubdeltaError, HubError, Reason
+from hubdelta.schemas.errors import AdapterError, HubError, Reason
 
 logger = logging.getLogger(__name__)
 
@@ -109,11 +112,8 @@ class StreamedEngine(Engine):
         if np.linalg.norm(by_itself - alone[shortest]) > _PADDING * np.linalg.norm(by_itself):
             self._apart = True
             alone = states(self._probes)
-        batched = states(self._probes, _REPEATS)
-        mean = alone.mean(axis=0)
-        smallest = float(np.finfo(np.float32).eps * np.linalg.norm(mean))
-        noise_floor = max(float(np.linalg.norm(batched.mean(axis=0) - mean)), smallest)
-        return Baseline(self.name, self.precision, alone, noise_floor)
+        floor = noise_floor(alone, [states(self._probes, _REPEATS)])
+        return Baseline(self.name, self.precision, alone, floor)
 
     def can_embed(self, adapter: Adapter) -> bool:
         """Whole models alone."""
@@ -124,13 +124,8 @@ class StreamedEngine(Engine):
         for place, adapter in enumerate(adapters):
             if not isinstance(adapter, FullFinetune):
                 raise TypeError(f"{adapter.key} is not a whole model")
-            try:
-                yield place, adapter, Skeleton.build(adapter.config, self._device)
-            except AdapterError as error:
-                yield place, adapter, error
-            except Exception as error:
-                logger.debug("%s", adapter.key, exc_info=True)
-                yield place, adapter, unexpected(error)
+            build = partial(Skeleton.build, adapter.config, self._device)
+            yield place, adapter, attempt(adapter.key, build)
 
     def run(self, step: Step) -> Iterator[Result]:
         """Stream one finetune.
@@ -145,22 +140,23 @@ class StreamedEngine(Engine):
         if isinstance(skeleton, AdapterError):
             yield place, skeleton
             return
+        answer = partial(self._answer, finetune, skeleton)
+        result = attempt(finetune.key, answer, self._check)
+        if result is not None:
+            yield place, result
+
+    def _answer(self, finetune: FullFinetune, skeleton: Skeleton) -> Answer | None:
+        """None where the finetune is to stay pending."""
         try:
             baseline = self.baseline
-            yield place, Answer(self._embed(finetune, skeleton, baseline), baseline)
+            return Answer(self._embed(finetune, skeleton, baseline), baseline)
         except StoppedError:
             logger.debug("%s: given up", finetune.key)
-        except AdapterError as error:
-            yield place, error
-        except HubdeltaError:
-            raise
         except Exception as error:
-            if is_out_of_memory(error):
-                logger.warning("%s: not enough memory for its layers now", finetune.key)
-                return
-            logger.debug("%s", finetune.key, exc_info=True)
-            self._check_device(error)
-            yield place, unexpected(error)
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("%s: not enough memory for its layers now", finetune.key)
+        return None
 
     def _embed(self, finetune: FullFinetune, skeleton: Skeleton, baseline: Baseline) -> Activations:
         checkpoint = plain(finetune.checkpoint, finetune.config)
@@ -172,7 +168,7 @@ class StreamedEngine(Engine):
                 f"the base's {baseline.activations.shape[1]}",
             )
         if not np.isfinite(activations).all():
-            raise AdapterError(Reason.NOT_FINITE, "its hidden states hold NaN or infinity in fp32")
+            raise not_finite(self.precision)
         return activations
 
     @torch.inference_mode()
@@ -219,16 +215,11 @@ class StreamedEngine(Engine):
         if (self._folder / "generation_config.json").exists():
             # Where there is such a file, transformers does not look for these tokens elsewhere.
             config = GenerationConfig.from_pretrained(self._folder).to_dict()
-        for name in ("decoder_start_token_id", "bos_token_id"):
-            if isinstance(token := config.get(name), int):
-                return token
-        raise HubdeltaError("the base's config.json names no decoder_start_token_id")
+        return start_token(config)
 
-    def _check_device(self, error: Exception) -> None:
-        try:
-            torch.ones(1, device=self._device).sum().item()
-        except RuntimeError:
-            raise HubdeltaError(f"the engine no longer works, run again: {error}") from error
+    def _is_sound(self) -> bool:
+        """Whether the device works; the base is on disk."""
+        return torch.ones(1, device=self._device).sum().item() == 1
 
 
 def _last_token_states(

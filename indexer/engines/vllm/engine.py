@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
@@ -23,6 +24,11 @@ from hubdelta.indexer.engines.engine import (
     Baseline,
     Engine,
     Result,
+    attempt,
+    distance,
+    no_longer_works,
+    noise_floor,
+    not_finite,
     unexpected,
 )
 from hubdelta.indexer.engines.vllm.adapter_files import write_adapter
@@ -137,13 +143,12 @@ class VllmEngine(Engine):
             folders: dict[int, Path] = {}
             together = Path(mkdtemp(dir=self._scratch.name))
             for place in range(start, min(start + self._max_loras, len(adapters))):
-                try:
-                    folders[place] = self._written(adapters[place], together / str(place))
-                except AdapterError as error:
-                    yield place, error
-                except Exception as error:
-                    logger.debug("%s", adapters[place].key, exc_info=True)
-                    yield place, unexpected(error)
+                write = partial(self._written, adapters[place], together / str(place))
+                written = attempt(adapters[place].key, write)
+                if isinstance(written, AdapterError):
+                    yield place, written
+                else:
+                    folders[place] = written
             yield _Pass(together, folders)
 
     def run(self, step: Result | _Pass) -> Iterator[Result]:
@@ -160,7 +165,7 @@ class VllmEngine(Engine):
         except HubdeltaError:
             raise
         except Exception as error:
-            raise _dead(error) from error
+            raise no_longer_works(error) from error
         finally:
             shutil.rmtree(step.folder)
         yield from results
@@ -180,12 +185,11 @@ class VllmEngine(Engine):
         results: list[Result] = []
         loaded: dict[int, Any] = {}
         for place, folder in step.folders.items():
-            try:
-                loaded[place] = self._pooler.load(folder)
-            except Exception as error:
-                logger.debug("vLLM refused an adapter", exc_info=True)
-                self._check(error)
-                results.append((place, unexpected(error)))
+            request = attempt(folder, partial(self._pooler.load, folder), self._check)
+            if isinstance(request, AdapterError):
+                results.append((place, request))
+            else:
+                loaded[place] = request
         results += self._run_all(loaded)
         for request in loaded.values():
             self._pooler.unload(request)
@@ -208,7 +212,7 @@ class VllmEngine(Engine):
                     yield place, Answer(own, self.baseline)
                 else:
                     again[place] = request
-            failure = self._not_finite()
+            failure = not_finite(self.baseline.precision)
             if again:
                 # It reaches the others of its pass and of later ones through the cache, where
                 # vLLM multiplies what is past a prompt's end by zero: NaN stays NaN.
@@ -219,28 +223,11 @@ class VllmEngine(Engine):
             else:
                 yield from self._run_all({place: request})
 
-    def _not_finite(self) -> AdapterError:
-        # In half precision it may be the type that overflows: another engine computes wider.
-        reason = Reason.NOT_FINITE if self.baseline.precision == "fp32" else Reason.ENGINE
-        what = f"its hidden states hold NaN or infinity in {self.baseline.precision}"
-        return AdapterError(reason, what)
-
-    def _check(self, error: Exception) -> None:
-        """Make sure that the base still answers as before, and so that later vectors are right.
-
-        Raises:
-            HubdeltaError: it does not; a lost GPU or worker process, for one.
-        """
-        try:
-            self._pooler.forget_requests()
-            self._pooler.clear_cache()
-            now = self._pooler.states([None])[0]
-            sound = _distance(now, self.baseline.activations) <= self.baseline.noise_floor
-        except Exception:
-            logger.debug("the base does not answer", exc_info=True)
-            sound = False
-        if not sound:
-            raise _dead(error) from error
+    def _is_sound(self) -> bool:
+        self._pooler.forget_requests()
+        self._pooler.clear_cache()
+        now = self._pooler.states([None])[0]
+        return distance(now, self.baseline.activations) <= self.baseline.noise_floor
 
     def _measured(self) -> Baseline:
         """The base alone, and how far it is from itself in all that is no effect of an adapter."""
@@ -250,10 +237,9 @@ class VllmEngine(Engine):
             raise UsageError(f"the base overflows in {precision}: use another precision")
         shapes = {module: self._base.shapes[module] for module in sorted(self._modules)}
         same = [*self._pooler.states([None] * self._max_loras), *self._run_edits([idle(shapes)])]
-        least = float(np.finfo(np.float32).eps * np.linalg.norm(alone.mean(axis=0)))
         eps = torch.finfo(self._pooler.dtype).eps
         noise = noise_in_delta(self._run_edits, alone, shapes, eps)
-        floor = max(least, noise, *(_distance(alone, other) for other in same))
+        floor = max(noise, noise_floor(alone, same))
         return Baseline(self.name, precision, alone, floor)
 
     def _run_edits(self, adapters: Sequence[Edits]) -> Activations:
@@ -269,12 +255,3 @@ class VllmEngine(Engine):
                 for adapter in loaded:
                     self._pooler.unload(adapter)
         return np.concatenate(states)
-
-
-def _dead(error: Exception) -> HubdeltaError:
-    return HubdeltaError(f"the engine no longer works, run again: {error}")
-
-
-def _distance(a: Activations, b: Activations) -> float:
-    """L2 norm of the delta between two answers."""
-    return float(np.linalg.norm((a.astype(np.float64) - b).mean(axis=0)))
