@@ -4,11 +4,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from demo_hub import make_hub
-from families import make_base
 from filelock import FileLock
 
-from hubdelta.demo.base import build_base
 from hubdelta.schemas.index import Index
 
 BUILD = Path(__file__).parents[1] / ".build"
@@ -37,12 +34,16 @@ def index(tmp_path: Path) -> Index:
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers and 32 dimensions."""
+    from families import make_base
+
     return make_base(tmp_path_factory.mktemp("base") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")
 def demo_base() -> Path:
     """The demo's base model; kept between runs, since building it takes 20 seconds."""
+    from hubdelta.demo.base import build_base
+
     BUILD.mkdir(exist_ok=True)
     with FileLock(BUILD / "demo-base.lock"):
         return build_base(BUILD / "demo-base")
@@ -51,4 +52,6 @@ def demo_base() -> Path:
 @pytest.fixture(scope="session")
 def demo_hub(demo_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Hub of the demo, around a link to the base."""
+    from demo_hub import make_hub
+
     return make_hub(tmp_path_factory.mktemp("hub"), demo_base)
