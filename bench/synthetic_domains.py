@@ -1,6 +1,6 @@
 """Do domains hold as a pool grows? Clusters and linkage on synthetic pools of known domains.
 
-    python bench/synthetic_domains.py [--sizes 30,300,3000,20000] [--first-seed 500]
+    python bench/synthetic_domains.py [--sizes 30,300,3000,20000] [--first-seed 500] [--drawn 12000]
 
 The pools are SYNTHETIC: `SyntheticDeltas` of delta_geometry.py, with 3√n domains of Zipf's sizes,
 adapters of no domain, and re-uploads. Their domains spread as the demo's do, half as much ("tight")
@@ -33,7 +33,7 @@ from hubdelta.vectors.linkage import Linkage, link, relink
 _SPREADS = {"tight": 0.5, "demo": 1.0, "loose": 2.0}
 _LINKAGE = 0.25  # the distance at which linkage is asked for, as `hubdelta domains --distance`
 _CUTS = 30  # distances among which the best one is sought
-_MOST_DRAWS, _LEAST_DRAWS, _DRAWN = 100, 2, 12_000  # about so many adapters are drawn in all
+_MOST_DRAWS, _LEAST_DRAWS = 100, 2
 
 
 def main() -> None:
@@ -42,10 +42,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=_sizes, default=(30, 300, 3000, 20_000), metavar="LIST")
     parser.add_argument("--width", type=int, default=512, help="dimensions")
     parser.add_argument("--first-seed", type=int, default=500)
+    parser.add_argument(
+        "--drawn", type=int, default=12_000, help="adapters drawn in all, a size; about"
+    )
     options = parser.parse_args()
     pools = []
     for size in options.sizes:
-        draws = min(max(_DRAWN // size, _LEAST_DRAWS), _MOST_DRAWS)
+        draws = min(max(options.drawn // size, _LEAST_DRAWS), _MOST_DRAWS)
         seeds = range(options.first_seed, options.first_seed + draws)
         for spread in _SPREADS:
             figures = _score(size, options.width, spread, seeds)

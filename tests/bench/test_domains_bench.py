@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forking import run
 from rows import catalog_row, vector_row
 
 from hubdelta.demo.base import BASE_ID
@@ -59,8 +59,7 @@ def _score(root: Path, directions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run(root: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(_SCRIPT), "--index", str(root)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run("--index", root, script=_SCRIPT)
 
 
 def test_domains_that_lie_apart_score_one_and_a_name_needs_a_true_word(tmp_path):

@@ -2,9 +2,9 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
+import forking
 import pytest
 import torch
 
@@ -12,8 +12,7 @@ _SCRIPT = Path(__file__).parents[2] / "bench" / "gpu.py"
 
 
 def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(_SCRIPT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return forking.run(*arguments, script=_SCRIPT, computing=True)
 
 
 def test_every_section_leaves_its_figures(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import importlib
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forking import run
 
 _BENCH = Path(__file__).parents[2] / "bench"
 
@@ -24,8 +24,7 @@ def geometry() -> Iterator[ModuleType]:
 
 
 def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(_BENCH / "query.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run(*arguments, script=_BENCH / "query.py")
 
 
 @pytest.fixture(scope="module")

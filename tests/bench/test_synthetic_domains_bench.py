@@ -1,20 +1,16 @@
 """The benchmark of synthetic domains tells how well they are found, and how long a night takes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from forking import run
 
 _SCRIPT = Path(__file__).parents[2] / "bench" / "synthetic_domains.py"
 
 
 def test_it_scores_small_pools():
-    done = subprocess.run(
-        [sys.executable, str(_SCRIPT), "--sizes", "30,300", "--width", "128"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run("--sizes", "30,300", "--width", "128", "--drawn", "900", script=_SCRIPT)
+    assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     scores = {(one["adapters"], one["spread"]): one for one in figures["pools"]}
     assert len(scores) == 6

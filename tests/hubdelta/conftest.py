@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 from faults import FaultyHub
+from forking import run
 
 from hubdelta.demo.base import BASE_ID
 from hubdelta.schemas.index import Index
@@ -30,20 +29,13 @@ class DemoIndex:
 
     def run(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `hubdelta ARGUMENTS` as a user would, against this Hub and index."""
-        return subprocess.run(
-            [sys.executable, "-m", "hubdelta", *map(str, arguments)],
-            env=os.environ
-            | {
-                "HF_ENDPOINT": self.hub.url,
-                "HF_HOME": str(self.home),
-                "HF_HUB_DISABLE_TELEMETRY": "1",
-                "HUBDELTA_INDEX": str(self.path),
-            }
-            | environment,
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
+        own = {
+            "HF_ENDPOINT": self.hub.url,
+            "HF_HOME": str(self.home),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HUBDELTA_INDEX": str(self.path),
+        }
+        return run(*arguments, timeout=900, **(own | environment))
 
     def ask(self, *arguments: object) -> Any:
         """The JSON answer of a command that must succeed."""

@@ -5,9 +5,9 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
+
+from forking import start
 
 _FROM_OUTSIDE = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PAGER", "LESS")
 
@@ -19,9 +19,9 @@ def show(*arguments: object, columns: int = 80, rows: int = 500, **environment: 
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     outside = {name: value for name, value in os.environ.items() if name not in _FROM_OUTSIDE}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hubdelta", *map(str, arguments)],
-        env=outside | {"TERM": "xterm-256color"} | environment,
+    process = start(
+        *arguments,
+        environment=outside | {"TERM": "xterm-256color"} | environment,
         stdin=follower,
         stdout=follower,
         stderr=follower,

@@ -1,16 +1,15 @@
 """What goes wrong outside: each ends in a line that a person can act on, and loses nothing."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import forking
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -48,20 +47,12 @@ def hubdelta(hub, tmp_path):
     """Runs `hubdelta` as a user would, with an index and a Hub of its own."""
 
     def run(*arguments, **environment):
-        done = subprocess.run(
-            [sys.executable, "-m", "hubdelta", *map(str, arguments)],
-            env=os.environ
-            | {
-                "HF_ENDPOINT": hub.url,
-                "HF_HOME": str(tmp_path / "home"),
-                "HUBDELTA_INDEX": str(tmp_path / "index"),
-                "OMP_NUM_THREADS": "1",
-            }
-            | environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        own = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HUBDELTA_INDEX": str(tmp_path / "index"),
+        }
+        done = forking.run(*arguments, timeout=120, **(own | environment))
         assert "Traceback" not in done.stderr, done.stderr
         return done
 

@@ -3,9 +3,9 @@
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 
+import forking
 import numpy as np
 import pytest
 from rows import catalog_row, vector_row
@@ -56,13 +56,8 @@ def compare(index: Index) -> Run:
     """Run `hubdelta compare ARGUMENTS` beside the index."""
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "hubdelta", "compare", *arguments, "--index", str(index.root)],
-            cwd=index.root.parent,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        asked = ("compare", *arguments, "--index", index.root)
+        return forking.run(*asked, cwd=index.root.parent, timeout=120)
 
     return run
 

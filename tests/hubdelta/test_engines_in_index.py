@@ -11,7 +11,7 @@ import numpy as np
 import peft
 import pytest
 from faults import FaultyHub
-from forking import forker
+from forking import run
 from hubs import BASE, add_adapter, add_base
 
 from hubdelta.schemas.index import Index
@@ -51,26 +51,20 @@ def environment(tmp_path_factory, tiny_base):
 
 
 @pytest.fixture(scope="module")
-def processes(environment):
-    with forker(**environment) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def index_by(processes, tmp_path_factory):
+def index_by(environment, tmp_path_factory):
     """Runs `hubdelta index` with options into an index of its own, or into one that is there."""
 
-    def run(*options, path=None):
+    def make(*options, path=None):
         path = path or tmp_path_factory.mktemp("made") / "index"
-        processes.start("index", "--base", BASE, "--index", path, *options)
-        assert processes.wait() == 0
+        done = run("index", "--base", BASE, "--index", path, *options, **environment)
+        assert done.returncode == 0, done.stderr
         index = Index.open(path)
         vectors = rows_of(index.read(VectorRow, base=BASE), VectorRow)
         bases = rows_of(index.read(BaseRow, base=BASE), BaseRow)
         assert len(vectors) == len(ADAPTERS)
         return Made(path, {row.repo_id: row for row in vectors}, bases)
 
-    return run
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -157,21 +151,12 @@ def test_a_precision_reaches_the_rows(index_by, stacked):
     ],
     ids=" ".join,
 )
-def test_a_bad_value_is_a_wrong_usage(options, processes, tmp_path):
-    processes.start("index", "--base", BASE, "--index", tmp_path / "index", *options)
+def test_a_bad_value_is_a_wrong_usage(options, environment, tmp_path):
+    asked = ("index", "--base", BASE, "--index", tmp_path / "index")
+    done = run(*asked, *options, **environment)
 
-    assert processes.wait() == 2
+    assert done.returncode == 2
     assert not list(tmp_path.glob("index/catalog/base=*/2*")), "it was refused after the crawl"
-
-
-def hubdelta(environment, *arguments, program=("-m", "hubdelta")):
-    return subprocess.run(
-        [sys.executable, *program, *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 RUN_AND_TELL = """
@@ -184,9 +169,15 @@ print(code, torch.get_num_threads())
 
 
 def test_threads_reach_torch(environment, tmp_path):
-    options = ("--base", BASE, "--index", tmp_path / "index", "--threads", 3)
+    options = ("--base", BASE, "--index", str(tmp_path / "index"), "--threads", "3")
 
-    done = hubdelta(environment, "index", *options, program=("-c", RUN_AND_TELL))
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_AND_TELL, "index", *options],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
     assert done.stdout.splitlines()[-1] == "0 3", done.stderr
 
@@ -194,9 +185,9 @@ def test_threads_reach_torch(environment, tmp_path):
 def test_neighbors_come_with_their_signal(stacked, environment):
     asked = ("similar", "a/lora", "--index", stacked.path)
 
-    found = json.loads(hubdelta(environment, *asked, "--json").stdout)
+    found = json.loads(run(*asked, "--json", **environment).stdout)
 
     assert {row["adapter"] for row in found} == ADAPTERS.keys() - {"a/lora"}
     for row in found:
         assert row["signal"] == pytest.approx(stacked.vectors[row["adapter"]].signal, rel=1e-6)
-    assert "signal" in hubdelta(environment, *asked).stdout
+    assert "signal" in run(*asked, **environment).stdout

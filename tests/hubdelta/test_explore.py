@@ -1,14 +1,12 @@
 """`hubdelta explore` and `hubdelta export`, as a user runs them."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import forking
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -23,14 +21,7 @@ from hubdelta.sql.connection import connect
 
 
 def run(*arguments: object, index: Path, cwd: Path, **environment: str):
-    done = subprocess.run(
-        [sys.executable, "-m", "hubdelta", *map(str, arguments)],
-        env=os.environ | {"HUBDELTA_INDEX": str(index), "OMP_NUM_THREADS": "1"} | environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = forking.run(*arguments, cwd=cwd, HUBDELTA_INDEX=str(index), **environment)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
@@ -243,11 +234,7 @@ def test_a_terminal_shows_the_map_and_names_cannot_steer_it(tmp_path, monkeypatc
 )
 def test_a_minus_is_standard_output(command, begins, tmp_path):
     index = filled(tmp_path / "index", "org/base")
-    done = subprocess.run(
-        [sys.executable, "-m", "hubdelta", *command, "--out", "-", "--index", str(index.root)],
-        capture_output=True,
-        cwd=tmp_path,
-    )
+    done = forking.run_bytes(*command, "--out", "-", "--index", index.root, cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout[: len(begins)].lower() == begins.lower()
     assert done.stderr.startswith(b"standard output: 4 adapters")

@@ -3,12 +3,11 @@
 import ast
 import importlib
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forking import run
 from rows import catalog_row, failure_row, vector_row
 
 import hubdelta
@@ -131,9 +130,3 @@ def texts(tree: ast.AST) -> Iterator[ast.Constant]:
             and id(node) not in documented
         ):
             yield node
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hubdelta", *arguments], capture_output=True, text=True, timeout=120
-    )

@@ -8,9 +8,9 @@ import time
 from collections import Counter
 from contextlib import suppress
 
+import forking
 import pytest
 from faults import Fault, FaultyHub
-from forking import forker
 from hubs import BASE, add_adapter, add_base
 
 from hubdelta.schemas.index import Index
@@ -34,13 +34,19 @@ def hub(tmp_path_factory, tiny_base):
 
 
 @pytest.fixture(scope="module")
-def processes(hub, tmp_path_factory):
-    with forker(HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path_factory.mktemp("home"))) as started:
-        yield started
+def start(hub, tmp_path_factory):
+    """Starts a run into an index."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path_factory.mktemp("home")),
+    }
 
+    def start_run(index):
+        asked = ("index", "--base", BASE, "--index", index, "--batch-size", 2)
+        return forking.start(*asked, environment=environment)
 
-def start(processes, index):
-    return processes.start("index", "--base", BASE, "--index", index, "--batch-size", 2)
+    return start_run
 
 
 def has_vectors(index):
@@ -55,11 +61,10 @@ def embedded(index):
     return answer["n"]
 
 
-def test_twenty_kills_leave_one_vector_for_each_adapter(processes, tmp_path):
+def test_twenty_kills_leave_one_vector_for_each_adapter(start, tmp_path):
     for number in range(2):  # the first also fetches the base
         began = time.monotonic()
-        start(processes, tmp_path / f"whole-{number}")
-        assert processes.wait() == 0
+        assert start(tmp_path / f"whole-{number}").wait() == 0
         duration = time.monotonic() - began
 
     moments = random.Random(0)
@@ -68,7 +73,7 @@ def test_twenty_kills_leave_one_vector_for_each_adapter(processes, tmp_path):
         if killed_after_a_write.total() == KILLS:
             break
         index = tmp_path / f"index-{number}"
-        pid = start(processes, index)
+        process = start(index)
         if number % 2:
             time.sleep(moments.uniform(0, duration))
         else:  # what is written comes late and quickly: half of the kills look for it
@@ -77,13 +82,11 @@ def test_twenty_kills_leave_one_vector_for_each_adapter(processes, tmp_path):
                 time.sleep(0.001)
             time.sleep(moments.uniform(0, 0.02))
         with suppress(ProcessLookupError):  # it was quicker this time: no kill, and not counted
-            os.kill(pid, signal.SIGKILL)
-        if processes.wait() == -signal.SIGKILL:
+            os.kill(process.pid, signal.SIGKILL)
+        if process.wait() == -signal.SIGKILL:
             killed_after_a_write[has_vectors(index)] += 1
 
-        start(processes, index)
-
-        assert processes.wait() == 0
+        assert start(index).wait() == 0
         stored = Index.open(index).read(VectorRow, base=BASE, columns=["repo_id"])
         assert sorted(stored["repo_id"].to_pylist()) == sorted(
             f"a/adapter-{n}" for n in range(ADAPTERS)
@@ -97,14 +100,14 @@ def test_twenty_kills_leave_one_vector_for_each_adapter(processes, tmp_path):
     )
 
 
-def test_an_interrupt_writes_what_is_in_hand_and_exits_130(processes, hub, tmp_path):
+def test_an_interrupt_writes_what_is_in_hand_and_exits_130(start, hub, tmp_path):
     index = tmp_path / "index"
     hub.faults.add(Fault("*/adapter-11/*", delay=2.0, times=None))
-    pid = start(processes, index)
+    process = start(index)
     while not has_vectors(index):
         time.sleep(0.005)
-    os.kill(pid, signal.SIGINT)
-    assert processes.wait() == 130
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait() == 130
     hub.faults.clear()
 
     with connect(Index.open(index)) as queries:
@@ -112,6 +115,5 @@ def test_an_interrupt_writes_what_is_in_hand_and_exits_130(processes, hub, tmp_p
     assert run["outcome"] == "interrupted"
     assert 0 < run["counts"]["embedded"] == embedded(index) < ADAPTERS
 
-    start(processes, index)
-    assert processes.wait() == 0
+    assert start(index).wait() == 0
     assert embedded(index) == ADAPTERS

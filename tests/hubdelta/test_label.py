@@ -2,13 +2,12 @@
 
 import io
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forking import run_bytes
 from rows import catalog_row, vector_row
 
 from hubdelta.demo.pool import MIXED, POOL, SINGLE
@@ -40,13 +39,7 @@ def stored(index: Index) -> dict[str, str]:
 
 
 def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "hubdelta", *map(str, arguments)],
-        input=stdin,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        timeout=120,
-    )
+    return run_bytes(*arguments, stdin=stdin, timeout=120)
 
 
 def test_a_spreadsheets_file_is_read() -> None:

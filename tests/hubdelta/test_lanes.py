@@ -1,9 +1,11 @@
 """Adapters and whole models in one run: each in its lane, none in the other's way."""
 
+from functools import partial
+
 import pytest
 from families import load_model, make_base
 from faults import Fault, FaultyHub
-from forking import forker
+from forking import run
 from hubs import BASE, add_adapter, add_base
 
 from hubdelta.schemas.index import Index
@@ -34,9 +36,9 @@ def hub(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def processes(hub, tmp_path_factory):
-    with forker(HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path_factory.mktemp("home"))) as started:
-        yield started
+def hubdelta(hub, tmp_path_factory):
+    """Runs `hubdelta` with the Hub."""
+    return partial(run, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path_factory.mktemp("home")))
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +54,9 @@ def embedded(index):
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_both_lanes_load_and_compute_at_the_same_time(attempt, hub, processes, tmp_path):
-    processes.start("index", "--base", BASE, "--index", tmp_path / "index", *BOTH)
-    assert processes.wait() == 0
+def test_both_lanes_load_and_compute_at_the_same_time(attempt, hub, hubdelta, tmp_path):
+    done = hubdelta("index", "--base", BASE, "--index", tmp_path / "index", *BOTH)
+    assert done.returncode == 0, done.stderr
     assert embedded(tmp_path / "index") == {
         **dict.fromkeys(ADAPTERS, "stacked"),
         **dict.fromkeys(FINETUNES, "streamed"),
@@ -68,11 +70,11 @@ def test_both_lanes_load_and_compute_at_the_same_time(attempt, hub, processes, t
     assert not (tmp_path / "index" / "downloads").exists()
 
 
-def test_a_slow_finetune_does_not_keep_adapters_from_being_written(hub, processes, tmp_path):
+def test_a_slow_finetune_does_not_keep_adapters_from_being_written(hub, hubdelta, tmp_path):
     index = tmp_path / "index"
     hub.faults.add(Fault(f"*{FINETUNES[0]}*safetensors", delay=0.05, times=None))
-    processes.start("index", "--base", BASE, "--index", index, *BOTH, "--batch-size", 1)
-    assert processes.wait() == 0
+    done = hubdelta("index", "--base", BASE, "--index", index, *BOTH, "--batch-size", 1)
+    assert done.returncode == 0, done.stderr
     with connect(Index.open(index)) as queries:
         made = queries.run("SELECT adapter FROM vectors ORDER BY embedded_at").to_pylist()
     assert {row["adapter"] for row in made[: len(ADAPTERS)]} == set(ADAPTERS)

@@ -7,6 +7,7 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+from forking import run
 from pages import OTHERS, PAGES, ROOT, blocks, text_of
 
 HELP = dict(
@@ -30,9 +31,7 @@ def commands():
 
 
 def test_generated_pages_are_fresh():
-    done = subprocess.run(
-        [sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True
-    )
+    done = run("--check", script=ROOT / "docs/generate.py")
     assert done.returncode == 0, done.stderr
 
 

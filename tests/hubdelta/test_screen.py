@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forking import run
 from rows import catalog_row, vector_row
 from terminal import plain, show
 
@@ -62,12 +63,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 def piped(index: Index, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hubdelta", *arguments],
-        env=os.environ | {"HUBDELTA_INDEX": str(index.root)} | environment,
-        capture_output=True,
-        text=True,
-    )
+    return run(*arguments, **({"HUBDELTA_INDEX": str(index.root)} | environment))
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120, 200])

@@ -1,13 +1,11 @@
 """`hubdelta status`: what there is of each base, what to do, and how large the index is."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from forking import run
 from rows import catalog_row, failure_row, vector_row
 from terminal import plain, show
 
@@ -80,12 +78,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 def answer(index: Index, *arguments: str) -> dict[str, object]:
-    done = subprocess.run(
-        [sys.executable, "-m", "hubdelta", "status", "--json", *arguments],
-        env=os.environ | {"HUBDELTA_INDEX": str(index.root)},
-        capture_output=True,
-        text=True,
-    )
+    done = run("status", "--json", *arguments, HUBDELTA_INDEX=str(index.root))
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
@@ -104,12 +97,7 @@ def test_each_adapter_is_counted_once_and_those_not_found_too(index: Index) -> N
 
 def test_a_base_that_no_run_could_find_is_none(index: Index) -> None:
     assert "org/misspelt" not in [base["base"] for base in answer(index)["bases"]]
-    done = subprocess.run(
-        [sys.executable, "-m", "hubdelta", "status", "--base", "org/misspelt"],
-        env=os.environ | {"HUBDELTA_INDEX": str(index.root)},
-        capture_output=True,
-        text=True,
-    )
+    done = run("status", "--base", "org/misspelt", HUBDELTA_INDEX=str(index.root))
     assert done.returncode == 1
     assert done.stderr.startswith("error: the index has no base org/misspelt: it has org/base, org")
 
