@@ -45,8 +45,9 @@ def measure(base: Path, hub: Path) -> dict[str, Any]:
     import numpy as np
     from sklearn.metrics import silhouette_score
 
-    origin = _activation(base, None)
-    vectors = {a.repo_id: _activation(base, hub / a.repo_id) - origin for a in POOL}
+    activation = _Activation(base)
+    origin = activation.of(None)
+    vectors = {a.repo_id: activation.of(hub / a.repo_id) - origin for a in POOL}
     labels = np.array([adapter.domains[0] for adapter in SINGLE])
     distance = _distances(np.stack([vectors[adapter.repo_id] for adapter in SINGLE]))
     within = labels[:, None] == labels[None, :]
@@ -78,27 +79,47 @@ def measure(base: Path, hub: Path) -> dict[str, Any]:
     }
 
 
-def _activation(base: Path, adapter: Path | None) -> Vector:
-    """Mean over probes of the last token's final hidden state [hidden], in fp32."""
-    import numpy as np
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+class _Activation:
+    """Mean over probes of the last token's final hidden state, in fp32.
 
-    torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
-    model.eval()
-    states = []
-    with torch.no_grad():
-        for probe in PROBES:  # one at a time: a padded batch would be another computation
-            tokens = tokenizer(probe, truncation=True, max_length=256, return_tensors="pt")
-            hidden = model(**tokens, output_hidden_states=True).hidden_states[-1]
-            states.append(hidden[0, -1].numpy())
-    mean: Vector = np.mean(states, axis=0)
-    return mean
+    Args:
+        base: a transformers folder.
+    """
+
+    def __init__(self, base: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        torch.set_num_threads(1)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        self._probes = [
+            tokenizer(probe, truncation=True, max_length=256, return_tensors="pt")
+            for probe in PROBES
+        ]
+        self._model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+
+    def of(self, adapter: Path | None) -> Vector:
+        """That of an adapter, or of the base [hidden]; the model is the base's again after it."""
+        from peft import PeftModel
+
+        if adapter is None:
+            return self._mean(self._model)
+        wrapped = PeftModel.from_pretrained(self._model, adapter).eval()
+        mean = self._mean(wrapped)
+        self._model = wrapped.unload()
+        return mean
+
+    def _mean(self, model: Any) -> Vector:
+        import numpy as np
+        import torch
+
+        states = []
+        with torch.no_grad():
+            for probe in self._probes:  # one at a time: a padded batch is another computation
+                output = model(**probe, output_hidden_states=True, logits_to_keep=1)
+                states.append(output.hidden_states[-1][0, -1].numpy())
+        mean: Vector = np.mean(states, axis=0)
+        return mean
 
 
 def _distances(vectors: Vector) -> Vector:

@@ -70,6 +70,6 @@ class StraightLine:
         states = []
         with torch.no_grad():
             for probe in self._probes:
-                output = self._model(**probe, output_hidden_states=True)
+                output = self._model(**probe, output_hidden_states=True, logits_to_keep=1)
                 states.append(output.hidden_states[-1][0, -1].numpy())
         return np.mean(states, axis=0)
