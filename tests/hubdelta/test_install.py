@@ -48,12 +48,15 @@ def test_the_wheel_works_among_folders_of_the_same_names(wheel, elsewhere):
     )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_relative_to(site)
-    for command in hubdelta.list_commands(None):
-        code = f"{path}from hubdelta.cli import run; sys.exit(run([{command!r}, '--help']))"
-        done = subprocess.run(
-            [sys.executable, "-S", "-c", code], cwd=elsewhere, capture_output=True
-        )
-        assert done.returncode == 0, done.stderr
+    commands = hubdelta.list_commands(None)
+    code = f"print([run([command, '--help']) for command in {commands}], file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"{path}from hubdelta.cli import run; {code}"],
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == f"{[0] * len(commands)}\n"
 
 
 def test_the_editable_install_works_among_folders_of_the_same_names(elsewhere):
