@@ -1,5 +1,7 @@
 """Vectors with the geometry of real deltas: domains around a common direction, copies, noise."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The stored clusters: what a night writes, and numbers that stay over many nights."""
 
+from __future__ import annotations
+
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 

@@ -1,5 +1,7 @@
 """HDBSCAN on the tree is HDBSCAN on all pairs, and finds what is a domain."""
 
+from __future__ import annotations
+
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Which cluster keeps its number, and which gets a new one."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime
 
 from hubdelta.clusters.identity import Found, number

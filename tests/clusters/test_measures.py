@@ -1,5 +1,7 @@
 """The measures of clusters against all pairs, and against scikit-learn's silhouettes."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from simulated import Family

@@ -1,5 +1,7 @@
 """A browser for the explorer's tests; they are skipped where there is none."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

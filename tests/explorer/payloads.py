@@ -1,5 +1,7 @@
 """Payloads of the explorer's page, small enough to know by heart."""
 
+from __future__ import annotations
+
 import base64
 import json
 import struct

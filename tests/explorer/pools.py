@@ -1,5 +1,7 @@
 """Small indexes whose adapters lie in clusters, and how they are put on a map."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any

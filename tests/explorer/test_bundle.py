@@ -1,5 +1,7 @@
 """The page that is shipped is the one that its sources build to."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 from pathlib import Path

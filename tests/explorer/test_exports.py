@@ -1,5 +1,7 @@
 """Exports: other programs read back what the index holds."""
 
+from __future__ import annotations
+
 import io
 from datetime import UTC, datetime
 

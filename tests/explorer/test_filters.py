@@ -1,5 +1,7 @@
 """Filters: what is hidden is not drawn, not found by the pointer, and counted."""
 
+from __future__ import annotations
+
 from payloads import payload
 from test_map import FIRST, GROUND, SECOND
 

@@ -1,5 +1,7 @@
 """Text of the Hub is text, whatever is in it."""
 
+from __future__ import annotations
+
 import pytest
 from payloads import payload
 

@@ -1,5 +1,7 @@
 """Everything can be done with keys, and what has the focus is seen."""
 
+from __future__ import annotations
+
 from payloads import payload
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys

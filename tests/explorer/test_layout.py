@@ -1,5 +1,7 @@
 """The layout: near means alike, whatever the size; the same vectors, the same map."""
 
+from __future__ import annotations
+
 import importlib.util
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Fits a phone, and can be read in light and dark."""
 
+from __future__ import annotations
+
 import pytest
 from payloads import payload
 

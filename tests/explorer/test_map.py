@@ -1,5 +1,7 @@
 """The map: points where they belong, in their colors, and a click on one selects it."""
 
+from __future__ import annotations
+
 import pytest
 from payloads import DOMAINS, VILLAGE, payload
 from selenium.webdriver.common.action_chains import ActionChains

@@ -1,5 +1,7 @@
 """The nearest neighbors: exact, nearest first, as SQL has them."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from pools import add, clustered, names

@@ -1,5 +1,7 @@
 """The panel of an adapter: what is known of it, its neighbors, the SQL that lists them."""
 
+from __future__ import annotations
+
 import pytest
 from payloads import VILLAGE, payload
 

@@ -1,5 +1,7 @@
 """What the page is given: columns of n values, exact neighbors, and JSON that any parser takes."""
 
+from __future__ import annotations
+
 import base64
 import json
 from datetime import UTC, datetime

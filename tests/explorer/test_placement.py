@@ -1,5 +1,7 @@
 """The map from night to night: who is known stays, who is new comes near its like."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime, timedelta
 
 import numpy as np

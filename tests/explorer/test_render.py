@@ -1,5 +1,7 @@
 """One file is made of page and data, and data stay data."""
 
+from __future__ import annotations
+
 import json
 import re
 

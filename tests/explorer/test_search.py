@@ -1,5 +1,7 @@
 """Search finds names, authors and datasets, and its list selects."""
 
+from __future__ import annotations
+
 from payloads import payload
 from selenium.webdriver.common.keys import Keys
 

@@ -1,5 +1,7 @@
 """The map in characters: it fits, and names from the Hub neither style nor steer the terminal."""
 
+from __future__ import annotations
+
 import io
 
 import numpy as np

@@ -1,5 +1,7 @@
 """A window of a real browser with the explorer's page in it."""
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Callable

@@ -1,5 +1,8 @@
 """The command line says which option helps; the rooms below, which Python users hear, never do."""
 
+# Annotations that are objects would keep DuckDB's types past their end, which complains of that.
+from __future__ import annotations
+
 import ast
 import importlib
 import re

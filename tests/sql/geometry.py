@@ -1,5 +1,7 @@
 """Adapters whose vectors lie in a plane, at known angles."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

@@ -1,5 +1,7 @@
 """An index of random vectors, and what it answers."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 from typing import Any

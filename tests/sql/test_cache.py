@@ -1,5 +1,7 @@
 """The cache and the Parquet files give the same answers, to every question."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any

@@ -1,5 +1,7 @@
 """A cache that is damaged, unusable or not writable costs time, never an answer."""
 
+from __future__ import annotations
+
 import logging
 import os
 import shutil

@@ -1,5 +1,7 @@
 """Processes that read, refresh or die at once: each answer is that of one moment of the index."""
 
+from __future__ import annotations
+
 import logging
 import random
 import resource

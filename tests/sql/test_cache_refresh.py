@@ -1,5 +1,7 @@
 """The cache after any sequence of nights is the one that would be made from nothing."""
 
+from __future__ import annotations
+
 import os
 import shutil
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Centered domains: without what all adapters of a base share."""
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 import pytest

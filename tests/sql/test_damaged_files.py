@@ -1,5 +1,7 @@
 """Damaged Parquet files are named and left out; the others stay readable."""
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Callable

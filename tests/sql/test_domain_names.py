@@ -1,5 +1,7 @@
 """What domains are called, and the evidence for it."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Domains: components, their order and their central members."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The flat files of deltas are the cache's own, or the cache is made anew."""
 
+from __future__ import annotations
+
 import errno
 import logging
 import os

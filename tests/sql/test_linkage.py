@@ -1,5 +1,7 @@
 """Single linkage: the tree against scipy's on full distance matrices, and what it costs."""
 
+from __future__ import annotations
+
 import tracemalloc
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """The macros that compare: order, limits, and what is never compared."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime

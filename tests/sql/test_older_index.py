@@ -1,5 +1,7 @@
 """An index that an earlier version wrote, as it is read before and after a run of this one."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 

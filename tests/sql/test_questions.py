@@ -1,5 +1,7 @@
 """The questions about two adapters, the farthest ones, and what came in, in known geometry."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta

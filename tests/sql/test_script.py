@@ -1,5 +1,7 @@
 """`<index>/hubdelta.sql`: the same answers in a plain DuckDB, the oldest and the installed one."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Callable

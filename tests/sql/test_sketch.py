@@ -1,5 +1,7 @@
 """Sketches: fixed for ever, and near for vectors that are near."""
 
+from __future__ import annotations
+
 from hashlib import sha256
 
 import numpy as np

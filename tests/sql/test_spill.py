@@ -1,5 +1,7 @@
 """Folders for what DuckDB spills to disk."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Labels that neighbors suggest, and how sure they are."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any

@@ -1,5 +1,7 @@
 """The views: which row is the newest, what state an adapter is in, which vector stands for it."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
