@@ -15,9 +15,9 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## show the tool at work on real adapters, without a network
 	$(BIN)/hubdelta demo
 
-# A worker a core, with one thread each; a worker takes up to 2 GB. Files go in the order in which
-# they stand, so that the quick files of tests/sql even out the end. Where a test has more threads,
-# those that spin while they wait would slow the other worker tenfold.
+# A worker a core, with one thread each; a worker takes up to 2 GB. Files go in the order that
+# tests/conftest.py gives them, so that the quick files of tests/sql even out the end. Where a test
+# has more threads, those that spin while they wait would slow the other worker tenfold.
 test: export OMP_WAIT_POLICY = passive
 test: lint types  ## lint, types and tests; installs what it needs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not alone' --numprocesses logical \

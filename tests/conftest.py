@@ -10,6 +10,14 @@ from hubdelta.schemas.index import Index
 
 BUILD = Path(__file__).parents[1] / ".build"
 
+_LONGEST = (
+    *("indexer/exactness/test_exactness.py", "hubdelta/test_examples.py", "hubdelta/test_cli.py"),
+    *("hubdelta/test_engines_in_index.py", "hubdelta/test_bad_input.py", "demo/test_check.py"),
+    *("indexer/test_which_weights.py", "indexer/streamed/test_streamed_quantized.py"),
+    *("bench/test_query_bench.py", "hubdelta/test_screen.py", "hubdelta/test_lanes.py"),
+)
+"""Files that take longest. A file goes to one worker whole: begun last, it would end alone."""
+
 
 def pytest_configure() -> None:
     """Let Ctrl-C be heard where a shell started the tests in the background, deaf to it."""
@@ -23,6 +31,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     from workers import SharedFixtures
 
     return SharedFixtures(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files begin first; the others keep their order."""
+    places = {f"tests/{name}": place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
 
 @pytest.fixture
