@@ -286,6 +286,21 @@ def save_adapter(
         scale: their standard deviation.
         dtype: that the file holds.
     """
+    wrap_and_save(folder, model, config, base_name, seed=seed, scale=scale, dtype=dtype)
+    return folder
+
+
+def wrap_and_save(
+    folder: Path,
+    model: PreTrainedModel,
+    config: peft.PeftConfig,
+    base_name: str,
+    *,
+    seed: int,
+    scale: float,
+    dtype: torch.dtype,
+) -> peft.PeftModel:
+    """The model that `save_adapter` wraps and saves, still with the values that it was given."""
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         # PEFT asks the Hub about the base by name, and says that this one is not there.
@@ -297,8 +312,13 @@ def save_adapter(
         wrapped.peft_config["default"].base_model_name_or_path = base_name
         # Its README takes longer than all else.
         wrapped.create_or_update_model_card = lambda _: None
-        wrapped.to(dtype).save_pretrained(folder)
-    return folder
+        weights = wrapped.state_dict()
+        stored = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in weights.items()
+        }
+        wrapped.save_pretrained(folder, state_dict=stored)
+    return wrapped
 
 
 def _tokenizer(end: str | None) -> PreTrainedTokenizerFast:

@@ -14,24 +14,33 @@ from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
 
 
+class Stackable(NamedTuple):
+    """A base on which the stacked engines of a family run, and nothing else.
+
+    Attributes:
+        model: the base.
+        before: the same, before any engine was made.
+    """
+
+    model: BaseModel
+    before: Fingerprint
+
+
 class MixedRun(NamedTuple):
     """One run over adapters of all kinds in random order.
 
     Attributes:
         made: the adapters, in the order in which they were given.
         results: of the engine.
-        before: the base, before the run.
-        after: the same, after it.
     """
 
     made: list[Made]
     results: list[Result]
-    before: Fingerprint
-    after: Fingerprint
 
 
 PoolOf = Callable[[Family], Pool]
-EngineOf = Callable[[Family], StackedEngine]
+StackableOf = Callable[[Family], Stackable]
+EngineOf = Callable[..., StackedEngine]
 MixedRunOf = Callable[[Family, int | None], MixedRun]
 
 
@@ -42,28 +51,40 @@ def pool_of(tmp_path_factory: pytest.TempPathFactory) -> PoolOf:
 
 
 @pytest.fixture(scope="session")
-def engine_of(pool_of: PoolOf) -> EngineOf:
-    """The stacked engine that takes one adapter of a family at a time; its base is its own."""
-    return cache(
-        lambda family: StackedEngine(
-            BaseModel.load(pool_of(family).base.folder, ALPACA_5), max_batch=1
-        )
-    )
+def stackable_of(pool_of: PoolOf) -> StackableOf:
+    """The base of a family's engines; PEFT's modules never are in it."""
+
+    @cache
+    def stackable(family: Family) -> Stackable:
+        model = BaseModel.load(pool_of(family).base.folder, ALPACA_5)
+        return Stackable(model, fingerprint(model.model, model.probes))
+
+    return stackable
 
 
 @pytest.fixture(scope="session")
-def mixed_run_of(pool_of: PoolOf) -> MixedRunOf:
+def engine_of(stackable_of: StackableOf) -> EngineOf:
+    """The stacked engine of a family that takes so many adapters at a time, one by default."""
+
+    @cache
+    def engine(family: Family, max_batch: int | None = 1) -> StackedEngine:
+        made = StackedEngine(stackable_of(family).model, max_batch=max_batch)
+        if max_batch != 1:  # PEFT was asked already what belongs to each adapter
+            made._reader = engine(family)._reader
+        return made
+
+    return engine
+
+
+@pytest.fixture(scope="session")
+def mixed_run_of(pool_of: PoolOf, engine_of: EngineOf) -> MixedRunOf:
     """A run over all kinds of a family, with so many adapters in a pass at most."""
 
     @cache
     def mixed_run(family: Family, max_batch: int | None) -> MixedRun:
-        pool = pool_of(family)
-        made = pool.all_kinds()
+        made = pool_of(family).all_kinds()
         random.Random(f"{family} {max_batch}").shuffle(made)
-        base = BaseModel.load(pool.base.folder, ALPACA_5)
-        before = fingerprint(base.model, base.probes)
-        engine = StackedEngine(base, max_batch=max_batch)
-        results = list(engine.answers([one.adapter for one in made]))
-        return MixedRun(made, results, before, fingerprint(base.model, base.probes))
+        engine = engine_of(family, max_batch)
+        return MixedRun(made, list(engine.answers([one.adapter for one in made])))
 
     return mixed_run

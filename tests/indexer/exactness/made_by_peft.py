@@ -14,7 +14,7 @@ import numpy as np
 import peft
 import torch
 from adapter_kinds import KINDS, Kind, is_tested
-from families import Family, make_base, save_adapter
+from families import Family, make_base, wrap_and_save
 from hypothesis import strategies as st
 
 from hubdelta.indexer.adapters.adapter import PeftAdapter
@@ -88,24 +88,30 @@ class Pool:
 
     def _make(self, kind: Kind, number: int, settings: dict[str, Any], dtype: torch.dtype) -> Made:
         folder = self.folder / f"{kind.name} {number}"
+        kind.config(**copy.deepcopy(settings)).save_pretrained(folder)
         with warnings.catch_warnings():
             # PEFT says what is unusual about a config, which is what these are about.
             warnings.simplefilter("ignore")
-            save_adapter(
+            wrapped = wrap_and_save(
                 folder,
                 copy.deepcopy(self.base.model),
-                kind.config(**copy.deepcopy(settings)),
+                peft.PeftConfig.from_pretrained(folder),
                 base_name=str(self.base.folder),
                 seed=number,
                 scale=kind.scale,
                 dtype=dtype,
             )
-            expected = run(self.load(folder), self.base.probes)
+            # The rest of what PeftModel.from_pretrained does, once it has read the config and
+            # made the modules.
+            wrapped.load_adapter(folder, "default")
+            expected = run(wrapped.eval(), self.base.probes)
         return Made(f"{kind} {settings} in {dtype}", folder, read_adapter(folder), expected)
 
     def load(self, folder: Path) -> peft.PeftModel:
         """A saved adapter on a copy of the base, as PEFT loads it."""
-        return peft.PeftModel.from_pretrained(copy.deepcopy(self.base.model), folder).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # see _make
+            return peft.PeftModel.from_pretrained(copy.deepcopy(self.base.model), folder).eval()
 
 
 def drawn(strategy: st.SearchStrategy[Any], count: int, *, seed: int) -> list[Any]:
