@@ -1,13 +1,16 @@
 """Measures what memory streamed passes take; run in a process of its own.
 
-    python measure_memory.py plain|pool WARM_UP_FOLDER FOLDER…
+    python measure_memory.py [["plain"|"pool", [WARM_UP_FOLDER, FOLDER…]]…]
 
-Prints the growth of the process's peak in each pass, in bytes. With "pool" memory is kept as in an
-index run.
+Prints a list for each of the given: the growth of a process's peak in the passes after the first,
+in bytes. With "pool" memory is kept as in an index run. Each is measured in a child that is forked
+when all is imported and nothing was computed.
 """
 
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -35,13 +38,22 @@ def memory(field: str) -> int:
     raise KeyError(field)
 
 
-if __name__ == "__main__":
+def growths(allocator: str, folders: list[str]) -> Iterator[int]:
     use_threads(1)
-    if sys.argv[1] == "pool":
+    if allocator == "pool":
         keep_freed_memory()
-    one_pass(Path(sys.argv[2]))
-    for folder in sys.argv[3:]:
+    one_pass(Path(folders[0]))
+    for folder in folders[1:]:
         before = memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now on
         one_pass(Path(folder))
-        print(memory("VmHWM") - before)
+        yield memory("VmHWM") - before
+
+
+if __name__ == "__main__":
+    for asked in json.loads(sys.argv[1]):
+        if not (child := os.fork()):
+            print(json.dumps(list(growths(*asked))), flush=True)
+            os._exit(0)
+        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            sys.exit(code)
