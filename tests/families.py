@@ -4,9 +4,12 @@ A thousandth of a real model's size, but with the real classes, so that a test o
 milliseconds. What needs a model that really learned something uses the demo's adapters.
 """
 
+import copy
+import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -211,9 +214,14 @@ def make_base(folder: Path, *, model_type: str = "llama", seed: int = 0, **confi
 
     Before an encoder the tokenizer ends a text with a token of its own, as T5's does.
     """
+    key = "base", model_type, seed, _as_json(config)
+    return saved_once(folder, key, lambda: _make_base(folder, model_type, seed, config))
+
+
+def _make_base(folder: Path, model_type: str, seed: int, config: dict[str, Any]) -> None:
     torch.manual_seed(seed)
     both = AutoConfig.for_model(model_type).is_encoder_decoder
-    tokenizer = _tokenizer(end="</s>" if both else None)
+    tokenizer = tokenizer_of_the_probes(end="</s>" if both else None)
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
@@ -236,7 +244,6 @@ def make_base(folder: Path, *, model_type: str = "llama", seed: int = 0, **confi
         torch.nn.init.normal_(parameter, std=0.2 if small else 1.0)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 def make_adapter(
@@ -253,16 +260,75 @@ def make_adapter(
     if config is None:
         settings: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
         config = peft.LoraConfig(**(settings | lora))
-    return save_adapter(
-        folder, load_model(base), config, base_name or str(base), seed=seed, scale=scale
+    name = base_name or str(base)
+    settings = config.to_dict() | {"base_model_name_or_path": name}
+    key = "adapter", files_of(base), _as_json(settings), seed, scale
+    return saved_once(
+        folder,
+        key,
+        lambda: save_adapter(folder, load_model(base), config, name, seed=seed, scale=scale),
+    )
+
+
+def _as_json(settings: Mapping[str, Any]) -> str:
+    return json.dumps(
+        settings, sort_keys=True, default=lambda x: sorted(x) if isinstance(x, set) else repr(x)
     )
 
 
 def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A model as transformers loads it, whichever kind of language model it is."""
+    return copy.deepcopy(_loaded(files_of(folder), folder, dtype))
+
+
+@lru_cache(maxsize=32)
+def _loaded(_: Hashable, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(folder)
     kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    return kind.from_pretrained(folder, dtype=dtype)
+    with torch.random.fork_rng():
+        return kind.from_pretrained(folder, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What was saved.
+
+    Attributes:
+        files: name → content.
+        random: the state in which torch's random numbers were left.
+    """
+
+    files: Mapping[str, bytes]
+    random: torch.Tensor
+
+
+_SAVED: dict[Hashable, _Saved] = {}
+
+
+def saved_once(folder: Path, key: Hashable, save: Callable[[], object]) -> Path:
+    """A folder with what `save` saves in it; what has the same key is made once.
+
+    The same content is written, and the same random numbers follow, as if it were made again.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        save()
+    elif key in _SAVED:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in _SAVED[key].files.items():
+            (folder / name).write_bytes(content)
+        torch.set_rng_state(_SAVED[key].random)
+    else:
+        save()
+        files = {file.name: file.read_bytes() for file in folder.iterdir()}
+        _SAVED[key] = _Saved(files, torch.get_rng_state())
+    return folder
+
+
+def files_of(folder: Path) -> Hashable:
+    """Which files a folder holds; other ones where any of them was written again."""
+    return folder, frozenset(
+        (file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in folder.iterdir()
+    )
 
 
 def save_adapter(
@@ -321,7 +387,8 @@ def wrap_and_save(
     return wrapped
 
 
-def _tokenizer(end: str | None) -> PreTrainedTokenizerFast:
+def tokenizer_of_the_probes(end: str | None = None) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer that knows the words of the probes, and a token that ends a text."""
     split = pre_tokenizers.Whitespace()
     words = {word for prompt in ALPACA_5.prompts for word, _ in split.pre_tokenize_str(prompt)}
     known = ["<unk>", *sorted(words), *([end] if end else [])]

@@ -1,11 +1,14 @@
 """Tiny image-text models, made and loaded by transformers."""
 
+import copy
+from collections.abc import Hashable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from families import make_base
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from families import files_of, saved_once, tokenizer_of_the_probes
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 _TEXT: Final[dict[str, Any]] = {
     "hidden_size": 32,
@@ -109,7 +112,11 @@ NO_TEXT_CLASS: Final[dict[str, dict[str, Any]]] = {
 
 def make_image_text_base(folder: Path, model_type: str) -> Path:
     """A tiny image-text model with random weights and the tokenizer of `families`."""
-    tokenizer = AutoTokenizer.from_pretrained(make_base(folder / "tokenizer"))
+    return saved_once(folder, ("image-text base", model_type), lambda: _make(folder, model_type))
+
+
+def _make(folder: Path, model_type: str) -> None:
+    tokenizer = tokenizer_of_the_probes()
     config = AutoConfig.for_model(model_type, **(CONFIGS | NO_TEXT_CLASS)[model_type])
     config.get_text_config().vocab_size = len(tokenizer)
     torch.manual_seed(0)
@@ -119,9 +126,14 @@ def make_image_text_base(folder: Path, model_type: str) -> Path:
         torch.nn.init.normal_(parameter, std=0.2 if small else 1.0)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 def load_image_text(folder: Path) -> PreTrainedModel:
     """An image-text model as transformers loads it, in fp32."""
-    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    return copy.deepcopy(_loaded(files_of(folder), folder))
+
+
+@lru_cache(maxsize=32)
+def _loaded(_: Hashable, folder: Path) -> PreTrainedModel:
+    with torch.random.fork_rng():
+        return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,17 +15,24 @@ from hubdelta.schemas.keys import AdapterKey
 ReadAdapter = Callable[[Path], PeftAdapter]
 
 
-@pytest.fixture
-def base(tiny_base: Path) -> BaseModel:
-    return BaseModel.load(tiny_base, ALPACA_5)
+@pytest.fixture(scope="session")
+def loaded(tiny_base: Path) -> ReferenceEngine:
+    """The engine on the tiny base, of which each test has a copy."""
+    return ReferenceEngine(BaseModel.load(tiny_base, ALPACA_5))
 
 
 @pytest.fixture
-def engine(base: BaseModel) -> ReferenceEngine:
-    return ReferenceEngine(base)
+def engine(loaded: ReferenceEngine) -> ReferenceEngine:
+    return copy.deepcopy(loaded)
 
 
 @pytest.fixture
+def base(engine: ReferenceEngine) -> BaseModel:
+    """The base of `engine`."""
+    return engine._base
+
+
+@pytest.fixture(scope="session")
 def read_adapter() -> ReadAdapter:
     def read(folder: Path) -> PeftAdapter:
         return PeftAdapter(
