@@ -1,6 +1,9 @@
 """The places of tensors in a base, under all names that trainers give them."""
 
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import peft
@@ -15,6 +18,7 @@ from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.indexer.adapters.adapter_names import AdapterNames
 from hubdelta.indexer.adapters.compatibility import check_fit
 from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import Engine
 from hubdelta.indexer.engines.routing import make_engine
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.settings import IndexSettings
@@ -33,6 +37,27 @@ def placed(base, adapter, change=lambda name: name):
     return replace(adapter, config=placement.config, tensors=placement.tensors(tensors))
 
 
+class ImageText(NamedTuple):
+    """A tiny image-text base and the engine on it, which the adapters of all tests share."""
+
+    folder: Path
+    base: BaseModel
+    engine: Engine
+
+
+@pytest.fixture(scope="module")
+def image_text(tmp_path_factory):
+    """The base of a type."""
+
+    @cache
+    def of(model_type: str) -> ImageText:
+        folder = make_image_text_base(tmp_path_factory.mktemp("base") / model_type, model_type)
+        base = BaseModel.load(folder, ALPACA_5)
+        return ImageText(folder, base, make_engine(base, lambda: base, IndexSettings(device="cpu")))
+
+    return of
+
+
 OLDER = {
     "gemma3": ("model.language_model.", "language_model.model."),
     "qwen3_5": ("model.language_model.", "model."),
@@ -43,10 +68,9 @@ OLDER = {
 @pytest.mark.parametrize("targets", [r"(?!.*vis).*\.(q_proj|down_proj)", "all-linear"])
 @pytest.mark.parametrize("model_type", sorted(OLDER))
 def test_adapters_of_the_image_text_class_fit_under_older_and_newer_names(
-    model_type, targets, tmp_path, read_adapter
+    model_type, targets, image_text, tmp_path, read_adapter
 ):
-    folder = make_image_text_base(tmp_path / "base", model_type)
-    base = BaseModel.load(folder, ALPACA_5)
+    folder, base, engine = image_text(model_type)
     model = load_image_text(folder)
     config = peft.LoraConfig(r=4, target_modules=targets)
     save_adapter(tmp_path / "adapter", model, config, "org/base")
@@ -54,8 +78,6 @@ def test_adapters_of_the_image_text_class_fit_under_older_and_newer_names(
     expected = last_states(model.eval(), base.probes)  # PEFT has put the adapter into it
     new, old = OLDER[model_type]
     older = placed(base, adapter, lambda name: name.replace(PREFIX + new, PREFIX + old))
-
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
 
     for _, answer in engine.answers([placed(base, adapter), older]):
         np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)
@@ -89,10 +111,9 @@ EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
 )
 @pytest.mark.parametrize("model_type", ["llama4", "qwen3_5_moe"])
 def test_parameters_that_the_image_text_class_names_stay_parameters(
-    model_type, settings, tmp_path, read_adapter
+    model_type, settings, image_text, tmp_path, read_adapter
 ):
-    folder = make_image_text_base(tmp_path / "base", model_type)
-    base = BaseModel.load(folder, ALPACA_5)
+    folder, base, engine = image_text(model_type)
     model = load_image_text(folder)
     words = ("model.", "feed_forward.experts") if model_type == "llama4" else ("", "mlp.experts")
     named = [name.format(*words) for name in settings["target_parameters"]]
@@ -100,7 +121,6 @@ def test_parameters_that_the_image_text_class_names_stay_parameters(
     save_adapter(tmp_path / "adapter", model, config, "org/base")
     expected = last_states(model.eval(), base.probes)
 
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
     found = placed(base, read_adapter(tmp_path / "adapter"))
     ((_, answer),) = engine.answers([found])
 
@@ -112,10 +132,9 @@ def test_parameters_that_the_image_text_class_names_stay_parameters(
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("model_type", ["gemma3", "qwen3_5"])
 def test_ranks_of_single_layers_follow_their_layers(
-    model_type, pattern, kind, tmp_path, read_adapter
+    model_type, pattern, kind, image_text, tmp_path, read_adapter
 ):
-    folder = make_image_text_base(tmp_path / "base", model_type)
-    base = BaseModel.load(folder, ALPACA_5)
+    folder, base, engine = image_text(model_type)
     model = load_image_text(folder)
     config = kind(
         r=4,
@@ -126,16 +145,14 @@ def test_ranks_of_single_layers_follow_their_layers(
     save_adapter(tmp_path / "adapter", model, config, "org/base")
     adapter = read_adapter(tmp_path / "adapter")
 
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
     ((_, answer),) = engine.answers([placed(base, adapter)])
 
     expected = last_states(model.eval(), base.probes)
     np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_pattern_of_older_names_counts_by_these(tmp_path, read_adapter):
-    folder = make_image_text_base(tmp_path / "base", "gemma3")
-    base = BaseModel.load(folder, ALPACA_5)
+def test_a_pattern_of_older_names_counts_by_these(image_text, tmp_path, read_adapter):
+    folder, base, engine = image_text("gemma3")
     model = load_image_text(folder)
     pattern = r"^model\.language_model\.layers\.1\..*"
     config = peft.LoraConfig(
@@ -147,16 +164,14 @@ def test_a_pattern_of_older_names_counts_by_these(tmp_path, read_adapter):
 
     old_names = ("model.language_model.", "language_model.model.")
     older = placed(base, adapter, lambda name: name.replace(*old_names))
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
     ((_, answer),) = engine.answers([older])
 
     expected = last_states(model.eval(), base.probes)
     np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_tokens_of_a_named_embedding_follow_it(tmp_path, read_adapter):
-    folder = make_image_text_base(tmp_path / "base", "gemma3")
-    base = BaseModel.load(folder, ALPACA_5)
+def test_tokens_of_a_named_embedding_follow_it(image_text, tmp_path, read_adapter):
+    folder, base, engine = image_text("gemma3")
     model = load_image_text(folder)
     config = peft.LoraConfig(
         r=4,
@@ -166,7 +181,6 @@ def test_tokens_of_a_named_embedding_follow_it(tmp_path, read_adapter):
     save_adapter(tmp_path / "adapter", model, config, "org/base")
     adapter = read_adapter(tmp_path / "adapter")
 
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
     ((_, answer),) = engine.answers([placed(base, adapter)])
 
     expected = last_states(model.eval(), base.probes)
@@ -174,10 +188,9 @@ def test_tokens_of_a_named_embedding_follow_it(tmp_path, read_adapter):
 
 
 def test_a_pattern_without_end_is_refused_before_it_is_tried_on_names_as_saved(
-    tmp_path, read_adapter
+    image_text, tmp_path, read_adapter
 ):
-    folder = make_image_text_base(tmp_path / "base", "gemma3")
-    base = BaseModel.load(folder, ALPACA_5)
+    folder, base, _ = image_text("gemma3")
     adapter = read_adapter(make_adapter(tmp_path / "adapter", folder))
     adapter.config.values["alpha_pattern"] = {r"(?=language_model\.model)((\w|\.)+)+X": 3}
     with pytest.raises(AdapterError, match="did not finish within 5 s"):

@@ -53,6 +53,11 @@ def base(folder):
     return BaseModel.load(folder, ALPACA_5)
 
 
+@pytest.fixture(scope="module")
+def reference(base):
+    return ReferenceEngine(base)
+
+
 @torch.inference_mode()
 def states_that_begin_an_answer(model, folder):
     """The decoder's last state from which `generate` makes an answer's first token, by probe."""
@@ -90,29 +95,39 @@ def merged_by_hand(model, adapter):
     return model
 
 
-@pytest.mark.parametrize("make_engine", [ReferenceEngine, StackedEngine])
-def test_the_vector_is_the_difference_of_what_begins_an_answer(
-    make_engine, architecture, base, folder, tmp_path, read_adapter
-):
+@pytest.fixture(scope="module")
+def adapters(architecture, folder, tmp_path_factory):
+    """Folders of two adapters."""
     settings = {"target_modules": list(architecture.linear), "task_type": SEQ_2_SEQ}
-    adapters = [
-        make_adapter(tmp_path / "a", folder, **settings),
-        make_adapter(tmp_path / "b", folder, seed=1, r=2, use_rslora=True, **settings),
+    place = tmp_path_factory.mktemp("adapters")
+    return [
+        make_adapter(place / "a", folder, **settings),
+        make_adapter(place / "b", folder, seed=1, r=2, use_rslora=True, **settings),
     ]
 
-    engine = make_engine(base)
-    answers = dict(engine.answers([read_adapter(adapter) for adapter in adapters]))
 
-    alone = states_that_begin_an_answer(load_model(folder), folder)
-    for place, adapter in enumerate(adapters):
-        model = merged_by_hand(load_model(folder), adapter)
-        expected = states_that_begin_an_answer(model, folder)
+@pytest.fixture(scope="module")
+def expected_states(folder, adapters):
+    """The states with which the base, and it with each of the adapters, begins an answer."""
+    models = [load_model(folder), *(merged_by_hand(load_model(folder), a) for a in adapters)]
+    return [states_that_begin_an_answer(model, folder) for model in models]
+
+
+@pytest.mark.parametrize("make_engine", [ReferenceEngine, StackedEngine])
+def test_the_vector_is_the_difference_of_what_begins_an_answer(
+    make_engine, base, adapters, expected_states, read_adapter
+):
+    answers = dict(make_engine(base).answers([read_adapter(adapter) for adapter in adapters]))
+
+    alone, *changed = expected_states
+    for place, expected in enumerate(changed):
         np.testing.assert_allclose(answers[place].activations, expected, rtol=1e-4, atol=1e-4)
         delta = (expected - alone).mean(axis=0)
         off = np.linalg.norm(answers[place].delta - delta) / np.linalg.norm(delta)
         assert off < 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True` and a tied layer")
 @pytest.mark.parametrize(
     "config",
     [
@@ -128,10 +143,12 @@ def test_the_vector_is_the_difference_of_what_begins_an_answer(
     ],
     ids=lambda config: f"{config.peft_type} {config.task_type}",
 )
-def test_other_tasks_and_types_answer_as_peft_does(config, base, folder, tmp_path, read_adapter):
+def test_other_tasks_and_types_answer_as_peft_does(
+    config, base, reference, folder, tmp_path, read_adapter
+):
     adapter = make_adapter(tmp_path, folder, config=copy.deepcopy(config))
 
-    ((_, answer),) = ReferenceEngine(base).answers([read_adapter(adapter)])
+    ((_, answer),) = reference.answers([read_adapter(adapter)])
 
     model = peft.PeftModel.from_pretrained(load_model(folder), adapter).eval()
     start = torch.tensor([[base.decoder_start]])

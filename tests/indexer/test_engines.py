@@ -70,10 +70,11 @@ def routed(base, on_device):
     return make_engine(base, on_device, IndexSettings(device="cpu"))
 
 
-@pytest.fixture
-def adapters(tmp_path, tiny_base, read_adapter):
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory, tiny_base, read_adapter):
+    folder = tmp_path_factory.mktemp("adapters")
     return [
-        read_adapter(make_adapter(tmp_path / name, tiny_base, config=config))
+        read_adapter(make_adapter(folder / name, tiny_base, config=config))
         for name, (config, _) in KINDS.items()
     ]
 

@@ -34,11 +34,12 @@ def any_base(architecture, tmp_path_factory):
     return BaseModel.load(folder, ALPACA_5)
 
 
-@pytest.fixture
-def mates(tmp_path, any_base, architecture, read_adapter):
+@pytest.fixture(scope="module")
+def mates(tmp_path_factory, any_base, architecture, read_adapter):
+    folder = tmp_path_factory.mktemp("mates")
     return {
         name: read_adapter(
-            make_adapter(tmp_path / name, any_base.folder, config=config(architecture))
+            make_adapter(folder / name, any_base.folder, config=config(architecture))
         )
         for name, config in BATCH_MATES.items()
     }

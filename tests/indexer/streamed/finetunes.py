@@ -1,11 +1,13 @@
 """Finetunes of tiny bases, all weights changed at random, and what transformers says of them."""
 
 import json
+from collections.abc import Hashable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from families import load_model
+from families import files_of, load_model, saved_once
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -39,6 +41,11 @@ def make_finetune(
         shard: size of the largest file.
         bare: save the model below the output layer, as by its own class.
     """
+    key = "finetune", files_of(base), dtype, shard, bare
+    return saved_once(folder, key, lambda: _make_finetune(folder, base, dtype, shard, bare))
+
+
+def _make_finetune(folder: Path, base: Path, dtype: torch.dtype, shard: str, bare: bool) -> None:
     torch.manual_seed(1)
     model = load_model(base)
     with torch.no_grad():
@@ -46,7 +53,6 @@ def make_finetune(
             parameter += 0.1 * torch.randn_like(parameter)
     model = model.base_model if bare else model
     model.to(dtype).save_pretrained(folder, max_shard_size=shard)
-    return folder
 
 
 def rewrite(folder: Path, changes: dict[str, torch.Tensor | None]) -> None:
@@ -65,12 +71,22 @@ def rewrite(folder: Path, changes: dict[str, torch.Tensor | None]) -> None:
 
 
 def probes_of(base: Path) -> list[torch.Tensor]:
+    return _probes_of(files_of(base), base)
+
+
+@lru_cache(maxsize=32)
+def _probes_of(_: Hashable, base: Path) -> list[torch.Tensor]:
     tokenizer = AutoTokenizer.from_pretrained(base)
     return [tokenizer(text, return_tensors="pt")["input_ids"] for text in ALPACA_5.prompts]
 
 
 def expected(folder: Path, base: Path) -> Activations:
     """Transformers' own forward of the whole model, one probe after the other."""
+    return _expected(files_of(folder), folder, files_of(base), base)
+
+
+@lru_cache(maxsize=32)
+def _expected(_: Hashable, folder: Path, __: Hashable, base: Path) -> Activations:
     return hidden_states(load_language_model(folder), probes_of(base))
 
 

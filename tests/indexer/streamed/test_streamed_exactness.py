@@ -1,6 +1,8 @@
 """A streamed model answers as transformers does with all of it in memory."""
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from threading import Event, Lock
 
@@ -26,15 +28,29 @@ def base_of(folder: Path, family: Family, **config: object) -> Path:
     return make_base(folder, model_type=family.model_type, **(dict(family.config) | config))
 
 
+Streamed = Callable[[Family], tuple[Path, StreamedEngine]]
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> Streamed:
+    """The base of a family and the engine on it, which its finetunes share."""
+
+    @cache
+    def of(family: Family) -> tuple[Path, StreamedEngine]:
+        base = base_of(tmp_path_factory.mktemp("base") / str(family), family)
+        return base, StreamedEngine(base, probes_of(base))
+
+    return of
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_every_family_in_every_float_type(
-    family: Family, dtype: torch.dtype, tmp_path: Path
+    family: Family, dtype: torch.dtype, streamed: Streamed, tmp_path: Path
 ) -> None:
-    base = base_of(tmp_path / "base", family)
+    base, engine = streamed(family)
     finetune = make_finetune(tmp_path / "finetune", base, dtype=dtype)
     assert len(weight_files(finetune)) > 1
-    engine = StreamedEngine(base, probes_of(base))
     answer = embed(engine, full(finetune))
     wanted, own = expected(finetune, base), expected(base, base)
     assert distance(answer.activations, wanted) < CLOSE
@@ -44,16 +60,18 @@ def test_every_family_in_every_float_type(
 
 
 @pytest.mark.parametrize("family", DECODERS, ids=str)
-def test_what_the_bare_model_class_saved(family: Family, tmp_path: Path) -> None:
-    base = base_of(tmp_path / "base", family)
+def test_what_the_bare_model_class_saved(
+    family: Family, streamed: Streamed, tmp_path: Path
+) -> None:
+    base, engine = streamed(family)
     finetune = make_finetune(tmp_path / "finetune", base, bare=True)
-    answer = embed(StreamedEngine(base, probes_of(base)), full(finetune))
+    answer = embed(engine, full(finetune))
     assert distance(answer.activations, expected(finetune, base)) < CLOSE
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "mixtral", "t5"])
-def test_pickles(model_type: str, tmp_path: Path) -> None:
-    base = base_of(tmp_path / "base", family(model_type))
+def test_pickles(model_type: str, streamed: Streamed, tmp_path: Path) -> None:
+    base, engine = streamed(family(model_type))
     finetune = make_finetune(tmp_path / "finetune", base, shard="1GB")
     wanted = expected(finetune, base)
     tensors = load_file(finetune / "model.safetensors")
@@ -62,7 +80,7 @@ def test_pickles(model_type: str, tmp_path: Path) -> None:
         torch.save(
             tensors, finetune / "pytorch_model.bin", _use_new_zipfile_serialization=not older
         )
-        answer = embed(StreamedEngine(base, probes_of(base)), full(finetune))
+        answer = embed(engine, full(finetune))
         assert distance(answer.activations, wanted) < CLOSE
 
 

@@ -21,7 +21,7 @@ NORM = "model.norm.weight"
 QUERY = "model.layers.1.self_attn.q_proj.weight"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def base(tiny_base: Path) -> Path:
     return tiny_base
 
@@ -31,7 +31,7 @@ def finetune(base: Path, tmp_path: Path) -> Path:
     return make_finetune(tmp_path / "finetune", base, shard="1GB")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engine(base: Path) -> StreamedEngine:
     return StreamedEngine(base, probes_of(base))
 

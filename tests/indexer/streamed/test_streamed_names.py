@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import load_model, make_base
+from families import files_of, load_model, make_base, saved_once
 from finetunes import distance, embed, expected, full, make_finetune, probes_of, rewrite
 from image_text import CONFIGS, load_image_text, make_image_text_base
 from safetensors.torch import load_file
@@ -27,6 +27,16 @@ def image_text_base(
     return make_image_text_base(tmp_path_factory.mktemp("base") / "base", request.param)
 
 
+@pytest.fixture(scope="module")
+def image_text_engine(image_text_base: Path) -> StreamedEngine:
+    return StreamedEngine(image_text_base, probes_of(image_text_base))
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_base: Path) -> StreamedEngine:
+    return StreamedEngine(tiny_base, probes_of(tiny_base))
+
+
 def states(folder: Path, base: Path) -> Activations:
     """Of a whole image-text model that is asked with text."""
     with torch.inference_mode():
@@ -35,13 +45,16 @@ def states(folder: Path, base: Path) -> Activations:
 
 def finetuned(folder: Path, base: Path) -> Path:
     """All weights of an image-text base changed, saved by its own class."""
+    return saved_once(folder, ("finetune", files_of(base)), lambda: _finetune(folder, base))
+
+
+def _finetune(folder: Path, base: Path) -> None:
     model = load_image_text(base)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
     model.save_pretrained(folder)
-    return folder
 
 
 def rename(folder: Path, change: Callable[[str], str]) -> None:
@@ -50,15 +63,19 @@ def rename(folder: Path, change: Callable[[str], str]) -> None:
     rewrite(folder, dict.fromkeys(tensors) | {change(name): tensors[name] for name in tensors})
 
 
-def test_an_image_text_model(image_text_base: Path, tmp_path: Path) -> None:
+def test_an_image_text_model(
+    image_text_base: Path, image_text_engine: StreamedEngine, tmp_path: Path
+) -> None:
     finetune = finetuned(tmp_path / "finetune", image_text_base)
-    answer = embed(StreamedEngine(image_text_base, probes_of(image_text_base)), full(finetune))
+    answer = embed(image_text_engine, full(finetune))
     assert distance(answer.activations, states(finetune, image_text_base)) < CLOSE
     own = states(image_text_base, image_text_base)
     assert distance(answer.baseline.activations, own) < CLOSE
 
 
-def test_its_vision_tower_is_not_needed(image_text_base: Path, tmp_path: Path) -> None:
+def test_its_vision_tower_is_not_needed(
+    image_text_base: Path, image_text_engine: StreamedEngine, tmp_path: Path
+) -> None:
     finetune = finetuned(tmp_path / "finetune", image_text_base)
     wanted = states(finetune, image_text_base)
     seen = [
@@ -68,11 +85,13 @@ def test_its_vision_tower_is_not_needed(image_text_base: Path, tmp_path: Path) -
     ]
     assert seen
     rewrite(finetune, dict.fromkeys(seen))
-    answer = embed(StreamedEngine(image_text_base, probes_of(image_text_base)), full(finetune))
+    answer = embed(image_text_engine, full(finetune))
     assert distance(answer.activations, wanted) < CLOSE
 
 
-def test_the_text_part_alone(image_text_base: Path, tmp_path: Path) -> None:
+def test_the_text_part_alone(
+    image_text_base: Path, image_text_engine: StreamedEngine, tmp_path: Path
+) -> None:
     """As trainers of text save it; and later under a name of the whole."""
     whole = finetuned(tmp_path / "whole", image_text_base)
     wanted = states(whole, image_text_base)
@@ -83,15 +102,14 @@ def test_the_text_part_alone(image_text_base: Path, tmp_path: Path) -> None:
     inner.load_state_dict(part.state_dict())
     finetune = tmp_path / "finetune"
     text.save_pretrained(finetune)
-    engine = StreamedEngine(image_text_base, probes_of(image_text_base))
-    assert distance(embed(engine, full(finetune)).activations, wanted) < CLOSE
+    assert distance(embed(image_text_engine, full(finetune)).activations, wanted) < CLOSE
     rename(finetune, lambda name: name.replace("language_model.", ""))
     for prefix in ("language_model.", "model.language_model."):
         other = tmp_path / prefix
         shutil.copytree(finetune, other)
         inside = "model." if prefix.startswith("model.") else ""
         rename(other, lambda name: prefix + name.removeprefix(inside))  # noqa: B023
-        assert distance(embed(engine, full(other)).activations, wanted) < CLOSE
+        assert distance(embed(image_text_engine, full(other)).activations, wanted) < CLOSE
 
 
 def test_a_gemma_3_of_before_transformers_4_52(tmp_path: Path) -> None:
@@ -117,28 +135,34 @@ def test_a_gemma_3_of_before_transformers_4_52(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "pretrained_model."]
 )
-def test_names_that_a_wrapper_left(prefix: str, tiny_base: Path, tmp_path: Path) -> None:
+def test_names_that_a_wrapper_left(
+    prefix: str, tiny_base: Path, engine: StreamedEngine, tmp_path: Path
+) -> None:
     finetune = make_finetune(tmp_path / "finetune", tiny_base, shard="1GB")
     wanted = expected(finetune, tiny_base)
     rename(finetune, lambda name: prefix + name)
-    answer = embed(StreamedEngine(tiny_base, probes_of(tiny_base)), full(finetune))
+    answer = embed(engine, full(finetune))
     assert distance(answer.activations, wanted) < CLOSE
 
 
-def test_names_that_a_wrapper_of_each_layer_left(tiny_base: Path, tmp_path: Path) -> None:
+def test_names_that_a_wrapper_of_each_layer_left(
+    tiny_base: Path, engine: StreamedEngine, tmp_path: Path
+) -> None:
     finetune = make_finetune(tmp_path / "finetune", tiny_base, shard="1GB")
     wanted = expected(finetune, tiny_base)
     rename(finetune, lambda name: name.replace("layers.0.", "layers.0._fsdp_wrapped_module."))
-    answer = embed(StreamedEngine(tiny_base, probes_of(tiny_base)), full(finetune))
+    answer = embed(engine, full(finetune))
     assert distance(answer.activations, wanted) < CLOSE
 
 
-def test_a_parameter_under_two_names_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_parameter_under_two_names_is_refused(
+    tiny_base: Path, engine: StreamedEngine, tmp_path: Path
+) -> None:
     finetune = make_finetune(tmp_path / "finetune", tiny_base, shard="1GB")
     norm = "model.norm.weight"
     rewrite(finetune, {f"module.{norm}": torch.ones(32)})
     with pytest.raises(AdapterError, match=rf"{norm} and module\.{norm}") as caught:
-        embed(StreamedEngine(tiny_base, probes_of(tiny_base)), full(finetune))
+        embed(engine, full(finetune))
     assert caught.value.reason is Reason.CORRUPT
 
 

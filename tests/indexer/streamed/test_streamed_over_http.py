@@ -27,6 +27,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("base") / "base", vocab_size=6000, seed=5)
 
 
+@pytest.fixture(scope="module")
+def engine(base: Path) -> StreamedEngine:
+    return StreamedEngine(base, probes_of(base))
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[FaultyHub]:
     (tmp_path / "hub").mkdir()
@@ -73,11 +78,13 @@ def test_shards_on_a_hub(
     assert distance(answer.activations, expected(repo, base)) < CLOSE
 
 
-def test_only_what_is_used_is_fetched(hub: Hub, repo: Path, base: Path, served: FaultyHub) -> None:
+def test_only_what_is_used_is_fetched(
+    hub: Hub, repo: Path, base: Path, engine: StreamedEngine, served: FaultyHub
+) -> None:
     make_finetune(repo, base, shard="1MB")
     checkpoint = remote(hub, repo, base)
     served.requests.clear()
-    answer = embed(StreamedEngine(base, probes_of(base)), full(repo, checkpoint))
+    answer = embed(engine, full(repo, checkpoint))
     assert distance(answer.activations, expected(repo, base)) < CLOSE
 
     tokens = {token for probe in probes_of(base) for token in probe[0].tolist()}
@@ -91,22 +98,24 @@ def test_only_what_is_used_is_fetched(hub: Hub, repo: Path, base: Path, served: 
     assert sent(served) == checkpoint.fetched_bytes
 
 
-def test_a_server_that_ignores_ranges(hub: Hub, repo: Path, base: Path, served: FaultyHub) -> None:
+def test_a_server_that_ignores_ranges(
+    hub: Hub, repo: Path, base: Path, engine: StreamedEngine, served: FaultyHub
+) -> None:
     make_finetune(repo, base, shard="1GB")
     checkpoint = remote(hub, repo, base)
     served.faults.add(Fault(CONTENT, times=None, no_ranges=True))
-    answer = embed(StreamedEngine(base, probes_of(base)), full(repo, checkpoint))
+    answer = embed(engine, full(repo, checkpoint))
     assert distance(answer.activations, expected(repo, base)) < CLOSE
 
 
 def test_transfers_that_break_off_are_taken_up_again(
-    hub: Hub, repo: Path, base: Path, served: FaultyHub
+    hub: Hub, repo: Path, base: Path, engine: StreamedEngine, served: FaultyHub
 ) -> None:
     make_finetune(repo, base)
     checkpoint = remote(hub, repo, base)
     served.faults.add(Fault(CONTENT, times=5, cut_after=1000))
     served.faults.add(Fault(CONTENT, times=2, after=8, status=503))
-    answer = embed(StreamedEngine(base, probes_of(base)), full(repo, checkpoint))
+    answer = embed(engine, full(repo, checkpoint))
     assert distance(answer.activations, expected(repo, base)) < CLOSE
 
 
@@ -114,10 +123,15 @@ def test_transfers_that_break_off_are_taken_up_again(
     ("status", "reason"), [(503, Reason.NETWORK), (403, Reason.GATED), (404, Reason.NOT_FOUND)]
 )
 def test_a_hub_that_fails_in_the_middle(
-    status: int, reason: Reason, hub: Hub, repo: Path, base: Path, served: FaultyHub
+    status: int,
+    reason: Reason,
+    hub: Hub,
+    repo: Path,
+    base: Path,
+    engine: StreamedEngine,
+    served: FaultyHub,
 ) -> None:
     make_finetune(repo, base)
-    engine = StreamedEngine(base, probes_of(base))
     checkpoint = remote(hub, repo, base)
     served.faults.add(Fault(CONTENT, times=None, after=3, status=status))
     with pytest.raises(AdapterError) as caught:
@@ -128,7 +142,7 @@ def test_a_hub_that_fails_in_the_middle(
 
 
 def test_a_shard_that_is_the_bases_is_not_fetched(
-    hub: Hub, repo: Path, base: Path, served: FaultyHub, tmp_path: Path
+    hub: Hub, repo: Path, base: Path, engine: StreamedEngine, served: FaultyHub, tmp_path: Path
 ) -> None:
     """Half of the layers are frozen; the base lies once in a folder, once in a cache."""
     own = load_file(base / "model.safetensors")
@@ -162,7 +176,7 @@ def test_a_shard_that_is_the_bases_is_not_fetched(
     for folder in (sharded, cached):
         checkpoint = remote(hub, repo, folder)
         served.requests.clear()
-        answer = embed(StreamedEngine(base, probes_of(base)), full(repo, checkpoint))
+        answer = embed(engine, full(repo, checkpoint))
         assert distance(answer.activations, wanted) < CLOSE
         assert served.requests
         assert not any(frozen_file in record.path for record in served.requests)

@@ -185,7 +185,7 @@ def finetune(tiny_base: Path, tmp_path: Path) -> Path:
     return make_finetune(tmp_path / "finetune", tiny_base, shard="1GB")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engine(tiny_base: Path) -> StreamedEngine:
     return StreamedEngine(tiny_base, probes_of(tiny_base))
 
