@@ -149,7 +149,7 @@ class Evil:
         {1: torch.ones(2)},
         {(1, (2, 3)): torch.ones(2)},
         nn.Linear(2, 2),
-        {"a": torch.sparse_coo_tensor([[0]], [1.0], (2,))},
+        {"a": torch.sparse_coo_tensor([[0]], [1.0], (2,), check_invariants=True)},
     ],
     ids=["call", "nested", "number", "list", "key", "tuple key", "module", "sparse"],
 )
