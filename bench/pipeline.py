@@ -57,7 +57,7 @@ from hubdelta.indexer.pipeline.writer import Writer
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.process import keep_freed_memory, use_threads
 from hubdelta.indexer.recipe import Recipe
-from hubdelta.indexer.settings import GIGABYTE, IndexSettings
+from hubdelta.indexer.settings import IndexSettings
 from hubdelta.schemas.errors import AdapterError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterName
@@ -201,9 +201,9 @@ class _Bench:
         )
 
     def _arrivals(self, pending: Sequence[Pending], hub: Hub, stages: Stages) -> Arrivals:
-        budget = Budget(20 * GIGABYTE)
+        budget = Budget(20 * 10**9)
         downloads = self.folder / "downloads"
-        obtainer = Obtainer(hub, self.structure, downloads, max_bytes=GIGABYTE)
+        obtainer = Obtainer(hub, self.structure, downloads, max_bytes=10**9)
         return Arrivals(
             pending,
             obtainer,

@@ -46,6 +46,7 @@ from synthetic_index import (
 )
 
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.keys import AdapterName
 from hubdelta.sql.connection import connect
 from hubdelta.sql.questions.answers import similar
 
@@ -168,7 +169,7 @@ def race(index: Index, units: Floats, asked: Sequence[int]) -> dict[str, float]:
             return numbers(queries.run(f"FROM neighbors(?, k := {K}{more})", [name(number)]))
 
         def ask_from_python(number: int) -> list[int]:
-            return numbers(similar(queries, name(number), K))
+            return numbers(similar(queries, AdapterName(name(number)), K))
 
         def ask_exactly(number: int) -> list[int]:
             return ask(number, ", exact := true")

@@ -20,6 +20,8 @@ import pyarrow as pa
 from hubdelta.schemas.defaults import DISTANCE, DUPLICATE_DISTANCE, NEIGHBORS, VOTERS
 from hubdelta.schemas.errors import MissingPackageError, SeveralBasesError, UsageError
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.keys import AdapterName
+from hubdelta.settings import DEFAULT_INDEX
 from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.questions import answers
 from hubdelta.sql.questions.centered import centered
@@ -57,7 +59,7 @@ def open_index(
     >>> index.close()
     """
     _check_frames(frames)
-    place = Path(path or os.environ.get("HUBDELTA_INDEX") or "hubdelta-index").expanduser()
+    place = Path(path or os.environ.get("HUBDELTA_INDEX") or DEFAULT_INDEX).expanduser()
     return OpenIndex(connect(Index.open(place)), frames)
 
 
@@ -110,7 +112,7 @@ class OpenIndex:
         >>> found["adapter"].to_pylist()[0]
         'graphsmiths/smollm2-135m-networkx-coder'
         """
-        return self._framed(answers.similar(self._queries, adapter, k))
+        return self._framed(answers.similar(self._queries, _named(adapter), k))
 
     def within(self, adapter: str, distance: float = DISTANCE) -> Frame:
         """The adapters no further from one than a distance, nearest first.
@@ -125,7 +127,7 @@ class OpenIndex:
         >>> len(index.within("mlnights/lora-test-3", 0.15))
         4
         """
-        return self._framed(answers.within(self._queries, adapter, distance))
+        return self._framed(answers.within(self._queries, _named(adapter), distance))
 
     def similarity(self, a: str, b: str) -> float | None:
         """The cosine of two adapters in their latest common recipe; None if they have none.
@@ -136,7 +138,7 @@ class OpenIndex:
         >>> round(index.similarity("mlnights/lora-test-3", "mlnights/lora-test-5"), 1)
         0.4
         """
-        return answers.similarity(self._queries, a, b)
+        return answers.similarity(self._queries, _named(a), _named(b))
 
     def between(self, a: str, b: str, k: int = NEIGHBORS) -> Frame:
         """The k adapters most similar to the sum of two: trained, perhaps, on the data of both.
@@ -152,7 +154,7 @@ class OpenIndex:
         >>> index.between(code, json, k=1)["adapter"].to_pylist()
         ['graphsmiths/smollm2-135m-code-and-json']
         """
-        return self._framed(answers.between(self._queries, a, b, k))
+        return self._framed(answers.between(self._queries, _named(a), _named(b), k))
 
     def compare(self, a: str, b: str) -> answers.Comparison:
         """Two adapters side by side: how far apart, near to whom, and what is known of each.
@@ -166,7 +168,7 @@ class OpenIndex:
         >>> both.obstacle, len(both.shared)
         (None, 0)
         """
-        found = answers.compare(self._queries, a, b)
+        found = answers.compare(self._queries, _named(a), _named(b))
         return replace(
             found, shared=self._framed(found.shared), properties=self._framed(found.properties)
         )
@@ -360,6 +362,10 @@ class OpenIndex:
 
             return polars.from_arrow(table)
         return table
+
+
+def _named(adapter: str | os.PathLike[str]) -> AdapterName:
+    return AdapterName.parse(os.fspath(adapter), must_exist=False)
 
 
 def _check_frames(frames: str) -> None:

@@ -3,6 +3,7 @@
 import os
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -11,6 +12,9 @@ from hubdelta.schemas.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from hubdelta.crawler.hub import Hub
+
+DEFAULT_INDEX: Final = Path("hubdelta-index")
+"""The index that is meant where neither HUBDELTA_INDEX nor the user names one."""
 
 _HUB: Final = "https://huggingface.co"
 

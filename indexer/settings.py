@@ -1,62 +1,104 @@
-"""How an index run works."""
+"""How an index run works: every setting, declared once for Python and for the command line."""
 
 import re
 from dataclasses import dataclass
+from math import isfinite
+from typing import Annotated, Final, Literal
 
 from hubdelta.schemas.errors import UsageError
+from hubdelta.schemas.setting import Setting, check
 
-GIGABYTE = 10**9
+_GIGABYTE = 10**9
 
-ENGINE_NAMES = ("stacked", "reference", "vllm")
-"""What --engine takes; kept apart from the engines so that asking for help imports no torch."""
-
-DEVICES = "auto, cpu, cuda, cuda:1 and so on, mps or xpu"
-"""What --device takes, in words."""
-
-PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16")
-"""What --precision takes."""
+_DEVICES: Final = "auto, cpu, cuda, cuda:1 and so on, mps or xpu"
 
 _DEVICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d+)?|mps")
+
+_COMPUTING: Final = "Computing"
+_DOWNLOADING: Final = "Downloading"
 
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """How an index run works, checked where it is made.
+    """How an index run works, checked where it is made; each field says what it is for.
 
-    Attributes:
-        engine: name of the engine that is asked for.
-        precision: of the matrix products; auto is the fastest that is precise enough.
-        device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
-        threads: of every library that computes; as many as there are cores by default.
-        tensor_parallel: GPUs that share each layer; with vllm alone.
-        batch_size: adapters that an engine is given together, and at most in one Parquet file.
-        workers: downloads at once.
-        disk_budget: bytes of weights that may be downloaded and not yet embedded.
-        keep_downloads: leave the weights on disk.
+    Raises:
+        UsageError: a value is out of range, or does not go with another.
     """
 
-    engine: str = "stacked"
-    precision: str = "auto"
-    device: str = "auto"
-    threads: int | None = None
-    tensor_parallel: int = 1
-    batch_size: int = 64
-    workers: int = 8
-    disk_budget: int = 20 * GIGABYTE
-    keep_downloads: bool = False
+    engine: Annotated[
+        Literal["stacked", "reference", "vllm"],
+        Setting(
+            "What computes the activations of adapters; what it cannot do goes to reference.",
+            panel=_COMPUTING,
+        ),
+    ] = "stacked"
+    precision: Annotated[
+        Literal["auto", "fp32", "tf32", "fp16", "bf16"],
+        Setting(
+            "Precision of matrix products. auto: fp32 on a CPU; on a GPU the fastest that is "
+            "accurate enough.",
+            panel=_COMPUTING,
+        ),
+    ] = "auto"
+    device: Annotated[
+        str, Setting(f"What computes: {_DEVICES}.", unit="DEVICE", panel=_COMPUTING)
+    ] = "auto"
+    tensor_parallel: Annotated[
+        int,
+        Setting(
+            "GPUs that share each layer of the base, with the engine vllm.",
+            minimum=1,
+            unit="N",
+            panel=_COMPUTING,
+        ),
+    ] = 1
+    threads: Annotated[
+        int | None,
+        Setting(
+            "Threads of every library that computes.",
+            minimum=1,
+            unit="N",
+            default="the number of cores",
+            panel=_COMPUTING,
+        ),
+    ] = None
+    batch_size: Annotated[
+        int,
+        Setting(
+            "Adapters embedded and written together, at most; a pass takes what fits in memory.",
+            minimum=1,
+            unit="N",
+            panel=_COMPUTING,
+        ),
+    ] = 64
+    workers: Annotated[
+        int, Setting("Downloads at once.", minimum=1, unit="N", panel=_DOWNLOADING)
+    ] = 8
+    disk_budget: Annotated[
+        float,
+        Setting(
+            "Weights on disk and not yet embedded, at most; larger models are skipped.",
+            unit="GB",
+            panel=_DOWNLOADING,
+        ),
+    ] = 20.0
+    keep_downloads: Annotated[
+        bool, Setting("Keep the weights in INDEX/downloads.", panel=_DOWNLOADING)
+    ] = False
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINE_NAMES:
-            raise UsageError(f"no engine {self.engine!r}: one of {', '.join(ENGINE_NAMES)}")
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"no precision {self.precision!r}: one of {', '.join(PRECISIONS)}")
+        check(self)
         if self.engine == "reference" and self.precision not in {"auto", "fp32"}:
             raise UsageError("the reference engine computes only in fp32")
         if not _DEVICE.fullmatch(self.device):
-            raise UsageError(f"no device {self.device!r}: give {DEVICES}")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError("threads must be at least 1")
-        if self.tensor_parallel < 1 or (self.tensor_parallel > 1 and self.engine != "vllm"):
+            raise UsageError(f"no device {self.device!r}: give {_DEVICES}")
+        if self.tensor_parallel > 1 and self.engine != "vllm":
             raise UsageError("only the engine vllm divides a base among several GPUs")
-        if min(self.batch_size, self.workers, self.disk_budget) < 1:
-            raise UsageError("batch size, workers and disk budget must be at least 1")
+        if not (isfinite(self.disk_budget) and self.disk_budget > 0):
+            raise UsageError("disk budget must be above 0 GB, and finite")
+
+    @property
+    def disk_budget_bytes(self) -> int:
+        """Bytes of weights that may be on disk and not yet embedded."""
+        return int(self.disk_budget * _GIGABYTE)

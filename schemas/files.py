@@ -43,7 +43,7 @@ STDOUT: Final = Path("-")
 
 
 @contextmanager
-def output(path: Path) -> Iterator[BinaryIO]:
+def opened_output(path: Path) -> Iterator[BinaryIO]:
     """The file that a user asked for, to be written; it replaces what had that name.
 
     Standard output has all of it once it is whole, since some formats are written out of order.

@@ -59,11 +59,15 @@ class AdapterName:
         return self.revision if self.revision and is_commit(self.revision) else None
 
     @classmethod
-    def parse(cls, text: str) -> "AdapterName":
-        """Read `org/name[/subfolder][@revision]`, its URL, or the path of an existing folder.
+    def parse(cls, text: str, *, must_exist: bool = True) -> "AdapterName":
+        """Read `org/name[/subfolder][@revision]`, its URL, or the path of a folder.
 
         A path is told from a name by its start (`/`, `./`, `../`, `~`). What follows the last `@`
         counts as a revision; where there is none of that name, it may be the folder's (`describe`).
+
+        Args:
+            text: what a person wrote.
+            must_exist: whether a folder has to be there; an index may know one that is gone.
 
         Raises:
             UsageError: the text is neither, or there is no such folder.
@@ -71,7 +75,7 @@ class AdapterName:
         text = text.strip()
         if is_path(text):
             folder = Path(text).expanduser().resolve()
-            if not folder.is_dir():
+            if must_exist and not folder.is_dir():
                 raise UsageError(_no_folder(text, folder))
             return cls(folder.as_posix())
         named = named_by_url(text)

@@ -8,7 +8,6 @@ that help is quick.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from textwrap import fill
 from typing import Final
 
 from hubdelta.schemas.defaults import (
@@ -20,8 +19,6 @@ from hubdelta.schemas.defaults import (
 )
 
 Default = float | bool | None
-
-_UNBROKEN = "\N{NO-BREAK SPACE}"
 
 _KEYWORDS = frozenset({"between"})
 """Names that are words of SQL, which a query has to put in quotes."""
@@ -251,24 +248,8 @@ NEED_LINKAGE: Final = frozenset(
 """The names of what reads the linkage, in whichever schema."""
 
 
-def listing(width: int = 95) -> str:
-    """The views and macros in some lines, for a help text.
-
-    Args:
-        width: of the lines [characters].
-    """
-    parts = {
-        "Views:  ": [view.name for view in VIEWS],
-        "Macros: ": [macro.signature for macro in MACROS],
-    }
-    return "\n".join(
-        fill(
-            ", ".join(name.replace(" ", _UNBROKEN) for name in names),
-            width,
-            initial_indent=title,
-            subsequent_indent=" " * len(title),
-            break_long_words=False,
-            break_on_hyphens=False,
-        ).replace(_UNBROKEN, " ")
-        for title, names in parts.items()
-    )
+def listing() -> str:
+    """The views and macros as two paragraphs of a help text."""
+    views = ", ".join(view.name for view in VIEWS)
+    macros = ", ".join(macro.signature for macro in MACROS)
+    return f"Views: {views}.\n\nMacros: {macros}."

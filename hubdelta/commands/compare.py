@@ -1,13 +1,12 @@
 """`hubdelta compare`: two adapters side by side."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Final
 
-import click
-
-from hubdelta.commands.options import AdapterType, answer_options, index_option
+from hubdelta.commands.options import IndexFolder, adapter_argument
 from hubdelta.schemas.defaults import NEIGHBORS
 from hubdelta.schemas.keys import AdapterName
+from hubdelta.settings import DEFAULT_INDEX
+from hubdelta.terminal.output import PagedOutput
 
 if TYPE_CHECKING:
     from hubdelta.sql.questions.answers import Comparison
@@ -17,37 +16,31 @@ _NUMBERS = {"signal": float, "norm": float, "alpha": float, "downloads": int, "l
 """Properties that are numbers, which the answer has as text."""
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hubdelta compare some-org/some-adapter other-org/other-adapter"""
-)
-@click.argument("a", type=AdapterType())
-@click.argument("b", type=AdapterType())
-@index_option
-@answer_options
-def command(a: AdapterName, b: AdapterName, index_path: Path, as_json: bool) -> None:
-    """Show two adapters side by side: how far apart, near to whom, and what is known of each.
+EXAMPLES: Final = "hubdelta compare some-org/some-adapter other-org/other-adapter"
 
-    A and B are org/name[/subfolder][@revision], URLs, or local folders that were embedded. On a
-    terminal, properties that differ are bold.
+
+def command(
+    *,
+    a: Annotated[AdapterName, adapter_argument("A")],
+    b: Annotated[AdapterName, adapter_argument("B")],
+    index_path: IndexFolder = DEFAULT_INDEX,
+    output: PagedOutput,
+) -> None:
+    """Show two adapters side by side: their distance, shared neighbors, and properties.
+
+    On a terminal, properties that differ are bold.
     """
     from hubdelta.hints import with_hint
     from hubdelta.schemas.index import Index
     from hubdelta.sql.connection import connect
     from hubdelta.sql.questions.answers import compare
     from hubdelta.sql.questions.unanswered import without_vectors
-    from hubdelta.terminal.output import print_json
-    from hubdelta.terminal.screen import Screen
 
     with connect(Index.open(index_path)) as queries:
-        answer = compare(queries, str(a), str(b))
+        answer = compare(queries, a, b)
         lacking = without_vectors(queries, [answer.a, answer.b]) if answer.obstacle else []
-    if as_json:
-        print_json(answer)
-        return
-    with Screen() as screen:
-        _show(answer, "; ".join(map(with_hint, lacking)) or answer.obstacle, screen)
+    obstacle = "; ".join(map(with_hint, lacking)) or answer.obstacle
+    output.answer(answer, lambda screen: _show(answer, obstacle, screen))
 
 
 def _show(answer: "Comparison", obstacle: str | None, screen: "Screen") -> None:

@@ -1,43 +1,33 @@
 """`hubdelta crawl`: find what was finetuned from a base, without embedding it."""
 
-from pathlib import Path
-
-import click
+from typing import Annotated, Final
 
 from hubdelta.commands.options import (
-    BaseType,
-    base_option,
-    index_option,
-    json_option,
-    relation_option,
-    wait_option,
+    Full,
+    IndexFolder,
+    Limit,
+    NewBase,
+    Wait,
+    relations_option,
     writable_index,
 )
 from hubdelta.schemas.errors import UsageError
-from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.kinds import LISTED
+from hubdelta.settings import DEFAULT_INDEX
+from hubdelta.terminal.output import Output
+
+EXAMPLES: Final = "hubdelta crawl --base meta-llama/Llama-3.1-8B --limit 100"
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hubdelta crawl --base meta-llama/Llama-3.1-8B --limit 100"""
-)
-@base_option(kind=BaseType(), metavar="ORG/NAME", required=True, help="Base model.")
-@relation_option(default=",".join(LISTED), help="Lineage to follow.")
-@click.option("--full", is_flag=True, help="Walk everything, and mark what has vanished.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="List at most N adapters.")
-@index_option
-@wait_option
-@json_option
 def command(
-    base: AdapterName,
-    relations: tuple[str, ...],
-    full: bool,
-    limit: int | None,
-    index_path: Path,
-    wait: bool,
-    as_json: bool,
+    *,
+    base: NewBase,
+    relations: Annotated[list[str], relations_option("Relations to follow.", LISTED)],
+    full: Full = False,
+    limit: Limit = None,
+    index_path: IndexFolder = DEFAULT_INDEX,
+    output: Output,
+    wait: Wait = False,
 ) -> None:
     """Find every model whose metadata points at a base, and what changed since the last crawl."""
     from hubdelta.crawler.crawl import crawl
@@ -45,9 +35,8 @@ def command(
     from hubdelta.jobs.targets import check_base
     from hubdelta.schemas.index import Index
     from hubdelta.settings import open_hub, versions
-    from hubdelta.terminal.output import print_json
     from hubdelta.terminal.progress import show_progress
-    from hubdelta.terminal.summaries import print_crawl_summary
+    from hubdelta.terminal.summaries import show_crawl
 
     if base.is_local:
         raise UsageError("a base in a local folder has no listing to crawl")
@@ -60,14 +49,11 @@ def command(
                 index,
                 hub,
                 base.repo_id,
-                relations=relations,
+                relations=tuple(relations),
                 full=full,
                 limit=limit,
                 on_page=display.crawled,
                 versions=versions(),
             )
             refresh_cache(index)
-    if as_json:
-        print_json(summary)
-    else:
-        print_crawl_summary(summary)
+    output.answer(summary, lambda screen: show_crawl(summary, screen))

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Final
 
-import click
+import typer
 
 from hubdelta import __version__
-from hubdelta.commands.options import index_option
+from hubdelta.commands.options import IndexFolder
 from hubdelta.schemas.errors import UsageError
+from hubdelta.settings import DEFAULT_INDEX
 
 _FOLDER = f"demo-{__version__}"  # a built Hub is left alone, so each version has its own
 _SHOWN_ADAPTER = "mlnights/lora-test-3"
@@ -30,20 +32,28 @@ def _steps(base: str) -> list[list[str]]:
     ]
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hubdelta demo --index ./demo-index"""
-)
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=lambda: Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "hubdelta", _FOLDER),
-    show_default=f"~/.cache/hubdelta/{_FOLDER}",
-    help="Where the demonstration's Hub and base model are kept (about 900 MB).",
-)
-@index_option
-def command(folder: Path, index_path: Path) -> int:
+def _default_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "hubdelta", _FOLDER)
+
+
+EXAMPLES: Final = "hubdelta demo --index ./demo-index"
+
+
+def command(
+    *,
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--folder",
+            file_okay=False,
+            metavar="FOLDER",
+            default_factory=_default_folder,
+            show_default=f"~/.cache/hubdelta/{_FOLDER}",
+            help="Where the demonstration's Hub and base model are kept (about 900 MB).",
+        ),
+    ],
+    index_path: IndexFolder = DEFAULT_INDEX,
+) -> int:
     """Crawl, embed and query a small Hub of real adapters, served on this machine.
 
     Needs no network: the base model comes from a package, the adapters from the clone of hubdelta
@@ -65,7 +75,7 @@ def command(folder: Path, index_path: Path) -> int:
     for chatty in ("uvicorn", "hubdelta.hub_server"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     folder = folder.expanduser()
-    click.echo(
+    typer.echo(
         f"Building the demonstration's Hub in {folder} (the first time: half a minute) ...",
         err=True,
     )
@@ -78,16 +88,16 @@ def command(folder: Path, index_path: Path) -> int:
         # A real token is not for this Hub, which would refuse it.
         for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
             environment.pop(name, None)
-        click.echo(f"Serving it as {hub.url}\n", err=True)
+        typer.echo(f"Serving it as {hub.url}\n", err=True)
         for arguments in _steps(BASE_ID):
             shown = " ".join(f'"{part}"' if " " in part else part for part in arguments)
-            click.secho(f"$ hubdelta {shown}", bold=True, err=True)
+            typer.secho(f"$ hubdelta {shown}", bold=True, err=True)
             command = [sys.executable, "-m", "hubdelta", *arguments]
             code = subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
             if code:
                 return code
-            click.echo(err=True)
-    click.echo(
+            typer.echo(err=True)
+    typer.echo(
         f"The index stays at {index_path}: try `hubdelta explore --open --index {index_path}`, "
         f"or `hubdelta sql --index {index_path}`",
         err=True,

@@ -2,18 +2,14 @@
 
 import sys
 from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import click
+import typer
 
-from hubdelta.commands.options import (
-    OfIndexBase,
-    answer_options,
-    base_option,
-    index_option,
-)
+from hubdelta.commands.options import Distance, IndexFolder, SomeBase
 from hubdelta.schemas.errors import UsageError
+from hubdelta.settings import DEFAULT_INDEX
+from hubdelta.terminal.output import PagedOutput
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,41 +18,34 @@ _SHOWN = ["domain", "name", "size", "central"]
 _SHOWN_TERMS = 3
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  hubdelta domains --evidence
-  hubdelta domains --distance 0.3"""
-)
-@base_option(kind=OfIndexBase(), help="Only this base model.")
-@click.option(
-    "--distance",
-    type=click.FloatRange(0, 2),
-    help="Linkage instead: two adapters no further apart than this belong together.",
-)
-@click.option(
-    "--center",
-    is_flag=True,
-    help="With --distance: measure without what all adapters of a base share; needs the cache.",
-)
-@click.option(
-    "--min-size",
-    type=click.IntRange(min=1),
-    default=2,
-    show_default=True,
-    help="Leave out domains of fewer adapters than this.",
-)
-@click.option("--evidence", is_flag=True, help="Show what each name rests on.")
-@index_option
-@answer_options
+EXAMPLES: Final = """\
+hubdelta domains --evidence
+hubdelta domains --distance 0.3"""
+
+
 def command(
-    base: str | None,
-    distance: float | None,
-    center: bool,
-    min_size: int,
-    evidence: bool,
-    index_path: Path,
-    as_json: bool,
+    *,
+    base: SomeBase = None,
+    distance: Distance = None,
+    center: Annotated[
+        bool,
+        typer.Option(
+            "--center",
+            help="With --distance: measure without what all adapters of a base share; needs the "
+            "cache.",
+        ),
+    ] = False,
+    min_size: Annotated[
+        int,
+        typer.Option(
+            "--min-size", min=1, metavar="N", help="Leave out domains of fewer adapters than this."
+        ),
+    ] = 2,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Show what each name rests on.")
+    ] = False,
+    index_path: IndexFolder = DEFAULT_INDEX,
+    output: PagedOutput,
 ) -> None:
     """List the domains of a base's adapters: what lies more densely than around it.
 
@@ -75,7 +64,6 @@ def command(
     from hubdelta.sql.connection import connect
     from hubdelta.sql.questions.answers import comparable_adapters, domain_terms, domains
     from hubdelta.sql.questions.centered import centered
-    from hubdelta.terminal.output import print_json, write_table
 
     if center and distance is None:
         raise UsageError("--center needs a --distance, such as 0.35")
@@ -84,31 +72,52 @@ def command(
         centered(queries, base) if center else nullcontext(),
     ):
         found = domains(queries, base, distance)
-        columns = list(_SHOWN)
-        if evidence:
-            terms = domain_terms(queries, base, distance)
-            found = _with_evidence(found, terms, as_text=not as_json)
-            columns[-1] = "evidence"
+        terms = domain_terms(queries, base, distance) if evidence else None
         alone = comparable_adapters(queries, base) - sum(found["size"].to_pylist())
     shown = found.filter(pc.greater_equal(found["size"], min_size))
-    if as_json:
-        print_json(shown)
-        return
     in_small = sum(found["size"].to_pylist()) - sum(shown["size"].to_pylist())
-    if len(set(found["base"].to_pylist())) > 1:
-        columns.append("base")
-    methods = set(found["method"].to_pylist())
-    if len(methods) > 1:
-        columns.append("method")
     left_out = _left_out(in_small, alone, min_size)
-    write_table(
-        shown.select(columns),
-        "table",
+    methods = set(found["method"].to_pylist())
+    output.table(
+        shown if terms is None else _with_terms(shown, terms),
+        people=_for_people(shown, terms),
         counts="domain",
         note="; ".join([*(f"by {method}" for method in methods if len(methods) == 1), *left_out]),
         optional=["base", "central"],
         empty=_without_any(left_out, min_size),
     )
+
+
+def _for_people(domains: "pa.Table", terms: "pa.Table | None") -> "pa.Table":
+    """The columns that tell something, the terms in words."""
+    columns = list(_SHOWN)
+    if terms is not None:
+        separator = "\n" if sys.stdout.isatty() else "; "  # a line of a pipe is a domain
+        held = _terms_of(domains, terms)
+        sizes = domains["size"].to_pylist()
+        evidence = [
+            separator.join(_sentence(term, size) for term in mine[:_SHOWN_TERMS])
+            for mine, size in zip(held, sizes, strict=True)
+        ]
+        domains = domains.append_column("evidence", [evidence])
+        columns[-1] = "evidence"
+    columns += [
+        column for column in ("base", "method") if len(set(domains[column].to_pylist())) > 1
+    ]
+    return domains.select(columns)
+
+
+def _with_terms(domains: "pa.Table", terms: "pa.Table") -> "pa.Table":
+    """Domains with one more column: all the terms that were weighed."""
+    return domains.append_column("evidence", [_terms_of(domains, terms)])
+
+
+def _terms_of(domains: "pa.Table", terms: "pa.Table") -> list[list[dict[str, Any]]]:
+    held: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for term in terms.to_pylist():
+        held.setdefault((term.pop("base"), term.pop("domain")), []).append(term)
+    keys = zip(domains["base"].to_pylist(), domains["domain"].to_pylist(), strict=True)
+    return [held.get(key, []) for key in keys]
 
 
 def _left_out(in_small: int, alone: int, min_size: int) -> list[str]:
@@ -128,23 +137,6 @@ def _without_any(left_out: list[str], min_size: int) -> str:
     if not left_out:
         return "no domain: no adapter has a vector yet, `hubdelta status` says why"
     return f"no domain of {min_size} or more adapters; {'; '.join(left_out)}"
-
-
-def _with_evidence(found: "pa.Table", terms: "pa.Table", *, as_text: bool) -> "pa.Table":
-    """Domains with one more column, their terms: the first ones in words, or all as they are."""
-    held: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for term in terms.to_pylist():
-        held.setdefault((term.pop("base"), term.pop("domain")), []).append(term)
-    column: list[Any] = []
-    separator = "\n" if sys.stdout.isatty() else "; "  # a line of a pipe is a domain
-    for domain in found.select(["base", "domain", "size"]).to_pylist():
-        mine = held.get((domain["base"], domain["domain"]), [])
-        column.append(
-            separator.join(_sentence(term, domain["size"]) for term in mine[:_SHOWN_TERMS])
-            if as_text
-            else mine
-        )
-    return found.append_column("evidence", [column])
 
 
 def _sentence(term: dict[str, Any], size: int) -> str:

@@ -6,21 +6,22 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Final
 
-import click
+import typer
 
-from hubdelta.commands.options import OfIndexBase, base_option, index_option, json_option
+from hubdelta.commands.options import Distance, IndexFolder, OneBase, refuse_unused
 from hubdelta.schemas.defaults import DISTANCE
-from hubdelta.schemas.errors import UsageError
-from hubdelta.schemas.files import STDOUT, check_output, output, shown_output
+from hubdelta.schemas.files import STDOUT, check_output, opened_output, shown_output
+from hubdelta.settings import DEFAULT_INDEX
+from hubdelta.terminal.output import Output
 
 if TYPE_CHECKING:
     from hubdelta.jobs.kept_map import KeptMap
+    from hubdelta.terminal.screen import Screen
 
 logger = logging.getLogger(__name__)
 
-_OUT = Path("hubdelta-map.html")
 _BELOW = 3  # lines of the terminal for what stands below the map
 
 
@@ -43,37 +44,27 @@ class ExploreSummary:
     seconds: float
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  hubdelta explore --open
-  hubdelta explore --base meta-llama/Llama-3.1-8B --out llama.html
-  hubdelta explore --text"""
-)
-@base_option(kind=OfIndexBase(), help="The base model; needed where there are several.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help=f"The file to write; - is standard output.  [default: {_OUT}]",
-)
-@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
-@click.option("--text", "as_text", is_flag=True, help="Only draw the map here, and write no page.")
-@click.option(
-    "--distance",
-    type=click.FloatRange(0, 2),
-    help="Domains by linkage: two adapters no further apart than this belong together.  "
-    "[default: the domains of `hubdelta domains`]",
-)
-@index_option
-@json_option
+EXAMPLES: Final = """\
+hubdelta explore --open
+hubdelta explore --base meta-llama/Llama-3.1-8B --out llama.html
+hubdelta explore --text"""
+
+
 def command(
-    base: str | None,
-    out: Path | None,
-    open_page: bool,
-    as_text: bool,
-    distance: float | None,
-    index_path: Path,
-    as_json: bool,
+    *,
+    context: typer.Context,
+    base: OneBase = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE", help="The file to write; - is standard output."),
+    ] = Path("hubdelta-map.html"),
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    as_text: Annotated[
+        bool, typer.Option("--text", help="Only draw the map here, and write no page.")
+    ] = False,
+    distance: Distance = None,
+    index_path: IndexFolder = DEFAULT_INDEX,
+    output: Output,
 ) -> None:
     """Write a map of a base's adapters as a page that needs no network; near means alike.
 
@@ -84,43 +75,50 @@ def command(
     neighbors. When more than 20% are new, the map is recomputed and rotated to match the old one.
     """
     started = time.monotonic()
-    if as_text and (out or open_page or as_json):
-        raise UsageError("--text writes no page: leave out --out, --open and --json")
-    if out == STDOUT and (open_page or as_json):
-        raise UsageError("--out - writes the page to standard output: leave out --open and --json")
+    if as_text:
+        refuse_unused(context, "with --text, which writes no page", "out", "open_page", "as_json")
+    if out == STDOUT:
+        refuse_unused(context, "with --out -, which writes the page there", "open_page", "as_json")
 
     from hubdelta.jobs.kept_map import opened_map
     from hubdelta.schemas.index import Index
-    from hubdelta.schemas.words import counted
-    from hubdelta.terminal.output import print_json
 
     index = Index.open(index_path)
-    path = out or _OUT
     if not as_text:
-        check_output(path)
+        check_output(out)
     with opened_map(index, base, distance) as found:
-        if not as_text:
-            _write_page(found, path, distance)
-        if as_text or (sys.stdout.isatty() and not as_json and path != STDOUT):
-            _draw(found)
+        if as_text:
+            output.answer(None, lambda screen: _draw(found, screen))
+            return
+        _write_page(found, out, distance)
         summary = ExploreSummary(
-            path=path.absolute(),
+            path=out.absolute(),
             points=len(found.pool),
             domains=len(found.domains.names),
             moved=found.placement.moved,
             seconds=round(time.monotonic() - started, 3),
         )
-    if as_json:
-        print_json(summary)
-    elif not as_text:
-        click.echo(
-            f"{shown_output(path)}: {counted(summary.points, 'adapter')} "
-            f"in {counted(summary.domains, 'domain')}"
-            + (f"; {summary.moved:,} moved" if summary.moved else ""),
-            err=path == STDOUT,
-        )
+        if out == STDOUT:
+            typer.echo(_sentence(out, summary), err=True)
+        else:
+            output.answer(summary, lambda screen: _show(found, out, summary, screen))
     if open_page:
-        _open(path)
+        _open(out)
+
+
+def _show(found: "KeptMap", out: Path, summary: ExploreSummary, screen: "Screen") -> None:
+    if sys.stdout.isatty():
+        _draw(found, screen)
+    screen.line(_sentence(out, summary))
+
+
+def _sentence(out: Path, summary: ExploreSummary) -> str:
+    """As in: hubdelta-map.html: 30 adapters in 5 domains; 2 moved."""
+    from hubdelta.schemas.words import counted
+
+    where = f"{shown_output(out)}: {counted(summary.points, 'adapter')} in "
+    moved = f"; {summary.moved:,} moved" if summary.moved else ""
+    return f"{where}{counted(summary.domains, 'domain')}{moved}"
 
 
 def _write_page(found: "KeptMap", path: Path, distance: float | None) -> None:
@@ -142,22 +140,20 @@ def _write_page(found: "KeptMap", path: Path, distance: float | None) -> None:
             made_at=datetime.now(UTC),
         )
     )
-    with output(path) as file:
+    with opened_output(path) as file:
         file.write(page.encode())
 
 
-def _draw(found: "KeptMap") -> None:
+def _draw(found: "KeptMap", screen: "Screen") -> None:
     from hubdelta.explorer.text_map import draw
-    from hubdelta.terminal.screen import Screen
 
     width, height = shutil.get_terminal_size()
     drawn = draw(found.placement.xy, found.domains, width=width, height=height - _BELOW)
-    with Screen() as screen:
-        if screen.is_plain:
-            for line in drawn.plain.split("\n"):
-                screen.line(line.rstrip())
-        else:
-            screen.draw(drawn)
+    if screen.is_plain:
+        for line in drawn.plain.split("\n"):
+            screen.line(line.rstrip())
+    else:
+        screen.draw(drawn)
 
 
 def _open(path: Path) -> None:

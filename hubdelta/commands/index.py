@@ -1,145 +1,87 @@
 """`hubdelta index`: the whole nightly job."""
 
 import logging
-from pathlib import Path
-from typing import TextIO
+from typing import Annotated, Final
 
-import click
+import typer
 
 from hubdelta.commands.options import (
-    AdapterType,
-    BaseType,
-    base_option,
-    index_option,
-    json_option,
+    Full,
+    IndexFolder,
+    Limit,
+    NewBase,
+    Wait,
+    parser,
     refuse_unused,
-    relation_option,
-    wait_option,
+    relations_option,
     writable_index,
 )
-from hubdelta.indexer.settings import DEVICES, ENGINE_NAMES, GIGABYTE, PRECISIONS
+from hubdelta.indexer.settings import IndexSettings
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.keys import AdapterName, folder_meant
 from hubdelta.schemas.kinds import Kind, Relation
+from hubdelta.settings import DEFAULT_INDEX
+from hubdelta.terminal.completion import complete_adapter
+from hubdelta.terminal.output import Output
 
 logger = logging.getLogger(__name__)
 
 _KINDS: dict[str, str] = {Relation.ADAPTER: Kind.ADAPTER, Relation.FINETUNE: Kind.FULL}
 """What rows of the catalog a relation asks for."""
 
+EXAMPLES: Final = """\
+hubdelta index --base meta-llama/Llama-3.1-8B
+hubdelta index --base ./my-base ./my-adapter ./my-other-adapter"""
 
-@click.command(
-    epilog="""\b
-Examples:
-  hubdelta index --base meta-llama/Llama-3.1-8B
-  hubdelta index --base ./my-base ./my-adapter ./my-other-adapter"""
-)
-@click.argument("adapters", nargs=-1, type=AdapterType(), metavar="[ADAPTER]...")
-@base_option(
-    kind=BaseType(),
-    metavar="ORG/NAME[@REVISION]",
-    required=True,
-    help="Base model, or a local folder as ./FOLDER.",
-)
-@click.option(
-    "--from-file",
-    type=click.File(encoding="utf-8"),
-    metavar="LIST",
-    help="Adapters to embed, one a line; # begins a comment.",
-)
-@click.option("--no-crawl", is_flag=True, help="Embed what earlier crawls have found.")
-@click.option("--full", is_flag=True, help="Crawl everything, and mark what has vanished.")
-@relation_option(
-    default=Relation.ADAPTER,
-    help="What to embed. finetune: full finetunes, streamed layer by layer.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Embed at most N adapters.")
-@click.option("--retry-failed", is_flag=True, help="Try again what failed before, due or not.")
-@click.option(
-    "--engine",
-    type=click.Choice(ENGINE_NAMES),
-    default="stacked",
-    show_default=True,
-    help="What computes the activations of adapters; what it cannot do goes to reference.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="auto",
-    show_default=True,
-    help="Precision of the matrix products. auto: fp32 on a CPU; on a GPU the fastest that is "
-    "precise enough.",
-)
-@click.option("--device", default="auto", show_default=True, help=f"What computes: {DEVICES}.")
-@click.option(
-    "--tensor-parallel",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="GPUs that share each layer of the base, with --engine vllm.",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Threads of every library that computes.  [default: the number of cores]",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="Adapters embedded and written together, at most; a pass takes what fits in memory.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    help="Downloads at once.",
-)
-@click.option(
-    "--disk-budget",
-    type=click.FloatRange(min=0, min_open=True),
-    default=20.0,
-    show_default=True,
-    metavar="GB",
-    help="Weights on disk and not yet embedded, at most; larger models are skipped.",
-)
-@click.option("--keep-downloads", is_flag=True, help="Keep the weights in INDEX/downloads.")
-@click.option("--strict", is_flag=True, help="Exit with code 3 if an adapter failed.")
-@index_option
-@wait_option
-@json_option
-@click.pass_context
+
 def command(
-    context: click.Context,
-    adapters: tuple[AdapterName, ...],
-    base: AdapterName,
-    from_file: TextIO | None,
-    no_crawl: bool,
-    full: bool,
-    relations: tuple[str, ...],
-    limit: int | None,
-    retry_failed: bool,
-    engine: str,
-    precision: str,
-    device: str,
-    tensor_parallel: int,
-    threads: int | None,
-    batch_size: int,
-    workers: int,
-    disk_budget: float,
-    keep_downloads: bool,
-    strict: bool,
-    index_path: Path,
-    wait: bool,
-    as_json: bool,
+    *,
+    context: typer.Context,
+    base: NewBase,
+    settings: IndexSettings,
+    adapters: Annotated[
+        list[AdapterName] | None,
+        typer.Argument(
+            parser=parser(AdapterName.parse),
+            metavar="ADAPTER",
+            autocompletion=complete_adapter,
+            help="Embed these alone: org/name[/subfolder][@revision], or a local folder as "
+            "./FOLDER.",
+        ),
+    ] = None,
+    from_file: Annotated[
+        typer.FileText | None,
+        typer.Option(
+            "--from-file",
+            encoding="utf-8",
+            metavar="LIST",
+            help="Adapters to embed, one a line; # begins a comment.",
+        ),
+    ] = None,
+    no_crawl: Annotated[
+        bool, typer.Option("--no-crawl", help="Embed what earlier crawls have found.")
+    ] = False,
+    full: Full = False,
+    relations: Annotated[
+        list[str],
+        relations_option(
+            "What to embed. finetune: full finetunes, streamed layer by layer.", [Relation.ADAPTER]
+        ),
+    ],
+    limit: Limit = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Retry what failed before, due or not.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with code 3 if an adapter failed.")
+    ] = False,
+    index_path: IndexFolder = DEFAULT_INDEX,
+    output: Output,
+    wait: Wait = False,
 ) -> int:
     """Crawl a base's family and embed what is new; or embed the adapters named.
 
-    An ADAPTER is org/name[/subfolder][@revision], or a local folder as ./FOLDER.
+    The base is org/name[@revision], or a local folder as ./FOLDER.
     """
     from hubdelta.settings import open_hub, require_extra
 
@@ -147,14 +89,12 @@ def command(
     _refuse_unused(context, named=bool(adapters or from_file), no_crawl=no_crawl)
 
     from hubdelta.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_FAILED
-    from hubdelta.indexer.settings import IndexSettings
     from hubdelta.jobs.index_run import IndexRequest, check_request, run_index
     from hubdelta.schemas.index import Index
-    from hubdelta.terminal.output import print_json
     from hubdelta.terminal.progress import show_progress
-    from hubdelta.terminal.summaries import print_index_summary
+    from hubdelta.terminal.summaries import show_index_run
 
-    names = adapters + (_listed(from_file) if from_file else ())
+    names = (*(adapters or ()), *(_listed(from_file) if from_file else ()))
     for name in (base, *names):
         if not name.is_local and (question := folder_meant(str(name))):
             logger.warning("asking the Hub for %s; %s", name, question)
@@ -169,25 +109,11 @@ def command(
         limit=limit,
         retry_failed=retry_failed,
     )
-    settings = IndexSettings(
-        engine=engine,
-        precision=precision,
-        device=device,
-        threads=threads,
-        tensor_parallel=tensor_parallel,
-        batch_size=batch_size,
-        workers=workers,
-        disk_budget=int(disk_budget * GIGABYTE),
-        keep_downloads=keep_downloads,
-    )
     with open_hub() as hub:
         check_request(request, settings, index=Index(index_path), hub=hub)
         with writable_index(index_path, wait=wait) as index, show_progress() as display:
             summary = run_index(request, index=index, hub=hub, settings=settings, display=display)
-    if as_json:
-        print_json(summary)
-    else:
-        print_index_summary(summary)
+    output.answer(summary, lambda screen: show_index_run(summary, screen))
     if summary.outcome == "interrupted":
         return EXIT_INTERRUPTED
     if names and len(summary.missing) == len(names):
@@ -195,14 +121,14 @@ def command(
     return EXIT_SOME_FAILED if summary.missing or (strict and summary.failed) else 0
 
 
-def _refuse_unused(context: click.Context, *, named: bool, no_crawl: bool) -> None:
+def _refuse_unused(context: typer.Context, *, named: bool, no_crawl: bool) -> None:
     if named:
         refuse_unused(context, "where adapters are named, since nothing is crawled", "full")
     if no_crawl:
         refuse_unused(context, "with --no-crawl", "full")
 
 
-def _listed(lines: TextIO) -> tuple[AdapterName, ...]:
+def _listed(lines: typer.FileText) -> tuple[AdapterName, ...]:
     try:
         texts = [line.partition("#")[0].strip() for line in lines]
     except (UnicodeDecodeError, OSError) as error:

@@ -1,58 +1,49 @@
 """`hubdelta label`: what you say adapters are for, and what that suggests for the others."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Final
 
-import click
+import typer
 
-from hubdelta.commands.options import (
-    OfIndexBase,
-    answer_options,
-    base_option,
-    index_option,
-    refuse_unused,
-    wait_option,
-    writable_index,
-)
+from hubdelta.commands.options import IndexFolder, SomeBase, Wait, refuse_unused, writable_index
 from hubdelta.schemas.errors import UsageError
+from hubdelta.settings import DEFAULT_INDEX
+from hubdelta.terminal.output import CsvOutput
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from hubdelta.jobs.labels import LabelSummary
 
+EXAMPLES: Final = """\
+hubdelta label labels.csv
+hubdelta label --suggest --min-confidence 0.3 --csv > suggested.csv"""
 
-@click.command(
-    epilog="""\b
-Examples:
-  hubdelta label labels.csv
-  hubdelta label --suggest --min-confidence 0.3 --csv > suggested.csv"""
-)
-@click.argument("file", required=False, type=click.File("rb"), metavar="[FILE.csv]")
-@click.option("--suggest", is_flag=True, help="Suggest labels for adapters that have none.")
-@base_option(kind=OfIndexBase(), help="Suggest for this base model only.")
-@click.option(
-    "--min-confidence",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Leave out suggestions of less confidence than this.",
-)
-@click.option("--csv", "as_csv", is_flag=True, help="Suggest as CSV, to be edited and read again.")
-@index_option
-@wait_option
-@answer_options
-@click.pass_context
+
 def command(
-    context: click.Context,
-    file: BinaryIO | None,
-    suggest: bool,
-    base: str | None,
-    min_confidence: float,
-    as_csv: bool,
-    index_path: Path,
-    wait: bool,
-    as_json: bool,
+    *,
+    context: typer.Context,
+    file: Annotated[
+        typer.FileBinaryRead | None,
+        typer.Argument(metavar="FILE.csv", help="Labels; - is standard input."),
+    ] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Suggest labels for adapters that have none.")
+    ] = False,
+    base: SomeBase = None,
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            "--min-confidence",
+            min=0,
+            max=1,
+            metavar="C",
+            help="Leave out suggestions of less confidence than this.",
+        ),
+    ] = 0.0,
+    index_path: IndexFolder = DEFAULT_INDEX,
+    output: CsvOutput,
+    wait: Wait = False,
 ) -> int:
     """Take the labels of FILE.csv (columns adapter,label; - for standard input), or suggest some.
 
@@ -68,27 +59,19 @@ def command(
         raise UsageError("either name a FILE.csv of labels, or ask for --suggest")
     if file is None:
         refuse_unused(context, "with --suggest", "wait")
-        if as_csv and as_json:
-            raise UsageError("--csv or --json: leave out one of the two")
-        _suggest(
-            index_path, base, min_confidence, "csv" if as_csv else "json" if as_json else "table"
-        )
+        _suggest(index_path, base, min_confidence, output)
         return 0
     refuse_unused(context, "without --suggest", "as_csv", "base", "min_confidence")
 
     from hubdelta.exit_codes import EXIT_FAILED, EXIT_SOME_FAILED
     from hubdelta.jobs.labels import read_labels, set_labels
     from hubdelta.schemas.index import Index
-    from hubdelta.terminal.output import print_json
 
     Index.open(index_path)  # labels make no index
     labels = read_labels(file, file.name)
     with writable_index(index_path, wait=wait) as index:
         summary = set_labels(index, labels)
-    if as_json:
-        print_json(summary)
-    else:
-        click.echo(_sentence(summary))
+    output.answer(summary, lambda screen: screen.line(_sentence(summary)))
     if len(summary.unknown) == len(labels):
         return EXIT_FAILED
     return EXIT_SOME_FAILED if summary.unknown else 0
@@ -106,18 +89,17 @@ def _sentence(summary: "LabelSummary") -> str:
     return said + (f"; {len(summary.unknown):,} not in the index" if summary.unknown else "")
 
 
-def _suggest(index_path: Path, base: str | None, min_confidence: float, output_format: str) -> None:
+def _suggest(index_path: Path, base: str | None, min_confidence: float, output: CsvOutput) -> None:
     from hubdelta.schemas.index import Index
     from hubdelta.sql.connection import connect
     from hubdelta.sql.questions.answers import suggestions
-    from hubdelta.terminal.output import write_table
 
     with connect(Index.open(index_path)) as queries:
         found = suggestions(queries, base, min_confidence=min_confidence)
         labeled = len(queries.run("SELECT adapter FROM labels LIMIT 1"))
-    write_table(
-        found if output_format != "table" else _shown(found),
-        output_format,
+    output.table(
+        found,
+        people=_shown(found),
         counts="suggestion",
         optional=["base", "votes", "nearest"],
         empty="no suggestion: no unlabeled adapter is near enough to a labeled one"

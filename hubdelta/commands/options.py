@@ -1,225 +1,161 @@
-"""Options that several commands share, and the types of their values."""
+"""Options and arguments that several commands share, each declared once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import click
-from click.core import ParameterSource
-from click.shell_completion import CompletionItem
+import typer
 
+from hubdelta.commands.signature import ONCE
+from hubdelta.schemas.defaults import LARGEST_DISTANCE
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.keys import AdapterName, is_path
 from hubdelta.schemas.kinds import LISTED
 from hubdelta.terminal.completion import complete_adapter, complete_base
-from hubdelta.terminal.pager import NO_PAGER
 
 if TYPE_CHECKING:
     from hubdelta.schemas.index import Index
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-if TYPE_CHECKING:  # generic since click 8.5, for type checkers to know
-    _AdapterParam = click.ParamType[AdapterName]
-    _RelationsParam = click.ParamType[tuple[str, ...]]
-    _TextParam = click.ParamType[str]
-else:
-    _AdapterParam = _RelationsParam = _TextParam = click.ParamType
+Value = TypeVar("Value")
 
 
-class AdapterType(_AdapterParam):
-    """`org/name[/subfolder][@revision]`, or a folder."""
+def parser(parse: Callable[[str], Value]) -> Callable[[Any], Value]:
+    """A parser for Typer, of one that raises UsageError; the message then names the option."""
 
-    name = "adapter"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> AdapterName:
-        """Parse the text, or fail with what was expected."""
-        if isinstance(value, AdapterName):
-            return value
+    def parsed(value: Any) -> Value:
         try:
-            return AdapterName.parse(value)
+            return parse(str(value))
         except UsageError as error:
-            self.fail(str(error), param, ctx)
+            raise typer.BadParameter(str(error)) from error
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The adapters that the index has."""
-        return complete_adapter(ctx, incomplete)
+    return parsed
 
 
-class BaseType(AdapterType):
-    """`org/name[@revision]`, or a folder."""
-
-    name = "base"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> AdapterName:
-        """Parse the text, or fail with what was expected."""
-        try:
-            return AdapterName.parse_base(str(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The bases that the index has."""
-        return complete_base(ctx, incomplete)
+def _index_folder(text: str) -> Path:
+    """A folder; an empty text, as of an unset shell variable, is not the working directory."""
+    if not text:
+        raise UsageError("the path is empty")
+    if Path(text).is_file():
+        raise UsageError(f"{text} is a file: name a folder")
+    return Path(text)
 
 
-class OfIndexBase(_TextParam):
-    """A base that an index has, as text: `org/name`, or a folder's absolute path."""
-
-    name = "base"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Write a URL or a path as the index does; whether it has that base is told later."""
-        text = str(value).strip()
-        if is_path(text):  # perhaps of a folder that is gone
-            return Path(text).expanduser().resolve().as_posix()
-        try:
-            base = AdapterName.parse_base(text)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-        if base.revision:
-            self.fail(f"{value}: leave out @{base.revision}", param, ctx)
-        return base.repo_id
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The bases that the index has."""
-        return complete_base(ctx, incomplete)
+def _indexed_base(text: str) -> str:
+    """A base that an index may have, as the index writes it: `org/name`, or an absolute path."""
+    text = text.strip()
+    if is_path(text):  # perhaps of a folder that is gone
+        return Path(text).expanduser().resolve().as_posix()
+    base = AdapterName.parse_base(text)
+    if base.revision:
+        raise UsageError(f"{text}: leave out @{base.revision}")
+    return base.repo_id
 
 
-class RelationsType(_RelationsParam):
-    """A comma-separated choice of relations."""
-
-    name = "relations"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Split and check the list."""
-        if isinstance(value, tuple):
-            return value
-        chosen = tuple(part.strip() for part in value.split(","))
-        for part in chosen:
-            if part not in LISTED:
-                self.fail(f"{part!r} is not one of {', '.join(LISTED)}", param, ctx)
-        return chosen
+def _relations(text: str) -> tuple[str, ...]:
+    chosen = tuple(part.strip() for part in text.split(","))
+    for part in chosen:
+        if part not in LISTED:
+            raise UsageError(f"{part!r} is not one of {', '.join(LISTED)}")
+    return chosen
 
 
-class _IndexPath(click.Path):
-    """A directory; an empty text, as of an unset shell variable, is not the working directory."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse an empty path, and that of a file."""
-        if value == "":
-            self.fail("the path is empty", param, ctx)
-        if Path(value).is_file():
-            self.fail(f"{value} is a file: name a folder", param, ctx)
-        return super().convert(value, param, ctx)
+def _joined(values: list[tuple[str, ...]]) -> list[str]:
+    return list(dict.fromkeys(relation for chosen in values for relation in chosen))
 
 
-def index_option(command: Command) -> Command:
-    """The index to work on."""
-    return click.option(
-        "--index",
-        "index_path",
-        type=_IndexPath(path_type=Path, file_okay=False),
-        default=Path("hubdelta-index"),
-        envvar="HUBDELTA_INDEX",
-        show_default=True,
-        show_envvar=True,
-        help="Directory of the index.",
-    )(command)
-
-
-def base_option(
-    *, kind: AdapterType | OfIndexBase, metavar: str = "ORG/NAME", **attributes: Any
-) -> Callable[[Command], Command]:
-    """The base model to work on, which can be given once.
-
-    Click takes the last of several values without a word, which would leave a base out.
-
-    Args:
-        kind: type of its value.
-        metavar: how its value is written.
-        attributes: of the option, as `click.option` takes them: its help and whether it is
-            required.
-    """
-
-    def only_one(context: click.Context, option: click.Parameter, values: tuple[Any, ...]) -> Any:
-        if len(values) > 1:
-            given = " and ".join(map(str, values))
-            raise click.BadParameter(f"give one base, not {given}", context, option)
-        return values[0] if values else None
-
-    return click.option(
-        "--base", type=kind, metavar=metavar, multiple=True, callback=only_one, **attributes
+def adapter_argument(metavar: str = "ADAPTER") -> Any:
+    """The argument for an adapter that the index has."""
+    return typer.Argument(
+        parser=parser(AdapterName.parse),
+        metavar=metavar,
+        autocompletion=complete_adapter,
+        help="org/name[/subfolder][@revision], its URL, or a local folder that was embedded.",
     )
 
 
-def relation_option(*, default: str, help: str) -> Callable[[Command], Command]:
-    """Which relations to the base; several as a list, or by giving the option several times."""
+NewBase = Annotated[
+    AdapterName,
+    typer.Option(
+        "--base",
+        parser=parser(AdapterName.parse_base),
+        metavar="ORG/NAME",
+        autocompletion=complete_base,
+        help="Base model.",
+    ),
+    ONCE,
+]
+"""A base on the Hub, or in a local folder."""
 
-    def joined(
-        context: click.Context, option: click.Parameter, values: tuple[tuple[str, ...], ...]
-    ) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(relation for chosen in values for relation in chosen))
 
-    return click.option(
-        "--relation",
-        "relations",
-        type=RelationsType(),
-        metavar="LIST",
-        default=(default,),
-        multiple=True,
-        callback=joined,
-        show_default=True,
+def _indexed_base_option(help: str) -> Any:
+    """The option for a base that the index has."""
+    return typer.Option(
+        "--base",
+        parser=parser(_indexed_base),
+        metavar="ORG/NAME",
+        autocompletion=complete_base,
         help=help,
     )
 
 
-def json_option(command: Command) -> Command:
-    """Answer as JSON."""
-    return click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")(command)
+SomeBase = Annotated[str | None, _indexed_base_option("Only this base model."), ONCE]
+"""A base of an index, where all are meant by default."""
+
+OneBase = Annotated[
+    str | None, _indexed_base_option("The base model; needed where there are several."), ONCE
+]
+"""A base of an index, where one is needed."""
+
+IndexFolder = Annotated[
+    Path,
+    typer.Option(
+        "--index",
+        parser=parser(_index_folder),
+        metavar="FOLDER",
+        envvar="HUBDELTA_INDEX",
+        help="Folder of the index.",
+    ),
+]
+
+Wait = Annotated[
+    bool,
+    typer.Option("--wait", help="Wait for a concurrent run to finish, instead of exiting."),
+]
+
+Full = Annotated[bool, typer.Option("--full", help="Crawl everything, and mark what has vanished.")]
+
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", help="Take at most N adapters.")
+]
+
+Distance = Annotated[
+    float | None,
+    typer.Option(
+        "--distance",
+        min=0,
+        max=LARGEST_DISTANCE,
+        metavar="DISTANCE",
+        show_default="the domains that the last run found",
+        help="Find domains by linkage: two adapters no further apart than this belong together.",
+    ),
+]
 
 
-def pager_option(command: Command) -> Command:
-    """Do not page long answers."""
-
-    def keep(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-        context.meta[NO_PAGER] = value
-
-    return click.option(
-        "--no-pager",
-        is_flag=True,
-        expose_value=False,
-        callback=keep,
-        help="Do not send long answers through PAGER.",
-    )(command)
-
-
-def answer_options(command: Command) -> Command:
-    """What every command has whose answer may be long: JSON, and no pager."""
-    return json_option(pager_option(command))
-
-
-def wait_option(command: Command) -> Command:
-    """Wait for another run."""
-    return click.option("--wait", is_flag=True, help="Wait for another run on this index to end.")(
-        command
+def relations_option(help: str, default: Iterable[str]) -> Any:
+    """The option for relations to the base: as a list, or given several times."""
+    return typer.Option(
+        "--relation",
+        parser=parser(_relations),
+        callback=_joined,
+        metavar="LIST",
+        default_factory=lambda: [",".join(default)],
+        show_default=",".join(default),
+        help=help,
     )
 
 
-def refuse_unused(context: click.Context, why: str, *names: str) -> None:
+def refuse_unused(context: typer.Context, why: str, *names: str) -> None:
     """Say so where options were given that mean nothing beside others.
 
     Args:
@@ -231,10 +167,8 @@ def refuse_unused(context: click.Context, why: str, *names: str) -> None:
         UsageError: one was given.
     """
     for name in names:
-        if context.get_parameter_source(name) in {
-            ParameterSource.COMMANDLINE,
-            ParameterSource.ENVIRONMENT,
-        }:
+        source = context.get_parameter_source(name)
+        if source and source.name in {"COMMANDLINE", "ENVIRONMENT"}:
             option = next(one for one in context.command.params if one.name == name)
             raise UsageError(f"{option.opts[0]} means nothing {why}: leave out one of the two")
 

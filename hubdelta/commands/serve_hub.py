@@ -1,39 +1,55 @@
 """`hubdelta serve-hub`: a read-only Hub for a folder of repositories."""
 
 from pathlib import Path
+from typing import Annotated, Final
 
-import click
+import typer
+
+EXAMPLES: Final = """\
+hubdelta serve-hub ./my-models --port 8080
+HF_ENDPOINT=http://127.0.0.1:8080 hubdelta index --base my-org/my-base"""
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hubdelta serve-hub ./my-models --port 8080
-  HF_ENDPOINT=http://127.0.0.1:8080 hubdelta index --base my-org/my-base"""
-)
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=0,
-    show_default=True,
-    help="Port to listen on; 0 takes a free one.",
-)
-@click.option(
-    "--delay",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    metavar="SECONDS",
-    help="Wait this long before each answer, as a distant Hub would.",
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="MB/S",
-    help="Send at most this much in all, as a slow line would.",
-)
-def command(folder: Path, host: str, port: int, delay: float, rate: float | None) -> None:
+def command(
+    *,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, file_okay=False, metavar="FOLDER", help="Holds org/name/... of each model."
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port",
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Port to listen on; 0 takes a free one.",
+        ),
+    ] = 0,
+    delay: Annotated[
+        float,
+        typer.Option(
+            "--delay",
+            min=0,
+            metavar="SECONDS",
+            help="Wait this long before each answer, as a distant Hub would.",
+        ),
+    ] = 0.0,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rate",
+            min=1e-6,
+            metavar="MB/S",
+            help="Cap total bandwidth, to simulate a slow link.",
+        ),
+    ] = None,
+) -> None:
     """Serve FOLDER/org/name/... as a read-only Hub. The first line it prints is its URL.
 
     Metadata comes from each model card's front matter and adapter_config.json; what files cannot

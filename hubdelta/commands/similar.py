@@ -1,46 +1,38 @@
 """`hubdelta similar`: which adapters are like this one."""
 
-from pathlib import Path
+from typing import Annotated, Final
 
-import click
+import typer
 
-from hubdelta.commands.options import AdapterType, answer_options, index_option
+from hubdelta.commands.options import IndexFolder, adapter_argument
 from hubdelta.schemas.defaults import NEIGHBORS
 from hubdelta.schemas.keys import AdapterName
+from hubdelta.settings import DEFAULT_INDEX
+from hubdelta.terminal.output import PagedOutput
+
+EXAMPLES: Final = "hubdelta similar some-org/some-adapter -k 5"
 
 _SHOWN = ["adapter", "distance", "signal", "downloads", "license", "datasets"]
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hubdelta similar some-org/some-adapter -k 5"""
-)
-@click.argument("adapter", type=AdapterType())
-@click.option(
-    "-k", "k", type=click.IntRange(min=1), default=NEIGHBORS, show_default=True, help="How many."
-)
-@index_option
-@answer_options
-def command(adapter: AdapterName, k: int, index_path: Path, as_json: bool) -> None:
-    """List the adapters whose vectors are nearest to an ADAPTER's, nearest first.
-
-    ADAPTER is org/name[/subfolder][@revision], its URL, or a local folder that was embedded.
-    """
+def command(
+    *,
+    adapter: Annotated[AdapterName, adapter_argument()],
+    k: Annotated[int, typer.Option("-k", min=1, metavar="K", help="How many.")] = NEIGHBORS,
+    index_path: IndexFolder = DEFAULT_INDEX,
+    output: PagedOutput,
+) -> None:
+    """List the adapters most similar to an ADAPTER, nearest first."""
     from hubdelta.schemas.index import Index
     from hubdelta.sql.connection import connect
     from hubdelta.sql.questions.answers import similar
-    from hubdelta.terminal.output import print_json, write_table
 
     with connect(Index.open(index_path)) as queries:
-        found = similar(queries, str(adapter), k)
-    if as_json:
-        print_json(found)
-    else:
-        write_table(
-            found.select(_SHOWN),
-            "table",
-            counts="adapter",
-            optional=["datasets", "license", "downloads", "signal"],
-            empty=f"no other adapter of the base of {adapter} has a vector to compare",
-        )
+        found = similar(queries, adapter, k)
+    output.table(
+        found,
+        people=found.select(_SHOWN),
+        counts="adapter",
+        optional=["datasets", "license", "downloads", "signal"],
+        empty=f"no other adapter of the base of {adapter} has a vector to compare",
+    )

@@ -1,13 +1,12 @@
 """`hubdelta status`: what is known, embedded, pending and failed."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import click
-
-from hubdelta.commands.options import OfIndexBase, answer_options, base_option, index_option
+from hubdelta.commands.options import IndexFolder, SomeBase
 from hubdelta.schemas.errors import Reason
+from hubdelta.settings import DEFAULT_INDEX
+from hubdelta.terminal.output import PagedOutput
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,16 +41,14 @@ _CLOCKS_DIFFER = timedelta(minutes=1)
 """By so much at most, where several machines share an index."""
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  hubdelta status
-  hubdelta status --base meta-llama/Llama-3.1-8B --json"""
-)
-@base_option(kind=OfIndexBase(), help="Only this base model.")
-@index_option
-@answer_options
-def command(base: str | None, index_path: Path, as_json: bool) -> None:
+EXAMPLES: Final = """\
+hubdelta status
+hubdelta status --base meta-llama/Llama-3.1-8B --json"""
+
+
+def command(
+    *, output: PagedOutput, base: SomeBase = None, index_path: IndexFolder = DEFAULT_INDEX
+) -> None:
     """Show what the index holds for each base, what to do about failures, and the last runs.
 
     Each failed adapter has a line of its own that says more: hubdelta sql "SELECT adapter, reason,
@@ -60,16 +57,10 @@ def command(base: str | None, index_path: Path, as_json: bool) -> None:
     from hubdelta.schemas.index import Index
     from hubdelta.sql.connection import connect
     from hubdelta.sql.questions.status import status
-    from hubdelta.terminal.output import print_json
-    from hubdelta.terminal.screen import Screen
 
     with connect(Index.open(index_path)) as queries:
         answer = status(queries, base)
-    if as_json:
-        print_json(answer)
-        return
-    with Screen() as screen:
-        _show(answer, screen)
+    output.answer(answer, lambda screen: _show(answer, screen))
 
 
 def _show(status: "IndexStatus", screen: "Screen") -> None:

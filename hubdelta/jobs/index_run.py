@@ -219,7 +219,7 @@ class _IndexRun:
             self.index,
             self.hub,
             self.summary.run_id,
-            max_bytes=self.settings.disk_budget,
+            max_bytes=self.settings.disk_budget_bytes,
         )
         self.summary.failed.update(failure.reason for failure in found.failures)
         self.summary.missing += map(str, found.missing)

@@ -8,44 +8,38 @@ import os
 import re
 from pathlib import Path
 
-import click
-from click.shell_completion import CompletionItem
+import typer
 
+from hubdelta.schemas.keys import is_path
 from hubdelta.schemas.layout import crawled_bases
+from hubdelta.settings import DEFAULT_INDEX
 
 _MOST = 200  # completions; nobody reads more
 
 _SAFE = re.compile(r"[\w./@-]+", re.ASCII)
 """What a shell takes as it stands: a stranger's subfolder may be called `$(...)`."""
 
-_PATH_STARTS = ("/", "./", "../", "~", ".")
+
+def complete_base(context: typer.Context, incomplete: str) -> list[str]:
+    """The bases of the index; none where a path is begun, which the shell completes by itself."""
+    return [] if is_path(incomplete) else _offered(crawled_bases(_index(context)), incomplete)
 
 
-def complete_base(context: click.Context, incomplete: str) -> list[CompletionItem]:
-    """The bases of the index, and folders where a path is begun."""
-    if incomplete.startswith(_PATH_STARTS):
-        return [CompletionItem(incomplete, type="dir")]
-    return _items(crawled_bases(_index(context)), incomplete)
-
-
-def complete_adapter(context: click.Context, incomplete: str) -> list[CompletionItem]:
-    """The adapters of the index, and folders where a path is begun."""
-    if incomplete.startswith(_PATH_STARTS):
-        return [CompletionItem(incomplete, type="dir")]
+def complete_adapter(context: typer.Context, incomplete: str) -> list[str]:
+    """The adapters of the index; none where a path is begun, as for bases."""
+    if is_path(incomplete):
+        return []
     from hubdelta.sql.cache.cached_names import cached_names
 
-    return _items(cached_names(_index(context), incomplete, _MOST), incomplete)
+    return _offered(cached_names(_index(context), incomplete, _MOST), incomplete)
 
 
-def _items(names: list[str], incomplete: str) -> list[CompletionItem]:
-    return [
-        CompletionItem(name)
-        for name in names
-        if name.startswith(incomplete) and _SAFE.fullmatch(name)
-    ]
+def _offered(names: list[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete) and _SAFE.fullmatch(name)]
 
 
-def _index(context: click.Context) -> Path:
+def _index(context: typer.Context) -> Path:
     """The index that the words before name, or else the environment."""
-    named = context.params.get("index_path") or os.environ.get("HUBDELTA_INDEX")
-    return Path(named or "hubdelta-index")
+    return Path(
+        context.params.get("index_path") or os.environ.get("HUBDELTA_INDEX") or DEFAULT_INDEX
+    )

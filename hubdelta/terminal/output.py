@@ -1,91 +1,162 @@
-"""Answers on standard output: tables for people, JSON, CSV and Parquet for programs."""
+"""How a command answers: in tables and lines for people or, where it is asked to, for programs.
 
-import csv
-import dataclasses
-import io
-import json
-import sys
-from collections.abc import Sequence
-from typing import Any, BinaryIO
+Each class is a set of options, which a command takes as one parameter. Nothing slow is imported
+here, so that help and completion are quick.
+"""
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
 
 from hubdelta.schemas.errors import UsageError
-from hubdelta.terminal.cells import jsonable
-from hubdelta.terminal.screen import Screen, rows_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from hubdelta.terminal.screen import Screen
+
+Format = Literal["table", "json", "csv", "parquet"]
 
 
-def write_table(
-    table: pa.Table,
-    output_format: str,
-    *,
-    counts: str = "row",
-    note: str = "",
-    optional: Sequence[str] = (),
-    empty: str = "",
-) -> None:
-    """Write an Arrow table to standard output.
+@dataclass(frozen=True)
+class Output:
+    """A short answer: lines for people, or JSON."""
 
-    Args:
-        table: the answer.
-        output_format: table, json (a list of objects), csv, or parquet.
-        counts: as `Screen.table` has it, as what follows; only for the format table.
-        note: what else there is to say.
-        optional: columns to leave out where the terminal is narrow.
-        empty: the line to show in place of a table without rows.
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False
+
+    @property
+    def format(self) -> Format:
+        """What is written."""
+        return "json" if self.as_json else "table"
+
+    def answer(self, answer: object, show: Callable[["Screen"], None]) -> None:
+        """Write an answer.
+
+        Args:
+            answer: a dataclass, an Arrow table, or lists and dicts of these: for programs.
+            show: writes it for a person.
+        """
+        if self.format != "table":
+            from hubdelta.terminal.formats import WRITERS
+
+            WRITERS[self.format](answer)
+            return
+        with self.screen() as screen:
+            show(screen)
+
+    def table(
+        self,
+        table: "pa.Table",
+        *,
+        people: "pa.Table | None" = None,
+        counts: str = "row",
+        note: str = "",
+        optional: Sequence[str] = (),
+        empty: str = "",
+    ) -> None:
+        """Write a table; all but the first argument are for people alone, as in `Screen.table`.
+
+        Args:
+            table: the answer.
+            people: what a person sees of it; all by default.
+            counts: what a row is.
+            note: what else there is to say.
+            optional: columns to leave out where the terminal is narrow.
+            empty: the line to show in place of a table without rows.
+
+        Raises:
+            UsageError: Parquet to a terminal.
+        """
+        shown = table if people is None else people
+        self.answer(
+            table,
+            lambda screen: screen.table(
+                shown, counts=counts, note=note, optional=optional, empty=empty
+            ),
+        )
+
+    def screen(self) -> "Screen":
+        """Standard output as a person reads it."""
+        from hubdelta.terminal.screen import Screen
+
+        return Screen(pages=False)
+
+
+@dataclass(frozen=True)
+class PagedOutput(Output):
+    """An answer that may be long: through the pager on a terminal, or JSON."""
+
+    no_pager: Annotated[
+        bool, typer.Option("--no-pager", help="Do not send long answers through PAGER.")
+    ] = False
+
+    def screen(self) -> "Screen":
+        """Standard output as a person reads it."""
+        from hubdelta.terminal.screen import Screen
+
+        return Screen(pages=not self.no_pager)
+
+
+@dataclass(frozen=True)
+class CsvOutput(PagedOutput):
+    """A table that may be long, and is perhaps edited.
 
     Raises:
-        UsageError: Parquet to a terminal.
+        UsageError: two formats are asked for.
     """
-    if output_format == "table":
-        with Screen() as screen:
-            screen.table(table, counts=counts, note=note, optional=optional, empty=empty)
-    elif output_format == "json":
-        print_json(table)
-    elif output_format == "csv":
-        sys.stdout.write(_csv(table))
-    else:
-        if sys.stdout.isatty():
-            raise UsageError("Parquet is not for a terminal: add > FILE.parquet")
-        _write_parquet(table, sys.stdout.buffer)
+
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Suggest as CSV, to be edited and read again.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.as_csv and self.as_json:
+            raise UsageError("--csv or --json: leave out one of the two")
+
+    @property
+    def format(self) -> Format:
+        """What is written."""
+        return "csv" if self.as_csv else super().format
 
 
-def print_json(answer: object) -> None:
-    """Print dataclasses, Arrow tables, lists and dicts as JSON; NaN and infinity become null."""
-    json.dump(jsonable(_unpacked(answer)), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+@dataclass(frozen=True)
+class QueryOutput(PagedOutput):
+    """Answers of queries, in any format.
 
+    Raises:
+        UsageError: two formats are asked for.
+    """
 
-def _unpacked(answer: object) -> Any:
-    """Lists and dicts in place of dataclasses and tables."""
-    if isinstance(answer, pa.Table):
-        return rows_of(answer)
-    if isinstance(answer, list):
-        return [_unpacked(item) for item in answer]
-    if dataclasses.is_dataclass(answer) and not isinstance(answer, type):
-        return {
-            field.name: _unpacked(getattr(answer, field.name))
-            for field in dataclasses.fields(answer)
-        }
-    return answer
+    output_format: Annotated[
+        Format | None,
+        typer.Option("--format", show_default="table", help="How to write the answer."),
+    ] = None
 
+    def __post_init__(self) -> None:
+        if self.as_json and self.output_format not in {None, "json"}:
+            raise UsageError(f"--json or --format {self.output_format}: leave out one of the two")
 
-def _csv(table: pa.Table) -> str:
-    """RFC 4180 text; lists and maps, which CSV does not have, stand as JSON."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.column_names)
-    for row in rows_of(table):
-        cells = (jsonable(value) for value in row.values())
-        writer.writerow(
-            json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict | bool) else cell
-            for cell in cells
-        )
-    return text.getvalue()
+    @property
+    def format(self) -> Format:
+        """What is written."""
+        return self.output_format or super().format
 
+    def tables(self, answers: Iterable["pa.Table"]) -> None:
+        """Write the answers of statements one after the other; a program gets one alone.
 
-def _write_parquet(table: pa.Table, stream: BinaryIO) -> None:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    stream.write(buffer.getvalue())
+        Raises:
+            UsageError: a file would hold several answers; or Parquet to a terminal.
+        """
+        if self.format != "table":
+            first, *others = islice(answers, 2)
+            if others:
+                raise UsageError(
+                    f"--format {self.format} holds the answer of one statement: run several "
+                    "one by one"
+                )
+            answers = [first]
+        for answer in answers:
+            self.table(answer)

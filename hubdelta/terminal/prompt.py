@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-import click
+import typer
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.history import FileHistory
@@ -15,7 +15,7 @@ from hubdelta.hints import with_hint
 from hubdelta.schemas.errors import QueryError, printable
 from hubdelta.sql.columns import names
 from hubdelta.sql.connection import Queries
-from hubdelta.terminal.output import write_table
+from hubdelta.terminal.output import QueryOutput
 
 _KEYWORDS = (
     "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "LIMIT", "HAVING", "JOIN", "LEFT JOIN",
@@ -26,7 +26,7 @@ _KEYWORDS = (
 _WELCOME = "End a query with ; and leave with Ctrl-D. `SHOW TABLES;` lists the views."
 
 
-def run_prompt(queries: Queries) -> None:
+def run_prompt(queries: Queries, output: QueryOutput) -> None:
     """Read queries from the terminal and print their answers until end of input."""
     session: PromptSession[str] = PromptSession(
         history=FileHistory(str(_history_file())),
@@ -37,7 +37,7 @@ def run_prompt(queries: Queries) -> None:
         key_bindings=_bindings(),
         prompt_continuation="      ... ",
     )
-    click.secho(_WELCOME, dim=True)
+    typer.secho(_WELCOME, dim=True)
     while True:
         try:
             text = session.prompt("hubdelta> ").strip()
@@ -50,11 +50,11 @@ def run_prompt(queries: Queries) -> None:
         if not text.rstrip(";").strip():
             continue
         try:
-            write_table(queries.run(text), "table")
+            output.table(queries.run(text))
         except KeyboardInterrupt:
-            click.secho("interrupted", fg="red")
+            typer.secho("interrupted", fg="red")
         except QueryError as error:
-            click.secho(f"error: {printable(with_hint(error))}", fg="red")
+            typer.secho(f"error: {printable(with_hint(error))}", fg="red")
 
 
 def _bindings() -> KeyBindings:

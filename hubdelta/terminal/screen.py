@@ -1,13 +1,15 @@
 """What a command prints: tables that fit a terminal, through a pager; tab-separated lines else."""
 
 import os
+import pydoc
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from io import StringIO
 from types import TracebackType
 from typing import Any
 
-import click
 import pyarrow as pa
 from rich import box
 from rich.cells import cell_len
@@ -18,7 +20,6 @@ from rich.text import Text
 from hubdelta.schemas.errors import without_controls
 from hubdelta.schemas.words import counted
 from hubdelta.terminal.cells import for_people, for_pipes
-from hubdelta.terminal.pager import NO_PAGER
 
 _LEAST_TEXT = 12  # characters of a text column, which folds
 _GAP = 2  # characters between two columns
@@ -35,11 +36,15 @@ class Screen:
     Elsewhere columns are separated by tabs, values are whole, and what only a person needs to know
     goes to standard error.
 
+    Args:
+        pages: whether the pager may be used.
+
     Attributes:
         is_plain: whether a program reads it, rather than a person.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, pages: bool = True) -> None:
+        self._pages = pages
         terminal = sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
         self._text = StringIO()
         self._console = Console(force_terminal=terminal, highlight=False)
@@ -76,7 +81,7 @@ class Screen:
     def note(self, text: str) -> None:
         """A line about the answer, which is not part of it."""
         if self.is_plain:
-            click.echo(without_controls(text), err=True)
+            print(without_controls(text), file=sys.stderr)
         else:
             self._drawing.print(Text(without_controls(text), style="dim"))
 
@@ -149,12 +154,11 @@ class Screen:
             self._drawing.print(record)
 
     def _is_long(self, text: str) -> bool:
-        context = click.get_current_context(silent=True)
         return (
-            sys.stdout.isatty()
+            self._pages
+            and sys.stdout.isatty()
             and text.count("\n") >= self._console.height
-            and os.environ.get("PAGER", "less") not in {"", "cat"}
-            and not (context and context.meta.get(NO_PAGER))
+            and _has_pager()
         )
 
 
@@ -213,7 +217,12 @@ def _plain(text: str) -> Text:
     return Text(without_controls(text))
 
 
+def _has_pager() -> bool:
+    command = shlex.split(os.environ.get("PAGER", "less"))
+    return bool(command) and command[0] != "cat" and shutil.which(command[0]) is not None
+
+
 def _page(text: str) -> None:
     # As git does: what fits the screen after all stays on it, colors are shown.
     os.environ.setdefault("LESS", "FRX")
-    click.echo_via_pager(text.rstrip("\n"), color=True)
+    pydoc.pager(text)

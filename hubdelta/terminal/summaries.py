@@ -1,11 +1,10 @@
-"""How a crawl, an index run or the taking of labels ended, in a few lines for a person."""
-
-import click
+"""How a crawl or an index run ended, in a few lines for a person."""
 
 from hubdelta.crawler.crawl_summary import CrawlSummary
 from hubdelta.indexer.pipeline.plan import BEYOND_LIMIT, FULL_FINETUNE
 from hubdelta.jobs.index_run import IndexSummary
 from hubdelta.schemas.words import counted
+from hubdelta.terminal.screen import Screen
 
 _SKIPPED = {
     FULL_FINETUNE: (
@@ -17,35 +16,35 @@ _SKIPPED = {
 """One and several of what an option of the command line leaves alone."""
 
 
-def print_crawl_summary(summary: CrawlSummary) -> None:
-    """Print how a crawl ended."""
-    click.echo(f"{summary.base}: crawled in {summary.seconds:.1f} s")
-    click.echo(f"  crawled    {_listed(summary)}")
+def show_crawl(summary: CrawlSummary, screen: Screen) -> None:
+    """Show how a crawl ended."""
+    screen.line(f"{summary.base}: crawled in {summary.seconds:.1f} s")
+    screen.line(f"  crawled    {_listed(summary)}")
     if summary.vanished:
-        click.echo(f"  vanished   {summary.vanished:,}")
+        screen.line(f"  vanished   {summary.vanished:,}")
     if summary.mirrors:
-        click.echo(f"  mirrors    {summary.mirrors:,}, whose adapters are taken for the base's")
+        screen.line(f"  mirrors    {summary.mirrors:,}, whose adapters are taken for the base's")
     if summary.unreadable:
-        click.echo(f"  left out   {counted(summary.unreadable, 'entry', 'entries')} of no use")
+        screen.line(f"  left out   {counted(summary.unreadable, 'entry', 'entries')} of no use")
     if summary.incomplete:
-        click.echo(
+        screen.line(
             f"  broken off {', '.join(summary.incomplete)}: the next crawl walks "
             f"{'it' if len(summary.incomplete) == 1 else 'them'} again"
         )
 
 
-def print_index_summary(summary: IndexSummary) -> None:
-    """Print how an index run ended."""
-    click.echo(
+def show_index_run(summary: IndexSummary, screen: Screen) -> None:
+    """Show how an index run ended."""
+    screen.line(
         f"{summary.base} at {summary.base_revision[:12]}: {summary.outcome} "
         f"{'in' if summary.outcome == 'done' else 'after'} {summary.seconds:.1f} s"
     )
     if summary.crawl:
-        click.echo(f"  crawled   {_listed(summary.crawl)}")
+        screen.line(f"  crawled   {_listed(summary.crawl)}")
     rate = f" ({summary.adapters_per_second:.2f} adapters/s after the crawl)"
-    click.echo(f"  embedded  {summary.embedded:,}" + (rate if summary.embedded else ""))
+    screen.line(f"  embedded  {summary.embedded:,}" + (rate if summary.embedded else ""))
     if summary.fetched_bytes:
-        click.echo(
+        screen.line(
             f"  fetched   {summary.fetched_bytes / 1e6:,.1f} MB, "
             f"{summary.needed_bytes / 1e6:,.1f} MB of it for these vectors"
         )
@@ -54,12 +53,12 @@ def print_index_summary(summary: IndexSummary) -> None:
             counted(n, *_SKIPPED.get(reason, (reason, reason)))
             for reason, n in counts.most_common()
         )
-        click.echo(f"  {title:<9} {counts.total():,}" + (f" ({why})" if why else ""))
+        screen.line(f"  {title:<9} {counts.total():,}" + (f" ({why})" if why else ""))
     if summary.busy:
         longest = sorted(summary.busy.items(), key=lambda stage: -stage[1])
-        click.echo("  busy      " + ", ".join(f"{name} {s:.1f} s" for name, s in longest))
+        screen.line("  busy      " + ", ".join(f"{name} {s:.1f} s" for name, s in longest))
     if summary.failed:
-        click.echo("`hubdelta status` says what to do about the failed ones")
+        screen.line("`hubdelta status` says what to do about the failed ones")
 
 
 def _listed(summary: CrawlSummary) -> str:

@@ -70,12 +70,12 @@ def embed_plan(
     use_threads(settings.threads)
     keep_freed_memory()
     structure = BaseStructure.read(base_folder)
-    budget = Budget(settings.disk_budget)
+    budget = Budget(settings.disk_budget_bytes)
     obtainer = Obtainer(
         hub,
         structure,
         downloads,
-        settings.disk_budget,
+        settings.disk_budget_bytes,
         keep=settings.keep_downloads,
     )
     turn = Lock()

@@ -14,10 +14,10 @@ from hubdelta.schemas.defaults import (
     VOTERS,
 )
 from hubdelta.schemas.errors import QueryError, UsageError
+from hubdelta.schemas.keys import AdapterName
 from hubdelta.sql.connection import Queries
 from hubdelta.sql.questions.status import check_base
 from hubdelta.sql.questions.unanswered import (
-    argument,
     has_vector,
     is_known,
     obstacle,
@@ -33,7 +33,7 @@ class Comparison:
     """Two adapters side by side.
 
     Attributes:
-        a: the first, as it was asked for; a local folder by its absolute path.
+        a: the first, as the index writes it: a local folder by its absolute path.
         b: the second.
         similarity: cosine in their latest common recipe; None if they cannot be compared.
         distance: 1 - similarity.
@@ -54,12 +54,12 @@ class Comparison:
     properties: pa.Table
 
 
-def similar(queries: Queries, adapter: str, k: int = NEIGHBORS) -> pa.Table:
+def similar(queries: Queries, adapter: AdapterName, k: int = NEIGHBORS) -> pa.Table:
     """The k adapters most similar to one, nearest first.
 
     Args:
         queries: the index.
-        adapter: `org/name[/subfolder][@revision]`, or the path of an indexed local folder.
+        adapter: the adapter.
         k: how many.
 
     Returns:
@@ -71,19 +71,19 @@ def similar(queries: Queries, adapter: str, k: int = NEIGHBORS) -> pa.Table:
         UsageError: k is not a positive integer.
     """
     _check_k(k)
-    name = argument(adapter)
+    name = str(adapter)
     found = queries.neighbors(name, k)
     if not len(found) and not has_vector(queries, name):
         raise without_vector(queries, name)
     return found
 
 
-def within(queries: Queries, adapter: str, distance: float = DISTANCE) -> pa.Table:
+def within(queries: Queries, adapter: AdapterName, distance: float = DISTANCE) -> pa.Table:
     """The adapters no further from one than a distance, nearest first.
 
     Args:
         queries: the index.
-        adapter: as `similar` takes it.
+        adapter: the adapter.
         distance: cosine distance, 0 to 2.
 
     Returns:
@@ -94,25 +94,25 @@ def within(queries: Queries, adapter: str, distance: float = DISTANCE) -> pa.Tab
         UsageError: the distance is out of range.
     """
     _check_distance(distance)
-    name = argument(adapter)
+    name = str(adapter)
     found = queries.within(name, distance)
     if not len(found) and not has_vector(queries, name):
         raise without_vector(queries, name)
     return found
 
 
-def similarity(queries: Queries, a: str, b: str) -> float | None:
+def similarity(queries: Queries, a: AdapterName, b: AdapterName) -> float | None:
     """The cosine of two adapters in their latest common recipe; None if they cannot be compared.
 
     Args:
         queries: the index.
-        a: an adapter, as `similar` takes it.
+        a: an adapter.
         b: another.
 
     Raises:
         QueryError: the index does not know one of them.
     """
-    pair = [argument(a), argument(b)]
+    pair = [str(a), str(b)]
     (row,) = queries.run("SELECT similarity(?, ?) AS cosine", pair).to_pylist()
     if row["cosine"] is not None:
         return float(row["cosine"])
@@ -145,12 +145,12 @@ def duplicates(
     return queries.run("FROM duplicates(?, distance := ?)", [base, distance])
 
 
-def between(queries: Queries, a: str, b: str, k: int = NEIGHBORS) -> pa.Table:
+def between(queries: Queries, a: AdapterName, b: AdapterName, k: int = NEIGHBORS) -> pa.Table:
     """The k adapters most similar to the sum of two: trained, perhaps, on the data of both.
 
     Args:
         queries: the index.
-        a: an adapter, as `similar` takes it.
+        a: an adapter.
         b: another.
         k: how many.
 
@@ -164,7 +164,7 @@ def between(queries: Queries, a: str, b: str, k: int = NEIGHBORS) -> pa.Table:
         UsageError: k is not a positive integer.
     """
     _check_k(k)
-    pair = [argument(a), argument(b)]
+    pair = [str(a), str(b)]
     found = queries.run('FROM "between"(?, ?, k := ?)', [*pair, k])
     if not len(found):
         why = obstacle(queries, pair)
@@ -214,18 +214,18 @@ def new_since(queries: Queries, since: str | date | datetime) -> pa.Table:
     return queries.run("FROM new_since(?)", [since])
 
 
-def compare(queries: Queries, a: str, b: str) -> Comparison:
+def compare(queries: Queries, a: AdapterName, b: AdapterName) -> Comparison:
     """Two adapters side by side: how far apart, near to whom, and what is known of each.
 
     Args:
         queries: the index.
-        a: an adapter, as `similar` takes it.
+        a: an adapter.
         b: another.
 
     Raises:
         QueryError: the index does not know one of them.
     """
-    pair = [argument(a), argument(b)]
+    pair = [str(a), str(b)]
     properties = queries.run(
         "SELECT property, a, b FROM hubdelta.side_by_side(?, ?) ORDER BY position", pair
     )

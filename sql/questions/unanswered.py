@@ -1,21 +1,10 @@
-"""What a name stands for, and why an adapter gives no answer: unknown, failed, pending, gone."""
+"""Why an adapter gives no answer: unknown, failed, pending, gone."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 from hubdelta.schemas.errors import NoVectorError
-from hubdelta.schemas.keys import is_path, named_by_url
 from hubdelta.schemas.words import either
 from hubdelta.sql.connection import Queries
-
-
-def argument(adapter: str | os.PathLike[str]) -> str:
-    """The adapter's name as the views have it: a local folder by its absolute path."""
-    text = os.fspath(adapter).strip()
-    if is_path(text):
-        return Path(text).expanduser().resolve().as_posix()
-    return named_by_url(text).strip("/")
 
 
 def has_vector(queries: Queries, name: str) -> bool:

@@ -24,7 +24,7 @@ from hubdelta.schemas.errors import (
     UsageError,
 )
 from hubdelta.schemas.index import Index
-from hubdelta.terminal.output import print_json
+from hubdelta.terminal.formats import write_json
 
 A, B = "mlnights/lora-test-3", "graphsmiths/smollm2-135m-code-and-json"
 
@@ -36,7 +36,7 @@ def answers(capsys):
     def as_json(answer: object) -> object:
         import json
 
-        print_json(answer)
+        write_json(answer)
         return json.loads(capsys.readouterr().out)
 
     return as_json

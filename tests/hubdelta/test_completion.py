@@ -33,12 +33,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 def offered(line: str, **environment: str) -> list[str]:
-    """What bash is offered for the last word of a line, by click's protocol."""
+    """What bash is offered for the last word of a line, by Typer's protocol."""
     done = subprocess.run(
         [sys.executable, "-m", "hubdelta"],
         env=os.environ
         | {
-            "_HUBDELTA_COMPLETE": "bash_complete",
+            "_HUBDELTA_COMPLETE": "complete_bash",
             "COMP_WORDS": line,
             "COMP_CWORD": str(len(line.split(" ")) - 1),
         }
@@ -53,17 +53,17 @@ def offered(line: str, **environment: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("hubdelta sim", ["plain,similar"]),
-        ("hubdelta domains --dis", ["plain,--distance"]),
-        ("hubdelta sql --format p", ["plain,parquet"]),
-        ("hubdelta completion f", ["plain,fish"]),
-        ("hubdelta similar org/o", ["plain,org/one", "plain,org/other"]),
-        ("hubdelta similar org/three", ["plain,org/three/step-10"]),
-        ("hubdelta compare lab/two org/on", ["plain,org/one"]),
-        ("hubdelta status --base l", ["plain,lab/base-2"]),
-        ("hubdelta index --base org", ["plain,org/base"]),
-        ("hubdelta similar ./", ["dir,./"]),
-        ("hubdelta domains --index somewh", ["dir,somewh"]),
+        ("hubdelta sim", ["similar"]),
+        ("hubdelta domains --dis", ["--distance"]),
+        ("hubdelta sql --format p", ["parquet"]),
+        ("hubdelta completion f", ["fish"]),
+        ("hubdelta similar org/o", ["org/one", "org/other"]),
+        ("hubdelta similar org/three", ["org/three/step-10"]),
+        ("hubdelta compare lab/two org/on", ["org/one"]),
+        ("hubdelta status --base l", ["lab/base-2"]),
+        ("hubdelta index --base org", ["org/base"]),
+        ("hubdelta similar ./", []),
+        ("hubdelta domains --index somewh", []),
         ("hubdelta similar nobody", []),
     ],
 )
@@ -80,7 +80,7 @@ def test_what_a_shell_would_run_is_never_offered(index: Index) -> None:
 def test_the_index_named_before_is_asked(index: Index, tmp_path: Path) -> None:
     nowhere = str(tmp_path / "none")
     line = f"hubdelta similar --index {index.root} org/on"
-    assert offered(line, HUBDELTA_INDEX=nowhere) == ["plain,org/one"]
+    assert offered(line, HUBDELTA_INDEX=nowhere) == ["org/one"]
     assert offered("hubdelta similar org/on", HUBDELTA_INDEX=nowhere) == []
     assert offered("hubdelta status --base org", HUBDELTA_INDEX=nowhere) == []
     assert not (tmp_path / "none").exists()
@@ -104,7 +104,7 @@ def test_it_loads_nothing_that_takes_long(index: Index) -> None:
         [sys.executable, "-c", code],
         env=os.environ
         | {
-            "_HUBDELTA_COMPLETE": "bash_complete",
+            "_HUBDELTA_COMPLETE": "complete_bash",
             "COMP_WORDS": "hubdelta similar org/on",
             "COMP_CWORD": "2",
             "HUBDELTA_INDEX": str(index.root),
@@ -112,7 +112,7 @@ def test_it_loads_nothing_that_takes_long(index: Index) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split() == ["plain,org/one"]
+    assert done.stdout.split() == ["org/one"]
     assert done.stderr.split() == []
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import hubdelta
 from hubdelta.schemas.errors import HubdeltaError
 from hubdelta.schemas.index import Index
 
-ROOMS = ("schemas", "sql", "indexer", "crawler", "domains", "explorer")
+ROOMS = ("schemas", "vectors", "crawler", "hub_server", "indexer", "sql", "clusters", "explorer")
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +108,12 @@ def test_no_text_of_a_lower_room_names_an_option(room: str) -> None:
 
 
 def command_line_options() -> set[str]:
-    from hubdelta.cli import _COMMANDS
+    from hubdelta.cli import hubdelta as command_line
 
-    commands = [importlib.import_module(module).command for module in _COMMANDS.values()]
     return {
         option
-        for command in commands
-        for parameter in command.params
+        for name in command_line.list_commands(None)
+        for parameter in command_line.get_command(None, name).params
         for option in parameter.opts
         if option.startswith("--")
     }

@@ -14,6 +14,7 @@ from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import RunRow
 from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.questions.answers import domains, similar
@@ -37,6 +38,11 @@ def run_row(**changes: object) -> RunRow:
         "versions": {},
     }
     return RunRow(**row | changes)  # type: ignore[arg-type]
+
+
+def named(text: str) -> AdapterName:
+    """An adapter as a person writes it."""
+    return AdapterName.parse(text, must_exist=False)
 
 
 @pytest.fixture
@@ -78,11 +84,11 @@ def queries(fill: Callable[..., Index]) -> Iterator[Queries]:
 
 
 def test_similar_gives_the_neighbors(queries: Queries) -> None:
-    table = similar(queries, " org/legal-lora ", 1)
+    table = similar(queries, named(" org/legal-lora "), 1)
     assert table["adapter"].to_pylist() == ["org/legal-two"]
     assert table["distance"].to_pylist() == [round(1 - np.cos(np.radians(10)), 6)]
-    assert len(similar(queries, "org/legal-lora")) == 2
-    assert similar(queries, "org/many/checkpoints/120/", 1)["adapter"].to_pylist() == [
+    assert len(similar(queries, named("org/legal-lora"))) == 2
+    assert similar(queries, named("org/many/checkpoints/120/"), 1)["adapter"].to_pylist() == [
         "org/legal-two"
     ]
 
@@ -94,7 +100,7 @@ def test_similar_takes_a_local_folder_by_any_path(
     index.write([vector_row(repo_id=str(folder)), vector_row(repo_id="a/b")], base="org/base")
     monkeypatch.chdir(tmp_path)
     with connect(index) as queries:
-        assert similar(queries, "./my adapter/")["adapter"].to_pylist() == ["a/b"]
+        assert similar(queries, named("./my adapter/"))["adapter"].to_pylist() == ["a/b"]
 
 
 @pytest.mark.parametrize(
@@ -113,12 +119,12 @@ def test_similar_takes_a_local_folder_by_any_path(
 )
 def test_an_adapter_without_neighbors_is_told_why(queries: Queries, name: str, line: str) -> None:
     with pytest.raises(QueryError, match=line):
-        similar(queries, name)
+        similar(queries, AdapterName(name))
 
 
 def test_k_and_distance_are_checked(queries: Queries) -> None:
     with pytest.raises(UsageError, match="from 1 to"):
-        similar(queries, "org/legal-lora", 0)
+        similar(queries, named("org/legal-lora"), 0)
     for distance in (-0.1, 2.5, float("nan")):
         with pytest.raises(UsageError, match="between 0 and 2"):
             domains(queries, "org/base", distance)

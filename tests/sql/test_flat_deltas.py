@@ -17,6 +17,7 @@ from rows import vector_row
 
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.keys import AdapterName
 from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import connect
 from hubdelta.sql.questions.answers import similar
@@ -124,7 +125,7 @@ def test_other_deltas_are_noticed_and_the_query_is_answered(
         if in_sql:
             found = queries.run("FROM neighbors('a/0000', k := 5)")
         else:
-            found = similar(queries, "a/0000", 5)
+            found = similar(queries, AdapterName("a/0000"), 5)
         assert found.to_pylist() == wanted[1]
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "is damaged, and is not used" in warning.getMessage()

@@ -14,6 +14,7 @@ from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.schemas.index import Index
+from hubdelta.schemas.keys import AdapterName
 from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.questions.answers import between, compare, new_since, outliers
 from hubdelta.sql.script import write_script
@@ -37,6 +38,11 @@ def column(index: Index, query: str, *parameters: object) -> list[object]:
 def side_by_side(index: Index, a: str, b: str) -> dict[str, tuple[str | None, str | None]]:
     rows = ask(index, "FROM compare(?, ?)", a, b)
     return {row["property"]: (row["a"], row["b"]) for row in rows}
+
+
+def named(text: str) -> AdapterName:
+    """An adapter as a person writes it."""
+    return AdapterName.parse(text, must_exist=False)
 
 
 @pytest.fixture
@@ -123,7 +129,9 @@ class TestBetween:
         fan.write([catalog_row(repo_id="a/zilch")], base="org/base")
         fan.write([vector_row(repo_id="a/zilch", delta=np.zeros(2, np.float32))], base="org/base")
         with connect(fan) as queries:
-            assert between(queries, "a/zero", " a/forty ", 1)["adapter"].to_pylist() == ["a/ten"]
+            assert between(queries, named("a/zero"), named(" a/forty "), 1)[
+                "adapter"
+            ].to_pylist() == ["a/ten"]
             for other, why in [
                 ("a/opposite", "they are opposites"),
                 ("b/else", "their bases differ"),
@@ -131,9 +139,9 @@ class TestBetween:
                 ("a/zeros", "no adapter a/zeros in the index; did you mean a/zero"),
             ]:
                 with pytest.raises(QueryError, match=why):
-                    between(queries, "a/zero", other)
+                    between(queries, named("a/zero"), named(other))
             with pytest.raises(UsageError, match="from 1 to"):
-                between(queries, "a/zero", "a/ten", 0)
+                between(queries, named("a/zero"), named("a/ten"), 0)
 
 
 class TestOutliers:
@@ -285,8 +293,8 @@ class TestCompare:
         """Of 24 adapters a degree apart, each has the next five on either side, or more inwards."""
         index = fill(*(adapter(f"a/{i:02}", i) for i in range(24)))
         with connect(index) as queries:
-            found = compare(queries, "a/10", "a/14")
-            assert len(compare(queries, "a/00", "a/23").shared) == 0
+            found = compare(queries, named("a/10"), named("a/14"))
+            assert len(compare(queries, named("a/00"), named("a/23")).shared) == 0
         names = found.shared["adapter"].to_pylist()
         assert set(names) == {"a/09", "a/11", "a/12", "a/13", "a/15"}
         assert names[:3] == ["a/12", "a/11", "a/13"]
@@ -317,7 +325,7 @@ class TestCompare:
             side_by_side(fan, "a/recipe", "a/zero")["comparable"][0] == "no: their recipes differ"
         )
         with connect(fan) as queries:
-            answer = compare(queries, "a/zero", "b/else")
+            answer = compare(queries, named("a/zero"), named("b/else"))
         assert (answer.similarity, answer.obstacle) == (None, "their bases differ")
 
     def test_the_vectors_shown_are_of_the_common_recipe(self, fan: Index) -> None:
@@ -367,16 +375,16 @@ class TestCompare:
         assert found["status"] == ("failed: gated", "embedded")
         assert (found["likes"], found["norm"]) == (("4", "0"), (None, "0"))
         with connect(fan) as queries:
-            answer = compare(queries, "a/gated", "a/nil")
+            answer = compare(queries, named("a/gated"), named("a/nil"))
         assert answer.obstacle is not None
         assert "a/gated has no vector (gated): ask; a/nil has a vector without" in answer.obstacle
 
     def test_an_unknown_adapter_is_an_error_with_a_proposal(self, fan: Index) -> None:
         with connect(fan) as queries:
             with pytest.raises(QueryError, match="no adapter a/tem in the index; did you mean"):
-                compare(queries, "a/zero", "a/tem")
+                compare(queries, named("a/zero"), named("a/tem"))
             with pytest.raises(QueryError, match="the index knows it at 0000"):
-                compare(queries, f"a/ten@{OLD}", "a/zero")
+                compare(queries, named(f"a/ten@{OLD}"), named("a/zero"))
 
     def test_an_adapter_beside_itself(self, fan: Index) -> None:
         found = side_by_side(fan, "a/ten", "a/ten")

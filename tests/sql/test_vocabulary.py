@@ -158,9 +158,7 @@ def test_what_needs_the_linkage_is_what_leads_to_it_in_sql(index: Index) -> None
     assert leads & reachable == NEED_LINKAGE
 
 
-def test_help_lists_every_view_and_macro_in_lines_of_its_width() -> None:
-    lines = listing(80).splitlines()
-    assert max(map(len, lines)) <= 80
-    text = " ".join(line.strip() for line in lines)
+def test_help_lists_every_view_and_macro() -> None:
+    text = listing()
     for one in (*(view.name for view in VIEWS), *(macro.signature for macro in MACROS)):
         assert one in text
