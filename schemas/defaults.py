@@ -1,4 +1,4 @@
-"""What a question means where it does not say how many, or how far.
+"""Default counts and distances of queries.
 
 Macros, functions and options take these. Distances are cosine distances, 1 - cos, from 0 to 2.
 """
@@ -6,16 +6,16 @@ Macros, functions and options take these. Distances are cosine distances, 1 - co
 from typing import Final
 
 NEIGHBORS: Final = 10
-"""How many of the nearest, or of the oddest, adapters an answer has."""
+"""How many of the nearest, or most unusual, adapters to return."""
 
 DISTANCE: Final = 0.25
-"""Up to which distance adapters are near each other."""
+"""The largest distance at which adapters count as neighbors."""
 
 DUPLICATE_DISTANCE: Final = 0.01
-"""Up to which distance adapters do almost the same."""
+"""The largest distance at which adapters count as duplicates."""
 
 LARGEST_DISTANCE: Final = 2
-"""That of opposite vectors."""
+"""The distance between opposite vectors."""
 
 VOTERS: Final = 5
 """How many labeled neighbors vote on a suggested label."""

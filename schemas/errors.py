@@ -1,26 +1,26 @@
-"""The project's error tree: what can be told to a user in one line.
+"""The project's error tree. Each error tells the user in one line what is wrong.
 
 HubdeltaError                  the run could not be done            exit code 1
 ├── UsageError                 a wrong argument or setting          exit code 2
-│   ├── NotABaseError          what is named as a base is an adapter, or no model at all
-│   └── SeveralBasesError      one base has to be named, and none is
+│   ├── NotABaseError          the named base is an adapter, or not a model at all
+│   └── SeveralBasesError      the index has several bases, and none was named
 ├── MissingExtraError          an optional dependency is absent
 ├── IndexStoreError            the index cannot be used
-│   ├── NoIndexError           there is none at that place
+│   ├── NoIndexError           there is no index at that path
 │   ├── NewerIndexError        a newer hubdelta wrote it
-│   ├── DamagedFileError       a Parquet file is not whole
+│   ├── DamagedFileError       a Parquet file is incomplete or corrupt
 │   ├── UnreadableError        no permission to read a file or folder, or the disk fails
 │   ├── IndexBusyError         another run holds it
 │   └── IndexWriteError        no space, no permission
-├── OutputError                a file that was asked for cannot be written
+├── OutputError                a requested output file cannot be written
 ├── HubError                   the Hub cannot be used at all (offline, wrong token, unknown base)
 │   └── ListeningError         the local Hub cannot listen at an address
 ├── QueryError                 a query is wrong, or not allowed
-│   ├── ReadOnlyError          a read-only connection does not run it
-│   └── NoVectorError          what it asks about has no vector
+│   ├── ReadOnlyError          not allowed on a read-only connection
+│   └── NoVectorError          an adapter it names has no vector
 └── AdapterError               one adapter gave no vector: becomes a row of `failures`
 
-Texts state facts. Which option of the command line helps, `hubdelta.hints` adds by the class.
+Messages state facts; `hubdelta.hints` adds the command-line option that helps, by class.
 """
 
 import re
@@ -62,7 +62,7 @@ class Reason(StrEnum):
 
 _LONGEST_MESSAGE = 500  # characters
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters, and those that turn the direction of what follows."""
+"""Control characters, and those that change text direction."""
 
 _FIRST_PAUSE = {
     Reason.NETWORK: timedelta(hours=1),
@@ -80,10 +80,10 @@ class UsageError(HubdeltaError):
 
 
 class NotABaseError(UsageError):
-    """What was named as a base is an adapter, or holds no model that can be loaded.
+    """The model named as a base is an adapter, or cannot be loaded as a model.
 
     Attributes:
-        base: the model to name instead, ORG/NAME, where it is known.
+        base: the model to name instead, ORG/NAME, if known.
     """
 
     def __init__(self, message: str, base: str | None = None) -> None:
@@ -106,7 +106,7 @@ class MissingExtraError(HubdeltaError):
 
 
 class MissingPackageError(HubdeltaError):
-    """What was asked for needs a package that is not installed, and that no extra brings."""
+    """A feature needs a package that is not installed and that no extra includes."""
 
     def __init__(self, what: str, package: str) -> None:
         super().__init__(f"{what} needs {package}: pip install {package}")
@@ -125,7 +125,7 @@ class NewerIndexError(IndexStoreError):
 
 
 class DamagedFileError(IndexStoreError):
-    """A Parquet file of the index is not whole."""
+    """A Parquet file of the index is incomplete or corrupt."""
 
 
 class UnreadableError(IndexStoreError):
@@ -141,7 +141,7 @@ class IndexWriteError(IndexStoreError):
 
 
 class OutputError(HubdeltaError):
-    """A file that was asked for cannot be written: no space, no permission."""
+    """A requested output file cannot be written: no space, no permission."""
 
 
 class HubError(HubdeltaError):
@@ -149,7 +149,7 @@ class HubError(HubdeltaError):
 
 
 class ListeningError(HubError):
-    """The local Hub cannot listen at the address that was asked for."""
+    """The local Hub cannot listen at the requested address."""
 
 
 class QueryError(HubdeltaError):
@@ -161,12 +161,12 @@ class ReadOnlyError(QueryError):
 
 
 class NoVectorError(QueryError):
-    """What a query asks about has no vector that can be compared.
+    """An adapter named in a query has no vector that can be compared.
 
     Attributes:
-        base: of an adapter that no run has tried, the base to embed it under; None for others.
-        kind: of such an adapter: adapter, or full for a full finetune.
-        has_failed: whether a run tried it in vain.
+        base: the base to embed it under, if no run has tried it yet; otherwise None.
+        kind: adapter, or full for a full finetune.
+        has_failed: whether a run has tried it and failed.
     """
 
     def __init__(
@@ -184,8 +184,8 @@ class NoVectorError(QueryError):
 class AdapterError(HubdeltaError):
     """One adapter gave no vector.
 
-    Its text may quote what a stranger uploaded: control characters and what UTF-8 cannot hold
-    are replaced, so that it can be stored and shown, and it is kept to one line.
+    Its message may quote untrusted uploads: control characters and text that UTF-8 cannot encode
+    are replaced so that it can be stored and shown, and it is kept to one line.
 
     Attributes:
         reason: one of the closed list.
@@ -197,11 +197,11 @@ class AdapterError(HubdeltaError):
 
 
 def printable(text: str) -> str:
-    """A text in one line that UTF-8 can hold and that cannot steer a terminal."""
+    """The text on one line, encodable as UTF-8 and without terminal control characters."""
     return without_controls(" ".join(text.split()))
 
 
 def without_controls(text: str) -> str:
-    """A text, line breaks and tabs included, without other control characters or surrogates."""
+    """The text without surrogates or control characters other than line breaks and tabs."""
     encodable = text.encode("utf-8", "replace").decode("utf-8")
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", encodable)

@@ -1,4 +1,4 @@
-"""Files that appear under their names whole and safe on disk, or not at all."""
+"""Writing files atomically: each appears under its name complete and synced, or not at all."""
 
 import errno
 import os
@@ -14,12 +14,12 @@ from typing import BinaryIO, Final
 from hubdelta.schemas.errors import OutputError, UsageError
 
 UNFINISHED: Final = ".tmp"
-"""How the name of a file ends that is still written, or was left by a run that was killed."""
+"""Suffix of a file that is still being written, or was left behind by a killed run."""
 
 
 @contextmanager
 def appearing(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written, which takes its name when all is on disk; an error leaves no trace.
+    """A file to write, renamed into place once it is all on disk; an error leaves no trace.
 
     Raises:
         OSError: it cannot be written.
@@ -39,18 +39,18 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
 
 
 STDOUT: Final = Path("-")
-"""The name under which standard output is asked for."""
+"""The path that means standard output."""
 
 
 @contextmanager
 def opened_output(path: Path) -> Iterator[BinaryIO]:
-    """The file that a user asked for, to be written; it replaces what had that name.
+    """The output file that a user asked for; it replaces any file of that name.
 
-    Standard output has all of it once it is whole, since some formats are written out of order.
+    Standard output receives it only once complete, since some formats are written out of order.
 
     Raises:
         OutputError: no space, no permission.
-        BrokenPipeError: the reader of standard output has left.
+        BrokenPipeError: the reader of standard output has closed it.
     """
     try:
         if path == STDOUT:
@@ -69,12 +69,12 @@ def opened_output(path: Path) -> Iterator[BinaryIO]:
 
 
 def shown_output(path: Path) -> str:
-    """What a user is told of where the file went."""
+    """How to tell the user where the output went."""
     return "standard output" if path == STDOUT else str(path)
 
 
 def check_output(path: Path) -> None:
-    """Find out what is wrong with the name of a file to be written, before the work is done.
+    """Check that an output file can be written, before doing the work.
 
     Raises:
         OutputError: nothing can be written there.
@@ -110,7 +110,7 @@ def why_unread(path: Path, error: OSError) -> str:
 
 
 def _file_above(path: Path) -> Path | None:
-    """The file at a path or above it, which no folder can have."""
+    """The regular file at a path or among its parents, where only folders can be."""
     return next((place for place in (path, *path.parents) if place.is_file()), None)
 
 

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Index:
-    """The tables of one index, whose files lie as layout.py says.
+    """The tables of one index; layout.py says where their files are.
 
     Attributes:
         root: the index's directory.
@@ -77,7 +77,7 @@ class Index:
 
     @classmethod
     def create(cls, root: Path) -> "Index":
-        """Open the index at `root`, making it first where there is none.
+        """Open the index at `root`, creating it if there is none.
 
         Raises:
             IndexWriteError: the directory cannot be written.
@@ -98,19 +98,18 @@ class Index:
 
     @property
     def has_newest_columns(self) -> bool:
-        """Whether a run of this version has written to it, or only ones of earlier versions."""
+        """Whether a run of this version has written to it, not only earlier versions."""
         return all(columns_file(self.root, row_type).exists() for row_type in TABLES)
 
     @contextmanager
     def writing(self, *, wait: bool = False) -> Iterator[None]:
         """Hold the index for one run.
 
-        Leftovers of runs that were killed are removed, and files of earlier versions are moved to
-        where they belong now. The lock belongs to the process and is freed by the kernel when it
-        dies.
+        Leftovers of killed runs are removed, and files of earlier versions are moved to their
+        current place. The lock belongs to the process and is freed by the kernel when it dies.
 
         Args:
-            wait: wait for the other run to end; otherwise leave.
+            wait: wait for the other run to end instead of raising.
 
         Raises:
             IndexBusyError: another run holds it, and `wait` is false.
@@ -142,11 +141,11 @@ class Index:
             lock.release()
 
     def write(self, rows: Sequence[Row], *, base: str = "") -> Path | None:
-        """Write rows of one type as one new file, which appears whole or not at all.
+        """Write rows of one type as one new file, atomically.
 
         Args:
             rows: the rows.
-            base: the base model; not needed where the table has no folder for each.
+            base: the base model; not needed for a table without a folder per base.
 
         Returns:
             The file, or None where there are no rows.
@@ -192,7 +191,7 @@ class Index:
         """All rows of one file of a table, with the columns of this version.
 
         Raises:
-            DamagedFileError: it is not whole.
+            DamagedFileError: it is incomplete or corrupt.
             UnreadableError: it cannot be read at the moment.
             NewerIndexError: a newer hubdelta wrote it.
         """
@@ -230,7 +229,7 @@ class Index:
         return [*older, *files_under(folder_of(self.root, row_type, base))]
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a text beside the tables, which replaces the one of that name whole.
+        """Write a text file beside the tables, replacing any file of that name atomically.
 
         Raises:
             IndexWriteError: no space, no permission.
@@ -250,7 +249,7 @@ class Index:
 
 @contextmanager
 def _appearing(path: Path) -> Iterator[BinaryIO]:
-    """A file of the index that appears under its name whole and safe on disk, or not at all."""
+    """A file of the index, written atomically."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with appearing(path) as file:

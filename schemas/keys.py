@@ -1,4 +1,4 @@
-"""How an adapter is named: `org/name[/subfolder][@revision]`, or a folder of this machine."""
+"""How an adapter is named: `org/name[/subfolder][@revision]`, or a local folder."""
 
 import re
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class AdapterName:
 
     @property
     def is_local(self) -> bool:
-        """Whether it names a folder of this machine."""
+        """Whether it names a local folder."""
         return self.repo_id.startswith("/")
 
     @property
@@ -62,8 +62,9 @@ class AdapterName:
     def parse(cls, text: str, *, must_exist: bool = True) -> "AdapterName":
         """Read `org/name[/subfolder][@revision]`, its URL, or the path of a folder.
 
-        A path is told from a name by its start (`/`, `./`, `../`, `~`). What follows the last `@`
-        counts as a revision; where there is none of that name, it may be the folder's (`describe`).
+        A path is recognized by its start (`/`, `./`, `../`, `~`). What follows the last `@` is
+        read as a revision; if there is no such revision, it may be part of a folder's name
+        (`describe`).
 
         Args:
             text: what a person wrote.
@@ -118,7 +119,7 @@ def _no_folder(text: str, path: Path) -> str:
 
 
 def is_path(text: str) -> bool:
-    """Whether a text is the path of a folder, and not the name of a repository."""
+    """Whether a text is a folder path rather than a repository name."""
     return text.startswith(_PATH_STARTS) or text in {".", ".."}
 
 
@@ -128,14 +129,14 @@ def is_commit(text: str) -> bool:
 
 
 def named_by_url(text: str) -> str:
-    """`org/name[/subfolder][@revision]` where a text is the URL of a page of a Hub, or the text.
+    """`org/name[/subfolder][@revision]` if the text is the URL of a Hub page, or else the text.
 
     Pages are `/org/name`, `/org/name/tree/REVISION/subfolder` and
     `/org/name/blob/REVISION/subfolder/file`; `main` appears in every URL, so it
     does not pin a revision.
 
     Raises:
-        UsageError: the page is not a model's.
+        UsageError: it is not the page of a model.
     """
     if not text.lower().startswith(("https://", "http://")):
         return text
@@ -154,7 +155,7 @@ def named_by_url(text: str) -> str:
 
 
 def folder_meant(text: str) -> str:
-    """A question, where a folder has the name of a repository that was asked for; or nothing."""
+    """A suggestion if a local folder has the name that was asked for, or else ""."""
     try:
         is_folder = bool(text) and not is_path(text) and Path(text).is_dir()
     except (OSError, ValueError):  # too long, or a NUL

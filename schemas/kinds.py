@@ -1,13 +1,13 @@
-"""What rows of the catalog are of, and how the Hub says that models relate to their bases."""
+"""What catalog rows describe, and how models relate to their bases in the Hub's words."""
 
 from enum import StrEnum
 from typing import Final
 
 
 class Kind(StrEnum):
-    """What a row of the catalog is of: the closed list that `catalog.kind` holds.
+    """What a catalog row describes: the closed list of values of `catalog.kind`.
 
-    A mirror is nothing to embed: its row is how the next crawl knows it.
+    A mirror is not embedded: its row lets the next crawl recognize it.
     """
 
     ADAPTER = "adapter"
@@ -25,4 +25,4 @@ class Relation(StrEnum):
 
 
 LISTED: Final = (Relation.ADAPTER, Relation.FINETUNE)
-"""Relations whose listings a crawl walks, for what can be embedded."""
+"""Relations whose listings a crawl walks, since their models can be embedded."""

@@ -1,13 +1,13 @@
-"""Where the files of an index lie.
+"""Where the files of an index are.
 
 A table with rows of many bases has a folder for each base, named as Hive names partitions: `base=`
 and the percent-encoded base. DuckDB, pandas, polars and pyarrow read the column `base` off these
-names, and some of them refuse files that hold such a column as well: so the files lack it.
+names, and some of them reject files that also hold such a column, so the files omit it.
 
-Each table also has a file without rows, whose columns are those of the newest version that wrote to
-the index: SQL over a table that is still empty works, and older files get the columns they lack.
-Where a table has folders, that file lies in one named as if there were a base `.none`, which is no
-name on the Hub: beside the folders some readers take it for a table of its own.
+Each table also has a file without rows that holds the columns of the newest version that wrote to
+the index: SQL over an empty table works, and older files get the columns they lack. In a table with
+folders, that file is in a folder named for a base `.none`, which cannot be a name on the Hub: if it
+were beside the folders, some readers would take it for a separate table.
 """
 
 import os
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # it loads pyarrow, which completion in a shell would have to
     from hubdelta.schemas.rows import Row
 
 SCHEMA_VERSION = 4
-"""Raised with every change of a column or of where files lie; a reader reads all up to its own."""
+"""Raised whenever columns or file locations change; a reader accepts versions up to its own."""
 
 _KEY = "base="
 _NO_BASE = f"{_KEY}.none"
@@ -34,19 +34,19 @@ def folder_of(root: Path, row_type: "type[Row]", base: str) -> Path:
     Args:
         root: the index's directory.
         row_type: which table.
-        base: the base model; of no consequence where the table has no folder for each.
+        base: the base model; ignored for a table without a folder per base.
     """
     folder = root / row_type.table
     return folder / f"{_KEY}{quote(base, safe='')}" if row_type.by_base else folder
 
 
 def base_in(path: Path) -> str:
-    """The base whose rows a file holds, by the name of its folder."""
+    """The base whose rows a file holds, read from its folder's name."""
     return unquote(path.parent.name.removeprefix(_KEY))
 
 
 def crawled_bases(root: Path) -> list[str]:
-    """The bases that the catalog has folders for, by their names alone; no file is opened."""
+    """The bases that the catalog has folders for; no file is opened."""
     folders = (root / "catalog").glob(f"{_KEY}*")
     return sorted(base_in(folder / "*") for folder in folders if folder.name != _NO_BASE)
 
@@ -60,7 +60,7 @@ def columns_file(root: Path, row_type: "type[Row]") -> Path:
 def columns_files(root: Path, row_type: "type[Row]") -> dict[int, Path]:
     """The files without rows of all versions that wrote to an index, by version.
 
-    Those of versions 1 to 3 lie beside the folders.
+    Those of versions 1 to 3 are beside the folders.
     """
     folder = root / row_type.table
     return {
@@ -71,10 +71,10 @@ def columns_files(root: Path, row_type: "type[Row]") -> dict[int, Path]:
 
 
 def files_under(folder: Path, suffix: str = ".parquet") -> list[Path]:
-    """The files of a folder and those in it, by name; none where there is no such folder.
+    """The files under a folder, by name; none if there is no such folder.
 
     Raises:
-        UnreadableError: some folder cannot be listed, so that it is unknown what it holds.
+        UnreadableError: a folder cannot be listed, so its contents are unknown.
     """
 
     def refuse(error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""One dataclass a table: each field carries its Arrow type, its meaning and its unit.
+"""One dataclass per table: each field carries its Arrow type, its meaning and its unit.
 
 The Arrow schemas are derived from these classes, so a column is described in one place; its
 description and unit travel in the Parquet files as field metadata.
@@ -37,12 +37,12 @@ class Row:
 
     table: ClassVar[str]
     by_base: ClassVar[bool] = True
-    """Whether the table has a folder for each base, whose name stands for the column `base`."""
+    """Whether the table has a folder per base, whose name holds the column `base`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogRow(Row):
-    """An adapter as the Hub showed it: a row per (key, crawl that saw it change)."""
+    """An adapter as the Hub listed it: a row per (key, crawl that saw it change)."""
 
     table: ClassVar[str] = "catalog"
 
@@ -58,19 +58,19 @@ class CatalogRow(Row):
         "adapter, finetune, quantized or merge, as tagged; adapter beside a whole model",
     )
     canonical_base: str | None = _column(
-        pa.string(), "the base it was concluded to belong to; differs from base on a contradiction"
+        pa.string(), "the base it was found to belong to; differs from base on a contradiction"
     )
     evidence: str = _column(
         pa.string(),
-        "what it rests on: tag, card, peft_config, mirror, local_path, content or named",
+        "evidence for it: tag, card, peft_config, mirror, local_path, content or named",
     )
     declared_base: str | None = _column(
         pa.string(), "base_model_name_or_path of adapter_config.json, as written"
     )
-    via: str | None = _column(pa.string(), "the mirror of the base that it names, if it names one")
+    via: str | None = _column(pa.string(), "the mirror of the base that it names, if any")
     weights_files: list[str] = _column(
         _STRINGS,
-        "weight files, as paths inside the repository; of shards the index file that names them",
+        "weight files, as paths inside the repository; for shards the index file that names them",
     )
     author: str | None = _column(pa.string(), "owner of the repository")
     created_at: datetime | None = _column(_TIME, "creation of the repository")
@@ -92,7 +92,7 @@ class CatalogRow(Row):
     run_id: str = _column(pa.string(), "run that made the row")
 
     def after(self, before: "CatalogRow | None") -> "CatalogRow":
-        """This row, dated later than the one that it replaces, even if a clock was ahead then."""
+        """This row, dated later than the one it replaces, even if a clock was ahead then."""
         if before is None or self.crawled_at > before.crawled_at:
             return self
         return replace(self, crawled_at=before.crawled_at + timedelta(microseconds=1))
@@ -120,7 +120,7 @@ class VectorRow(Row):
     norm: float = _column(pa.float64(), "L2 norm of delta", "hidden-state units")
     signal: float = _column(
         pa.float64(),
-        "norm over the noise floor of the run; good from 60 on: cosine to fp32 at least .999",
+        "norm over the noise floor of the run; good at 60 or more: cosine to fp32 at least .999",
         "ratio",
     )
     engine: str = _column(pa.string(), "engine that made it")
@@ -149,8 +149,8 @@ class FailureRow(Row):
     revision: str = _column(
         pa.string(), "40-hex commit of the repository; empty where the Hub does not tell it"
     )
-    reason: str = _column(pa.string(), "one of the closed list of reasons")
-    message: str = _column(pa.string(), "what happened and what to do, in a line")
+    reason: str = _column(pa.string(), "one of a fixed list of reasons")
+    message: str = _column(pa.string(), "what happened and what to do, on one line")
     attempt: int = _column(pa.int32(), "which attempt this was, from 1")
     failed_at: datetime = _column(_TIME, "when it failed")
     due_at: datetime | None = _column(
@@ -161,7 +161,7 @@ class FailureRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class BaseRow(Row):
-    """What the base itself answers to the probes: a row per (recipe, engine, precision, run)."""
+    """The base's own response to the probes: a row per (recipe, engine, precision, run)."""
 
     table: ClassVar[str] = "bases"
 
@@ -210,20 +210,20 @@ class RunRow(Row):
     seconds: float = _column(pa.float64(), "wall time", "seconds")
     requests: int = _column(pa.int64(), "HTTP requests sent to the Hub", "requests")
     fetched_bytes: int | None = _added_column(
-        pa.int64(), "bodies of the Hub's answers that arrived, without the base's files", "bytes"
+        pa.int64(), "response bodies received from the Hub, without the base's files", "bytes"
     )
     needed_bytes: int | None = _added_column(
-        pa.int64(), "index: what of them the vectors depend on, with headers and configs", "bytes"
+        pa.int64(), "index: those that the vectors need, with headers and configs", "bytes"
     )
     busy: dict[str, float] | None = _added_column(
         pa.map_(pa.string(), pa.float64()),
-        "index: by stage (load, download, read, stack, compute, stream, write), how long it had "
-        "work in hand",
+        "index: by stage (load, download, read, stack, compute, stream, write), how long it was "
+        "busy",
         "seconds",
     )
     waited: dict[str, float] | None = _added_column(
         pa.map_(pa.string(), pa.float64()),
-        "index: by stage, how long it had none while adapters were pending",
+        "index: by stage, how long it was idle while adapters were pending",
         "seconds",
     )
     counts: dict[str, int] = _column(
@@ -251,10 +251,10 @@ class ClusterRow(Row):
         pa.string(), "hash of base, base commit, probe set, layer, token and pooling"
     )
     cluster: int = _column(
-        pa.int32(), "number of the cluster in its base; it stays with it and is never used again"
+        pa.int32(), "number of the cluster in its base; permanent and never reused"
     )
     members: list[str] = _column(
-        _STRINGS, "its adapters, org/name[/subfolder], the strongest first; empty once dissolved"
+        _STRINGS, "its adapters, org/name[/subfolder], strongest first; empty once dissolved"
     )
     strengths: list[float] = _column(
         pa.list_(pa.float32()),
@@ -270,7 +270,7 @@ class ClusterRow(Row):
     silhouette: float | None = _column(
         pa.float64(),
         "mean over members of (b - a) / max(a, b), a being the mean cosine distance to the others, "
-        "b that to the nearest other cluster; null where there is no other",
+        "b that to the nearest other cluster; null if there is no other",
     )
     clustered_at: datetime = _column(_TIME, "when the row was made")
     run_id: str = _column(pa.string(), "run that made the row")
@@ -278,19 +278,19 @@ class ClusterRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelRow(Row):
-    """What a user says an adapter is for: the newest row of an adapter counts."""
+    """What a user says an adapter is for: an adapter's newest row counts."""
 
     table: ClassVar[str] = "labels"
     by_base: ClassVar[bool] = False
 
     adapter: str = _column(pa.string(), "org/name[/subfolder], or a local folder's path")
-    label: str | None = _column(pa.string(), "the user's word for it; null takes a label back")
+    label: str | None = _column(pa.string(), "the user's label; null removes it")
     labelled_at: datetime = _column(_TIME, "when the row was made")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapRow(Row):
-    """Where an adapter stands on a map: a row per (map, adapter at a commit), never moved."""
+    """An adapter's position on a map: a row per (map, adapter at a commit), never changed."""
 
     table: ClassVar[str] = "maps"
 
@@ -299,7 +299,7 @@ class MapRow(Row):
         pa.string(), "hash of base, base commit, probe set, layer, token and pooling"
     )
     map_id: str = _column(
-        pa.string(), "the layout that it belongs to: start time and a random suffix; sorts by time"
+        pa.string(), "the layout it belongs to: start time and a random suffix; sorts by time"
     )
     adapter: str = _column(pa.string(), "org/name[/subfolder], or a local folder's path")
     revision: str = _column(pa.string(), "40-hex commit whose vector was placed")
@@ -307,7 +307,7 @@ class MapRow(Row):
     y: float = _column(pa.float64(), "upwards, on the scale of x", "map units")
     method: str = _column(
         pa.string(),
-        "how it was placed: tsne, umap or plane with the whole map; neighbors: among them, later",
+        "how it was placed: tsne, umap or plane with the whole map; neighbors: later, among them",
     )
     placed_at: datetime = _column(_TIME, "when the row was made")
 

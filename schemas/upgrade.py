@@ -1,7 +1,7 @@
-"""Files of versions 1 to 3, which have a column `base` and lie in other folders.
+"""Files of versions 1 to 3, which have a column `base` and are in other folders.
 
-Every run that writes to an index moves them first. Until one has, what reads Parquet files without
-this package would take such a folder's name for the base.
+Every run that writes to an index moves them first. Until then, readers other than this package
+would take such a folder's name for the base.
 """
 
 import logging
@@ -24,7 +24,7 @@ _LAST = 3
 
 
 def older_files(root: Path, row_type: type[Row]) -> list[Path]:
-    """The files of a table that have, or may have, a column `base`; one without rows among them.
+    """The files of a table, with or without rows, that have or may have a column `base`.
 
     Raises:
         UnreadableError: a folder cannot be listed.
@@ -35,18 +35,18 @@ def older_files(root: Path, row_type: type[Row]) -> list[Path]:
 
 
 def copy_rows(path: Path, row_type: type[Row], root: Path) -> list[Path]:
-    """Write the rows of an older file where they belong now, in files of its name.
+    """Write the rows of an older file to their current place, in files of the same name.
 
     Args:
         path: one of `older_files`.
         row_type: its table.
-        root: the directory of the index that gets them.
+        root: the directory of the index to write to.
 
     Returns:
-        The new files: none where it has no rows.
+        The new files: none if it has no rows.
 
     Raises:
-        DamagedFileError: it is not whole.
+        DamagedFileError: it is incomplete or corrupt.
         UnreadableError: it cannot be read at the moment.
         OSError: something cannot be written.
     """
@@ -67,11 +67,11 @@ def copy_rows(path: Path, row_type: type[Row], root: Path) -> list[Path]:
 
 
 def upgrade(root: Path) -> None:
-    """Move what earlier versions wrote to where it belongs now; the index must be held.
+    """Move what earlier versions wrote to its current place; the index must be held.
 
-    A kill loses nothing: a row is written before the file that it comes from is removed, and the
-    next run goes on. Damaged files stay where they are, and with them the file without rows, which
-    says that there are older ones: once they are mended, a run moves them.
+    Killing it loses nothing: a row is written before its source file is removed, and the next run
+    continues. Damaged files stay where they are, and so does the file without rows, which shows
+    that there are older files: once they are repaired, a run moves them.
 
     Raises:
         OSError: something cannot be written.
@@ -104,4 +104,4 @@ def _may_have_base(path: Path) -> bool:
     try:
         return "base" in open_parquet(path).schema_arrow.names
     except (DamagedFileError, UnreadableError):
-        return True  # who reads it says what is wrong with it
+        return True  # reading it reports what is wrong with it

@@ -1,4 +1,4 @@
-"""Parts of sentences that are said in many places."""
+"""Phrases shared by many messages."""
 
 from collections.abc import Sequence
 

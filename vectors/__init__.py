@@ -5,5 +5,5 @@ density.py      density clusters, by HDBSCAN on that tree
 measures.py     cohesion and silhouettes of clusters
 nearest.py      the exact nearest vectors of each vector
 sketch.py       signs of a random projection, by which a search chooses candidates
-arrow_buffers.py    numbers between Arrow and numpy
+arrow_buffers.py    zero-copy conversion of numbers between Arrow and numpy
 """

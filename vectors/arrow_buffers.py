@@ -1,7 +1,7 @@
-"""Numbers between Arrow and numpy by their buffers.
+"""Zero-copy conversion of numbers between Arrow and numpy.
 
-pyarrow's own conversions first load pandas where it is installed, and look for it each time where
-it is not: the one takes longer than a query, the other a tenth of a lookup.
+pyarrow's own conversions load pandas if it is installed, which takes longer than a query, and
+otherwise look for it on each call, which takes a tenth of a lookup.
 """
 
 from typing import TypeVar
@@ -14,11 +14,11 @@ _N = TypeVar("_N", bound=np.generic)
 
 
 def numbers(column: pa.ChunkedArray | pa.Array, dtype: type[_N]) -> npt.NDArray[_N]:
-    """A column without nulls as [rows], a view where it is one chunk.
+    """A column without nulls as [rows]; a view if it has one chunk.
 
     Args:
-        column: of numbers of that size.
-        dtype: of the numbers.
+        column: numbers of the size of `dtype`.
+        dtype: type of the result.
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not len(array):
@@ -28,6 +28,6 @@ def numbers(column: pa.ChunkedArray | pa.Array, dtype: type[_N]) -> npt.NDArray[
 
 
 def column(values: npt.NDArray[np.generic], kind: pa.DataType) -> pa.Array:
-    """Numbers [rows] as an array of a type of the same size."""
+    """Numbers [rows] as an Arrow array of a type of the same size."""
     buffer = pa.py_buffer(np.ascontiguousarray(values))
     return pa.Array.from_buffers(kind, len(values), [None, buffer])

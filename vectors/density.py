@@ -1,26 +1,26 @@
 """Density clustering: HDBSCAN on the minimum spanning tree of cosine distances.
 
-HDBSCAN joins points by mutual reachability, the largest of their distance and of the distances
-of both to their k-th neighbor; for k = 1 that is the distance itself, so that a minimum spanning
-tree under cosine distance is all of the pool that it needs. (R. J. G. B. Campello, D. Moulavi and
+HDBSCAN joins points by mutual reachability, the largest of their distance and the distances of both
+to their k-th neighbor; for k = 1 that is the distance itself, so the minimum spanning tree under
+cosine distance is all that it needs of the pool. (R. J. G. B. Campello, D. Moulavi and
 J. Sander, Density-based clustering based on hierarchical density estimates, PAKDD 2013.)
 
-Density is ln(far / distance), and the highest at far / 2. HDBSCAN's own 1 / distance grows without
-bound: ten uploads of one adapter would outweigh the hundred different ones of a domain around
-them, which would then count as noise.
+Density is ln(far / distance), capped at its value at far / 2. HDBSCAN's own 1 / distance grows
+without bound: ten uploads of one adapter would outweigh the hundred different adapters of the
+domain around them, which would then count as noise.
 
-How far is far follows the pool, because domains of one base spread wider than those of another: it
+The distance "far" adapts to the pool, because domains of one base spread wider than another's: it
 is the geometric mean of APART and of the steps within domains (`_far`). It decides whether one
-domain may be nearly all of a large pool. Where it was .3 for every pool, the adjusted Rand index of
+domain may cover nearly all of a large pool. With .3 for every pool, the adjusted Rand index of
 3,000 synthetic adapters (bench/delta_geometry.py) whose domains spread twice as wide as the demo's
 was .55 on the seeds on which the constants were chosen, and is .93 now; with half the demo's
 spread, 20,000 had .81 and have .99. Pools of fewer than FEW adapters are linked, at a distance that
-follows the pool likewise (`_few_distance`): at 30, domains that spread wide have .82 then, .80 by
-density, and .59 if every pool is linked at .22. Leaves of the hierarchy instead of excess of mass
-cut domains up.
+adapts to the pool in the same way (`_few_distance`): at 30 adapters, widely spread domains score
+.82 this way, .80 by density, and .59 if every pool is linked at .22. Selecting leaves of the
+hierarchy instead of excess of mass splits domains.
 
-Copies of one adapter count once: hundreds of uploads would otherwise be a domain by themselves, and
-leave the rest of theirs without one.
+Copies of one adapter count once: otherwise hundreds of uploads would be a domain by themselves and
+leave the rest of their domain without one.
 """
 
 from typing import NamedTuple, Protocol
@@ -32,32 +32,32 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import HDBSCAN
 
 UNRELATED = 0.3
-"""The cosine distance from which on a step tells nothing of how wide a pool's domains spread,
-unless the shorter steps say otherwise."""
+"""Steps of this cosine distance or more say nothing about how wide a pool's domains spread, unless
+the shorter steps say otherwise."""
 
 APART = 0.45
-"""Stands for the cosine distance between domains; in pools of 30, different ones are joined at .4.
-Of .25 to .5, the value at which domains were found best in pools of 100 to 20,000."""
+"""The assumed cosine distance between domains; in pools of 30, different domains are joined at .4.
+Of .25 to .5, the value that found domains best in pools of 100 to 20,000."""
 
 WITHIN = 0.75
-"""The share of steps within domains that are shorter than the one that stands for all. Half is too
-few in large pools, where most steps join adapters that are nearly alike."""
+"""The quantile of the steps within domains that represents them. The median is too low in large
+pools, where most steps join adapters that are nearly alike."""
 
 SMALLEST = 2
-"""Adapters of the smallest cluster [adapters]."""
+"""Size of the smallest cluster [adapters]."""
 
 FEW = 40
-"""A pool of fewer adapters tells too little of density: it is linked [adapters]."""
+"""A smaller pool says too little about density, so it is linked instead [adapters]."""
 
 FEW_APART = 0.4
-"""The same as APART where few adapters are linked: the best of .3 to .45 at 8 to 50 adapters."""
+"""As APART, for small pools that are linked: the best of .3 to .45 at 8 to 50 adapters."""
 
 COPY = 0.01
 """The cosine distance of steps that join copies, which count as one vertex; as in `duplicates`."""
 
 _NO_DENSITY = 1e-12
-"""Stands for a density of 0, since a weight is 1 / density; that of any nearer distance in float32
-is higher by four orders."""
+"""Used in place of a density of 0, since a weight is 1 / density; the density of any smaller
+distance in float32 is four orders of magnitude higher."""
 
 
 class SpanningTree(Protocol):
@@ -77,7 +77,7 @@ class SpanningTree(Protocol):
 
 
 class Clustering(NamedTuple):
-    """Which cluster each vertex is in, and how firmly.
+    """Which cluster each vertex is in, and how strongly.
 
     Attributes:
         labels: the clusters, numbered from 0; -1 for noise [n].
@@ -90,7 +90,7 @@ class Clustering(NamedTuple):
 
 
 def cluster(tree: SpanningTree) -> Clustering:
-    """The clusters of HDBSCAN by excess of mass or, of fewer than FEW vertices, of linkage.
+    """The clusters of HDBSCAN by excess of mass or, for fewer than FEW vertices, of linkage.
 
     Args:
         tree: the minimum spanning tree of n vertices.
@@ -105,7 +105,7 @@ def cluster(tree: SpanningTree) -> Clustering:
     found.fit(_graph(tree, copies, vertices))
     labels, strengths = found.labels_[:vertices], found.probabilities_[:vertices]
     labels = np.where(labels == found.labels_[vertices], -1, labels)
-    # Copies that are near nothing else are a cluster by themselves.
+    # Copies that are near nothing else form a cluster by themselves.
     alone = (labels < 0) & (np.bincount(copies) >= SMALLEST)
     labels = np.where(alone, len(found.labels_) + np.arange(vertices), labels)
     strengths = np.where(alone, 1.0, np.where(labels < 0, 0.0, strengths))
@@ -113,17 +113,17 @@ def cluster(tree: SpanningTree) -> Clustering:
 
 
 def _steps(tree: SpanningTree) -> NDArray[np.float64]:
-    """The distances of the tree's edges in rising order, without those that join copies [steps]."""
+    """The distances of the tree's edges, ascending, without those that join copies [steps]."""
     gap = np.sort(tree.gap[1:].astype(np.float64))
     return gap[gap > COPY]
 
 
 def _far(tree: SpanningTree) -> float:
-    """The cosine distance from which on two adapters of the pool have nothing in common.
+    """The cosine distance at which two adapters of the pool have nothing in common.
 
-    It is √(APART · w), w being the quantile WITHIN of the steps shorter than it. The search for it
-    begins at UNRELATED. A longer distance has no lower w, so that the distances found in turn only
-    fall or only rise; they stay below APART, and end.
+    It is √(APART · w), where w is the quantile WITHIN of the steps shorter than it. The search
+    begins at UNRELATED. w never falls as the distance grows, so successive distances only fall or
+    only rise; they stay below APART, so the search ends.
     """
     steps, far, before = _steps(tree), UNRELATED, 0.0
     while far != before and (steps < far).any():
@@ -133,9 +133,9 @@ def _far(tree: SpanningTree) -> float:
 
 
 def _few_distance(tree: SpanningTree) -> float:
-    """The distance of steps that join the adapters of a small pool: √(FEW_APART · w).
+    """The distance up to which the adapters of a small pool are joined: √(FEW_APART · w).
 
-    Here w is the median of the steps shorter than UNRELATED; without any, copies alone are joined.
+    Here w is the median of the steps shorter than UNRELATED; if none, only copies are joined.
     """
     steps = _steps(tree)
     near = steps[steps < UNRELATED]
@@ -143,9 +143,9 @@ def _few_distance(tree: SpanningTree) -> float:
 
 
 def _components(tree: SpanningTree, distance: float) -> NDArray[np.int64]:
-    """The components that steps of up to a distance join, numbered from 0 [n].
+    """The components joined by steps of up to `distance`, numbered from 0 [n].
 
-    In the order of Prim's algorithm the members of each follow one another.
+    In the order of Prim's algorithm the members of each are contiguous.
     """
     component = np.empty(len(tree.order), np.int64)
     # Distances are compared as SQL shows them, to six decimals.
@@ -155,7 +155,7 @@ def _components(tree: SpanningTree, distance: float) -> NDArray[np.int64]:
 
 
 def _numbered(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same clusters with numbers from 0 on, without gaps; -1 stays."""
+    """The same clusters renumbered from 0 without gaps; -1 stays."""
     used = np.unique(labels[labels >= 0])
     return np.where(labels < 0, -1, np.searchsorted(used, labels))
 
@@ -169,10 +169,10 @@ def _graph(tree: SpanningTree, vertex: NDArray[np.int64], n: int) -> csr_array:
             up to COPY [adapters].
         n: vertices.
 
-    The tree falls into pieces where it is `_far` or more wide, and each piece is tied to the hub: a
-    cluster of points that stands for all that is unrelated, and with which noise stays. So a piece
-    can be a cluster as a whole. HDBSCAN by itself never takes all points for one cluster, or, when
-    it is told that it may, counts density from an infinite distance on and prefers it to domains.
+    The tree is cut at edges of `_far` or more, and each piece is tied to the hub: a cluster of
+    points that represents everything unrelated and absorbs noise. So a whole piece can be a
+    cluster. HDBSCAN by itself never returns all points as one cluster or, if allowed to, counts
+    density from an infinite distance and prefers that cluster to domains.
     """
     far = _far(tree)
     near = np.flatnonzero(tree.gap < far)

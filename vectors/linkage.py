@@ -1,20 +1,20 @@
 """Single linkage under cosine distance: the minimum spanning tree of all vectors, kept up to date.
 
-The tree stands in the order in which Prim's algorithm visits it, and in that order all of single
-linkage can be read off without the tree:
+The tree is stored in the order in which Prim's algorithm visits it, from which all of single
+linkage can be read without the tree:
 
 - the components at a distance are the runs of `order` between gaps larger than the distance;
-- the bottleneck of two vertices, which is the smallest distance at which they share a component,
+- the bottleneck of two vertices, the smallest distance at which they share a component,
   is the largest gap after the first of the two, up to and including the second;
 - the distance of a vertex to its nearest neighbor is the least weight of its edges in the tree.
 
 (J. C. Gower and G. J. S. Ross, Minimum spanning trees and single linkage cluster analysis, Applied
 Statistics 18, 1969.)
 
-Vertices join the tree in blocks. An edge that is no shorter than all others of a cycle can be left
-out, so from a new vertex v only those edges (v, u) to the tree are candidates that are shorter than
-the bottleneck of u and v's nearest vertex in the tree, and among the vertices of one block only
-those of the block's own minimum spanning tree. Kruskal's algorithm chooses among the candidates.
+Vertices join the tree in blocks. The longest edge of a cycle can be left out, so the only candidate
+edges (v, u) from a new vertex v to the tree are those shorter than the bottleneck of u and v's
+nearest vertex in the tree; among the vertices of one block, they are the edges of the block's own
+minimum spanning tree. Kruskal's algorithm chooses among the candidates.
 """
 
 from collections.abc import Iterable
@@ -32,8 +32,8 @@ from hubdelta.schemas.errors import UsageError
 _BLOCK = 1024  # vertices that join the tree at once, at most
 _DISTANCES = 2**26  # distances held at once: 256 MiB; a block has fewer vertices where n is large
 _COLUMNS = 4096  # vectors that one matrix product reads: 64 MiB at 4096 dimensions
-_CANDIDATES = 2**20  # candidate edges held before the tree is made anew: about 100 MiB at work
-_TINY = 1e-30  # stands for a distance of 0, which a sparse graph would take for no edge
+_CANDIDATES = 2**20  # candidate edges held before the tree is rebuilt: about 100 MiB in use
+_TINY = 1e-30  # used in place of a distance of 0, which a sparse graph would read as no edge
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Linkage:
     """A minimum spanning tree of n vectors under cosine distance, in Prim's order.
 
     Attributes:
-        order: the vertices, which are rows of the vectors, as Prim's algorithm visits them from
-            the first row on [n].
+        order: the vertices (rows of the vectors), as Prim's algorithm visits them from the first
+            row [n].
         gap: the cosine distance, 1 - cos, by which each vertex of `order` was attached; infinite
             for the first, else in 0…2 [n].
         parent: the vertex of the tree to which each was attached; -1 for the first [n].
@@ -68,28 +68,28 @@ def link(units: NDArray[np.float32]) -> Linkage:
         The minimum spanning tree of all rows; among equal distances, any such tree.
 
     Raises:
-        UsageError: a vector has not length 1, or is not finite.
+        UsageError: a vector does not have length 1, or is not finite.
     """
     return _extended(Linkage.empty(), np.arange(len(units)), units)
 
 
 def relink(old: Linkage, kept: NDArray[np.int64], units: NDArray[np.float32]) -> Linkage:
-    """The single linkage of all vectors, from that of earlier ones that are mostly the same.
+    """The single linkage of all vectors, updated from that of mostly the same vectors.
 
-    Vertices that leave cut the old tree into pieces. The largest stays, and the vectors of the
-    others join it with the new ones, each at the cost of its distance to all vectors.
+    Vertices that leave cut the old tree into pieces. The largest piece stays; the vectors of the
+    others join it together with the new ones, each at the cost of its distance to all vectors.
 
     Args:
         old: the linkage of the earlier vectors [m].
-        kept: the row of each earlier vector in `units`, or -1 where it is gone; a vector that
-            changed is gone and its row is new [m].
+        kept: the row of each earlier vector in `units`, or -1 if it is gone; a changed vector
+            counts as gone, and its row as new [m].
         units: the vectors, each of length 1 [n, d]; a memory map is read by blocks of rows.
 
     Returns:
         The minimum spanning tree of all rows, as `link` makes it.
 
     Raises:
-        UsageError: a vector that joins has not length 1, or is not finite.
+        UsageError: a joining vector does not have length 1, or is not finite.
     """
     tree = _largest_piece(old, kept)
     joining = np.setdiff1d(np.arange(len(units)), tree.order)
@@ -99,7 +99,7 @@ def relink(old: Linkage, kept: NDArray[np.int64], units: NDArray[np.float32]) ->
 
 
 def _extended(tree: Linkage, joining: NDArray[np.int64], units: NDArray[np.float32]) -> Linkage:
-    """The tree with the vertices `joining`, which it does not have yet."""
+    """The tree with the vertices `joining` added."""
     size = min(_BLOCK, max(_DISTANCES // max(len(units), 1), 1))
     for start in range(0, len(joining), size):
         tree = _joined(tree, joining[start : start + size], units)
@@ -107,13 +107,13 @@ def _extended(tree: Linkage, joining: NDArray[np.int64], units: NDArray[np.float
 
 
 def _joined(tree: Linkage, block: NDArray[np.int64], units: NDArray[np.float32]) -> Linkage:
-    """The tree with the vertices of one block."""
+    """The tree with the vertices of one block added."""
     stop = max(tree.order.max(initial=0), block.max()) + 1
     distances = _distances(np.asarray(units), block, stop)
     inside = _dense_tree(distances[:, block], block)
     if not len(tree.order):
         return inside
-    distances[:, block] = np.inf  # `inside` has all that can be in the tree of these
+    distances[:, block] = np.inf  # `inside` has all their edges that the tree can need
 
     trees, candidates, held = [tree, inside], list[_Edges](), 0
     for vertex, row in zip(block, distances, strict=True):
@@ -145,7 +145,7 @@ class _Edges:
         return cls(*(np.concatenate(column) for column in columns))
 
     def graph(self, vertices: int) -> csr_array:
-        """The sparse matrix of the distances; no edge may be there twice."""
+        """The sparse matrix of the distances; edges must be distinct."""
         weights = np.maximum(self.distance, _TINY, dtype=np.float64)
         return coo_array((weights, (self.source, self.target)), (vertices, vertices)).tocsr()
 
@@ -156,7 +156,7 @@ def _distances(
     """The cosine distances of some rows to the first `stop` rows [rows, stop]."""
     block = units[rows]
     if not np.allclose(np.linalg.norm(block, axis=1), 1.0, atol=1e-3):
-        raise UsageError("single linkage takes vectors of length 1 only")
+        raise UsageError("single linkage needs vectors of length 1")
     distances = np.empty((len(rows), stop), np.float32)
     for start in range(0, stop, _COLUMNS):
         columns = slice(start, min(start + _COLUMNS, stop))
@@ -184,9 +184,9 @@ def _dense_tree(distances: NDArray[np.float32], vertices: NDArray[np.int64]) -> 
 
 
 def _bottlenecks(gap: NDArray[np.float32], position: np.intp) -> NDArray[np.float32]:
-    """The bottleneck between the vertex at one position of a tree and that at each other [n].
+    """The bottleneck between the vertex at one position of a tree and each other vertex [n].
 
-    Infinite for the position itself: nothing in the tree stands for an edge to that vertex.
+    Infinite for the position itself: no path in the tree can replace an edge to that vertex.
     """
     largest = np.empty_like(gap)
     largest[position] = np.inf
@@ -196,7 +196,7 @@ def _bottlenecks(gap: NDArray[np.float32], position: np.intp) -> NDArray[np.floa
 
 
 def _spanning_tree(trees: Iterable[Linkage], candidates: Iterable[_Edges]) -> Linkage:
-    """The minimum spanning tree of the edges of some trees and some more, all distinct."""
+    """The minimum spanning tree of the edges of some trees and some candidates, all distinct."""
     edges = _Edges.all([*map(_Edges.of, trees), *candidates])
     root = min(edges.source.min(), edges.target.min())
     graph = edges.graph(vertices=max(edges.source.max(), edges.target.max()) + 1)
@@ -204,7 +204,7 @@ def _spanning_tree(trees: Iterable[Linkage], candidates: Iterable[_Edges]) -> Li
 
 
 def _prim_order(forest: csr_array, root: int) -> Linkage:
-    """The tree around a root of a forest, which has each edge once, in Prim's order."""
+    """The tree of a forest that contains `root`, in Prim's order; the forest has each edge once."""
     both = forest + forest.T
     first, others, weights = both.indptr.tolist(), both.indices.tolist(), both.data.tolist()
     order, gap, parent = [], [], []
@@ -223,9 +223,9 @@ def _prim_order(forest: csr_array, root: int) -> Linkage:
 
 
 def _largest_piece(old: Linkage, kept: NDArray[np.int64]) -> Linkage:
-    """The largest connected piece that the kept vertices leave of a tree, in their new rows.
+    """The largest connected piece of a tree once restricted to the kept vertices, by new row.
 
-    It is a minimum spanning tree of its vertices, as any connected piece of one is.
+    Any connected piece of a minimum spanning tree is a minimum spanning tree of its vertices.
     """
     rows = kept[kept >= 0]
     if not len(rows):

@@ -1,7 +1,7 @@
-"""How alike the adapters of each cluster are: mean cosines and silhouettes, without all pairs.
+"""How alike the adapters of each cluster are: mean cosines and silhouettes, in linear time.
 
-Of unit vectors, the mean cosine of one to those of a cluster is its product with their sum, over
-their number.
+For unit vectors, the mean cosine of one to a cluster is its product with the cluster's sum, divided
+by the cluster's size.
 """
 
 from collections.abc import Iterator
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-_BLOCK = 1024  # vectors that are read at once
+_BLOCK = 1024  # vectors read at once
 
 
 class Measures(NamedTuple):
-    """Of each adapter, and NaN for noise.
+    """Measures of each adapter; NaN for noise.
 
     Attributes:
         likeness: its mean cosine to the others of its cluster [n].
         silhouette: (b - a) / max(a, b), a its mean cosine distance to the others of its cluster
-            and b the least one to another cluster; NaN where there is no other [n].
+            and b the smallest to another cluster; NaN if there is no other [n].
             (P. J. Rousseeuw, Silhouettes, J. Comput. Appl. Math. 20, 1987.)
     """
 
@@ -29,14 +29,14 @@ class Measures(NamedTuple):
 
 
 def measure(labels: NDArray[np.int64], units: NDArray[np.float32]) -> Measures:
-    """Measure clusters of two members at least, in two passes over the vectors.
+    """Measure clusters of at least two members, in two passes over the vectors.
 
     Args:
         labels: the cluster of each vector, numbered from 0; -1 for noise [n].
         units: the vectors, each of length 1 [n, d]; a memory map is read by blocks of rows.
 
     Returns:
-        The measures. Cosines to other clusters are products in float32, off by about 1e-7.
+        The measures. Cosines to other clusters are computed in float32, off by about 1e-7.
     """
     measures = Measures(np.full(len(labels), np.nan), np.full(len(labels), np.nan))
     sizes = np.bincount(labels[labels >= 0])
@@ -62,7 +62,7 @@ def measure(labels: NDArray[np.int64], units: NDArray[np.float32]) -> Measures:
 def _clustered(
     labels: NDArray[np.int64], units: NDArray[np.float32]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-    """Block by block, the vectors that are no noise: their rows, clusters and coordinates."""
+    """The vectors that are not noise, in blocks: their rows, clusters and coordinates."""
     clustered = np.flatnonzero(labels >= 0)
     for start in range(0, len(clustered), _BLOCK):
         rows = clustered[start : start + _BLOCK]

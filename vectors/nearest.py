@@ -1,25 +1,25 @@
-"""The nearest vectors of each vector under cosine distance: exact, in tiles of the products."""
+"""The exact nearest vectors of each vector under cosine distance, computed in tiles."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_TILE = 2048  # vectors of a side of a tile: 16 MiB of cosines
-_SPARE = 8  # more than asked for are kept: float32 may confuse what is equally near
-_GATHERED = 2**22  # float64 numbers of neighbors that are held at once: 32 MiB
-_DIGITS = 6  # of a distance, as SQL has it
-_FARTHEST = 2.0  # stands for the distance to a neighbor that is not there: the greatest there is
+_TILE = 2048  # vectors per side of a tile: 16 MiB of cosines
+_SPARE = 8  # extra candidates kept: float32 may misorder nearly equal distances
+_GATHERED = 2**22  # float64 coordinates of candidates held at once: 32 MiB
+_DIGITS = 6  # decimals of a distance, as in SQL
+_FARTHEST = 2.0  # the distance given to a missing neighbor: the largest possible
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The k nearest of each of n vectors, nearest first, equally near ones by their rows.
+    """The k nearest of each of n vectors, nearest first, ties ordered by row.
 
-    Of more equally near ones than there is room for, any may be the ones that are here.
+    If more vectors tie than there is room for, which of them are included is arbitrary.
 
     Attributes:
-        index: their rows; -1 where there are not so many [n, k].
+        index: their rows; -1 where there are fewer [n, k].
         distance: the cosine distance to each, rounded to six decimals; 2 where there is none
             [n, k].
     """
@@ -52,12 +52,12 @@ def nearest(units: NDArray[np.float32], k: int) -> Neighbors:
 def nearest_among(
     rows: NDArray[np.float32], units: NDArray[np.float32], among: NDArray[np.int64], k: int
 ) -> Neighbors:
-    """The k nearest of some vectors to each of others.
+    """The k nearest of the vectors `among` to each of `rows`.
 
     Args:
-        rows: those for which they are looked for, each of length 1 [m, d].
+        rows: the query vectors, each of length 1 [m, d].
         units: all vectors, each of length 1 [n, d]; a memory map is read by tiles.
-        among: the rows of `units` that are looked at.
+        among: the rows of `units` to search.
         k: how many.
 
     Returns:
@@ -74,7 +74,7 @@ def nearest_among(
 
 @dataclass(frozen=True)
 class _Candidates:
-    """The vectors with the highest cosines so far, in no order [n, candidates]."""
+    """The vectors with the highest cosines so far, unordered [n, candidates]."""
 
     index: NDArray[np.int32]
     cosine: NDArray[np.float32]
@@ -85,7 +85,7 @@ class _Candidates:
         return cls(np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32))
 
     def offer(self, top: int, cosines: NDArray[np.float32], columns: NDArray[np.int32]) -> None:
-        """Take the best of a tile: cosines of the rows from `top` on to the rows `columns`."""
+        """Keep the best of a tile: cosines of the rows from `top` on to the rows `columns`."""
         rows = slice(top, top + len(cosines))
         both = np.concatenate([self.cosine[rows], cosines], axis=1)
         index = np.concatenate(
@@ -97,7 +97,7 @@ class _Candidates:
         self.index[rows] = np.take_along_axis(index, best, axis=1)
 
     def ranked(self, rows: NDArray[np.float32], units: NDArray[np.float32], k: int) -> Neighbors:
-        """The k nearest by distances in double precision."""
+        """The k nearest, by distances in double precision."""
         index = np.where(np.isfinite(self.cosine), self.index, -1)
         distance = np.full(index.shape, _FARTHEST)
         step = max(_GATHERED // max(index.shape[1] * units.shape[1], 1), 1)

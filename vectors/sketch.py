@@ -1,4 +1,4 @@
-"""Sketches of vectors: the signs of a fixed random projection, by which candidates are chosen."""
+"""Sketches of vectors: signs of a fixed random projection, used to choose candidates."""
 
 from functools import lru_cache
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 VERSION = 1
-"""Raised whenever a vector's sketch would come out differently."""
+"""Raised whenever the sketch of a vector changes."""
 
 BITS = 1024
 WORDS = BITS // 64
@@ -22,10 +22,10 @@ def sketches(units: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     on the dimension alone: a vector's sketch never changes when others are added.
 
     Args:
-        units: [vectors, hidden], of any length but zero.
+        units: [vectors, hidden], of any nonzero length.
 
     Returns:
-        [vectors, WORDS]; signed, since DuckDB counts the bits of no other 64.
+        [vectors, WORDS]; signed, since DuckDB's bit_count takes no unsigned 64-bit integers.
     """
     signs = units @ _directions(units.shape[1]) > 0
     return np.packbits(signs, axis=1).view(np.int64)
@@ -33,6 +33,6 @@ def sketches(units: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 
 @lru_cache(maxsize=4)
 def _directions(hidden: int) -> npt.NDArray[np.float32]:
-    """[hidden, BITS]; numpy promises RandomState's stream for ever (NEP 19), not Generator's."""
+    """[hidden, BITS]; numpy freezes RandomState's stream (NEP 19), but not Generator's."""
     random = np.random.RandomState(_SEED % 2**32)
     return random.standard_normal((hidden, BITS)).astype(np.float32)
