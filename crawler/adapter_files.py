@@ -1,7 +1,7 @@
-"""Which of a repository's files are an adapter's, and which a whole model's weights.
+"""Which of a repository's files belong to an adapter, and which are a whole model's weights.
 
-From names alone: a listing shows no contents. Where shards are named by an index file, the index
-file stands for them, and is read when the weights are (`weight_index`).
+Judged by names alone, since a listing shows no contents. Shards with an index file are represented
+by it, and it is read together with the weights (`weight_index`).
 """
 
 import re
@@ -40,29 +40,28 @@ _OTHER_FORMATS: Final = {
     ".nemo": "NeMo",
     ".llamafile": "llamafile",
 }
-"""How weights end that neither transformers nor PEFT reads, and what they are called."""
+"""Suffixes of weights that neither transformers nor PEFT reads, and names of their formats."""
 
 _QUANTIZED = re.compile(
     r".*(gptq|awq|(?<!\d)[2-8]-?bit|int[48]|nf4|fp[48]).*\.(safetensors|bin|pt)", re.IGNORECASE
 )
-"""How older quantizers name the weights that they write, which transformers does not look for."""
+"""Names that older quantizers give to weights, which transformers does not look for."""
 
 _NO_WEIGHTS = re.compile(r"training_args|optimizer|scheduler|rng_state|scaler|trainer_state")
-"""Other things than weights that such files hold."""
+"""Files of these formats that hold something other than weights."""
 
 
 def adapters_in(files: Iterable[str], *, checkpoints: bool = False) -> dict[str, list[str]]:
     """The adapters of a repository: subfolder ("" for the root) → weight files, perhaps none.
 
-    A folder with adapter_config.json or adapter_model.* is an adapter, but for one whose only
-    weights are a whole model's: the config is left over from before they were merged. The
-    trainer's intermediate states (`checkpoint-<step>`) count only where no other folder holds
-    weights, and of the states of one training only the last one then: the others are the same
-    adapter, earlier.
+    A folder with adapter_config.json or adapter_model.* is an adapter, unless its only weights are
+    a whole model's: then the config is left over from before the adapter was merged. The trainer's
+    intermediate checkpoints (`checkpoint-<step>`) count only if no other folder holds weights, and
+    then only the last of each training run: the others are earlier states of the same adapter.
 
     Args:
         files: paths inside the repository.
-        checkpoints: list every intermediate state as well.
+        checkpoints: list every intermediate checkpoint as well.
     """
     found = {}
     for folder, names in _by_folder(files).items():
@@ -75,13 +74,13 @@ def adapters_in(files: Iterable[str], *, checkpoints: bool = False) -> dict[str,
 def models_in(files: Iterable[str], *, checkpoints: bool = False) -> dict[str, list[str]]:
     """The whole models of a repository: folder ("" for the root) → weight files.
 
-    One at the root is the repository's; others are its parts, or states of its training. Without
-    one there is one in each folder with a config.json and weights, of intermediate states as
-    `adapters_in` takes them.
+    A model at the root is the repository's only one; others are its parts or checkpoints. Without
+    it, each folder with a config.json and weights is a model; intermediate checkpoints are treated
+    as in `adapters_in`.
 
     Args:
         files: paths inside the repository.
-        checkpoints: list every folder with a model, also beside one at the root.
+        checkpoints: list every folder with a model, even if there is one at the root.
     """
     found = {}
     for folder, names in _by_folder(files).items():
@@ -99,7 +98,7 @@ def model_weights(files: Iterable[str]) -> list[str]:
 
 
 def has_model_weights(files: Iterable[str]) -> bool:
-    """Whether a repository can be loaded as a base: weights that are not GGUF alone."""
+    """Whether a repository can be loaded as a base: it has weights other than GGUF."""
     return any(
         "/" not in path
         and path.endswith((".safetensors", ".bin"))
@@ -124,7 +123,7 @@ def unreadable_format(file: str) -> str | None:
 
 
 class Shard(NamedTuple):
-    """What the name of a shard says: which of how many it is, of which set."""
+    """What a shard's name says: its number, the total, and the set it belongs to."""
 
     stem: str
     number: int
@@ -132,25 +131,25 @@ class Shard(NamedTuple):
 
     @classmethod
     def of(cls, file: str) -> "Shard | None":
-        """Read the name; None if it is not that of a shard."""
+        """Parse a name; None if it is not a shard's."""
         match = _SHARD.fullmatch(PurePosixPath(file).name)
         return match and cls(match["stem"], int(match["number"]), int(match["count"]))
 
 
 def index_of(shard: str) -> str | None:
-    """Where the index file of a shard stands, if there is one."""
+    """The path where a shard's index file would be; None if the name is not a shard's."""
     match = _SHARD.fullmatch(PurePosixPath(shard).name)
     name = match and f"{match['stem']}{match['suffix']}{INDEX_SUFFIX}"
     return str(PurePosixPath(shard).with_name(name)) if name else None
 
 
 def steps_in(folders: Iterable[str]) -> list[int]:
-    """The training steps of the intermediate states among folders, ascending."""
+    """The training steps of the intermediate checkpoints among folders, ascending."""
     return sorted(step for step in map(_step, folders) if step is not None)
 
 
 def _by_folder(files: Iterable[str]) -> dict[str, set[str]]:
-    """Names of files by folder, "" being the root; folders in order."""
+    """File names by folder ("" is the root), folders sorted."""
     found: dict[str, set[str]] = {}
     for path in map(PurePosixPath, files):
         folder = path.parent.as_posix()
@@ -159,7 +158,7 @@ def _by_folder(files: Iterable[str]) -> dict[str, set[str]]:
 
 
 def _weights(names: set[str], forms: Iterable[str]) -> list[str]:
-    """Of weights kept in several forms the first that is there.
+    """The weight files of the first form that is present.
 
     Each form is one file, or shards with an index file, or shards without one.
     """
@@ -183,7 +182,7 @@ def _path(folder: str, name: str) -> str:
 
 
 def _finished(found: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Without intermediate states; of trainings that left nothing else, the last one of each."""
+    """Without intermediate checkpoints; if nothing else is left, the last of each training run."""
     finished = {folder: held for folder, held in found.items() if _step(folder) is None}
     if any(finished.values()):
         return finished
@@ -191,7 +190,7 @@ def _finished(found: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _step(folder: str) -> int | None:
-    """The training step of an intermediate state's folder."""
+    """The training step of an intermediate checkpoint's folder."""
     steps = [match for part in folder.split("/") if (match := _CHECKPOINT.fullmatch(part))]
     return int(steps[-1][1]) if steps else None
 

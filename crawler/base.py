@@ -1,4 +1,4 @@
-"""The base model that a person names: its present name and commit, and whether it can be one."""
+"""The base model that the user names: its current name and commit, and whether it can be a base."""
 
 import logging
 from typing import NamedTuple
@@ -17,12 +17,12 @@ _CONFIG = "config.json"
 
 
 class BaseModel(NamedTuple):
-    """A base model at one commit, under its present name on the Hub.
+    """A base model at one commit, under its current name on the Hub.
 
     Attributes:
         repo_id: ORG/NAME.
         revision: 40-hex commit.
-        model_type: its architecture, as config.json names it, where the Hub tells it.
+        model_type: its architecture, as config.json names it, if the Hub reports it.
         weights: its weight files in all their forms, as paths inside the repository.
     """
 
@@ -33,14 +33,14 @@ class BaseModel(NamedTuple):
 
 
 def find_base(hub: Hub, base: str, revision: str | None = None) -> BaseModel:
-    """The base's present name and commit: one request.
+    """The base's current name and commit: one request.
 
     Raises:
         HubError: no such model, offline, no network, or a refused token.
         NotABaseError: it is an adapter, or holds no model that transformers can load.
     """
     unknown = HubError(
-        f"{base} is not at {hub.endpoint}, or hidden: check its name; "
+        f"{base} is not at {hub.endpoint}, or is hidden: check its name; "
         "a private or gated one needs HF_TOKEN"
     )
     if not is_repo_id(base):
@@ -61,7 +61,7 @@ def find_base(hub: Hub, base: str, revision: str | None = None) -> BaseModel:
 
 
 def adapter_as_base(name: str, base: str | None) -> NotABaseError:
-    """The error of an adapter that was named as a base.
+    """The error for an adapter that was named as a base.
 
     Args:
         name: the adapter.
@@ -75,7 +75,7 @@ def adapter_as_base(name: str, base: str | None) -> NotABaseError:
 
 
 def _check_is_model(entry: Entry) -> None:
-    """Refuse what no adapter can be put on; an answer without a list of files passes."""
+    """Reject what adapters cannot be applied to; a response without a file list passes."""
     is_model = _CONFIG in entry.files and has_model_weights(entry.files)
     named = [name for name in (entry.declared_base, *entry.bases, *entry.card_bases) if name]
     base = next(filter(is_repo_id, named), None)

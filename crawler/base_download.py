@@ -1,4 +1,4 @@
-"""The base model in the ordinary cache (HF_HOME): its configuration, tokenizer and weights."""
+"""The base model in the Hugging Face cache (HF_HOME): its configuration, tokenizer and weights."""
 
 import logging
 import re
@@ -28,9 +28,9 @@ _BASE_BIN_FILES: Final = ["pytorch_model*.bin"]
 
 
 def fetch_base(hub: Hub, base: str, revision: str) -> Path:
-    """Download a base's configuration, tokenizer and weights into the ordinary cache (HF_HOME).
+    """Download a base's configuration, tokenizer and weights into the Hugging Face cache.
 
-    What is there already is not asked for again, and then works offline too.
+    Files already there are not requested again, and then work offline too.
 
     Args:
         hub: where from.
@@ -41,7 +41,7 @@ def fetch_base(hub: Hub, base: str, revision: str) -> Path:
         The folder, which transformers can load.
 
     Raises:
-        HubError: the base cannot be had.
+        HubError: the base cannot be downloaded.
         IndexWriteError: no disk space.
     """
     with _fetching_base(hub, base):
@@ -49,10 +49,10 @@ def fetch_base(hub: Hub, base: str, revision: str) -> Path:
 
 
 def fetch_base_config(hub: Hub, base: str, revision: str) -> Path:
-    """Download a base's config.json into the ordinary cache, if it is not there.
+    """Download a base's config.json into the Hugging Face cache, if it is not there.
 
     Raises:
-        HubError: the base cannot be had.
+        HubError: the base cannot be downloaded.
         IndexWriteError: no disk space.
     """
     with _fetching_base(hub, base):
@@ -61,7 +61,7 @@ def fetch_base_config(hub: Hub, base: str, revision: str) -> Path:
 
 def _base_folder(hub: Hub, base: str, revision: str) -> Path:
     folder = _snapshot(hub, base, revision, _BASE_FILES)
-    if missing := _missing_shards(folder):  # of other names than most
+    if missing := _missing_shards(folder):  # with unusual names
         return _snapshot(hub, base, revision, [*_BASE_FILES, *missing])
     if not any(".safetensors" in name for name in _chosen(folder)):
         return _snapshot(hub, base, revision, [*_BASE_FILES, *_BASE_BIN_FILES])
@@ -69,10 +69,10 @@ def _base_folder(hub: Hub, base: str, revision: str) -> Path:
 
 
 def _unaltered(hub: Hub, base: str, get: Callable[[], Path]) -> Path:
-    """What `get` puts into the cache, got once more where a file is not what it should be.
+    """What `get` puts into the cache, fetched once more if a file has the wrong hash.
 
-    The cache keeps a file under its ETag, which is its hash. Weights are read for it only when
-    they have just arrived.
+    The cache stores a file under its ETag, which is its hash. Weights are hashed only when they
+    have just arrived.
     """
     began = time.time()
     for _ in (1, 2):
@@ -86,8 +86,8 @@ def _unaltered(hub: Hub, base: str, get: Callable[[], Path]) -> Path:
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
     raise HubError(
-        f"{altered[0].name} of {base} came twice without the hash that {hub.endpoint} recorded: "
-        "something on the way alters it; try again later, or from another network"
+        f"{altered[0].name} of {base} arrived twice without the hash that {hub.endpoint} recorded: "
+        "something on the network alters it; try again later, or from another network"
     )
 
 
@@ -105,7 +105,7 @@ def _chosen(folder: Path) -> list[str]:
 
 
 def _missing_shards(folder: Path) -> list[str]:
-    """What the index file of a model names and is not there."""
+    """Files that the model's index file names but that are missing."""
     chosen = _chosen(folder)
     if not chosen or not chosen[0].endswith(".safetensors" + INDEX_SUFFIX):
         return []
@@ -115,7 +115,7 @@ def _missing_shards(folder: Path) -> list[str]:
 
 @contextmanager
 def _fetching_base(hub: Hub, base: str) -> Iterator[None]:
-    """Failures of the block as errors of the run."""
+    """Turn failures of the block into errors of the run."""
     try:
         yield
     except HUB_FAILURES as error:

@@ -40,7 +40,7 @@ _ESCAPED_DOT: Final = "___"  # ModelScope, in the names of its folders
 
 
 def hub_name(text: str) -> str | None:
-    """The ORG/NAME that a text means: a name, perhaps among blanks, or the URL of its page."""
+    """The ORG/NAME that a text means: a name, perhaps with spaces around it, or a page's URL."""
     text = text.strip()
     url = _URL.fullmatch(text)
     name = url["name"] if url else text.rstrip("/")
@@ -48,14 +48,14 @@ def hub_name(text: str) -> str | None:
 
 
 def askable_name(text: str) -> str | None:
-    """What a Hub can be asked for to learn which model a text means; None of other paths."""
+    """The name to look up on a Hub to learn which model a text means; None for other paths."""
     name = hub_name(text) or cached_name(text)
     # Names without an owner, such as gpt2, are older than owners; the Hub redirects them.
     return name or (text if _BARE_NAME.fullmatch(text) else None)
 
 
 def cached_name(path: str) -> str | None:
-    """The ORG/NAME whose folder of a Hub's cache a path leads through."""
+    """The ORG/NAME whose folder in a Hub cache is on the path."""
     for folder in _parts(path):
         if match := _CACHE_FOLDER.fullmatch(folder.replace(_ESCAPED_DOT, ".")):
             return f"{match[1]}/{match[2]}"
@@ -63,7 +63,7 @@ def cached_name(path: str) -> str | None:
 
 
 def plain_name(repo_id: str) -> str:
-    """A model's name without its owner, case, and what quantizers and re-uploaders append."""
+    """A model's name without owner or case, and without what quantizers and re-uploaders append."""
     name = repo_id.rpartition("/")[2]
     while name != (shorter := _COPY_SUFFIX.sub("", name)):
         name = shorter
@@ -71,22 +71,22 @@ def plain_name(repo_id: str) -> str:
 
 
 def spelled_alike(one: str, other: str) -> bool:
-    """Whether two names consist of the same words and numbers, whatever stands between them."""
+    """Whether two names consist of the same words and numbers, ignoring separators."""
     return _words(one) == _words(other)
 
 
 def is_variant(one: str, other: str) -> bool:
-    """Whether one name is the other, perhaps with more before it: meta-llama-3-8b, llama-3-8b."""
+    """Whether one name is the other, perhaps with a prefix: meta-llama-3-8b, llama-3-8b."""
     short, long = sorted((_words(one), _words(other)), key=len)
     return bool(short) and long[-len(short) :] == short
 
 
 def folder_names(path: str) -> Iterator[str]:
-    """The names of models that a path can mean, the likeliest first.
+    """The model names that a path can mean, likeliest first.
 
-    That is its last folder's, in which an owner may stand before the name (`ORG--NAME`); on Kaggle
-    the name is made of two folders. Nothing above the last folder counts: what lies in a folder
-    that has the base's name is most often a finetune of it.
+    That is its last folder's name, which may start with an owner (`ORG--NAME`); on Kaggle the name
+    consists of two folders. Nothing above the last folder counts: what is inside a folder that has
+    the base's name is usually a finetune of it.
     """
     folders = list(_parts(path))
     if "snapshots" in folders:  # …/NAME/snapshots/COMMIT
@@ -106,6 +106,6 @@ def _parts(path: str) -> tuple[str, ...]:
 
 
 def _words(name: str) -> list[str]:
-    """The words and numbers of a name; that the weights are transformers' (`-hf`) is left out."""
+    """The words and numbers of a name, without `-hf`, which marks weights for transformers."""
     words = re.findall(r"[^\W\d_]+|\d+", name.casefold())
     return words[:-1] if words[-1:] == ["hf"] else words

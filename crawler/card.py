@@ -1,4 +1,4 @@
-"""The text of a model card: what its author says in words, out of a file that may hold anything."""
+"""The text of a model card: the prose in a file that may hold anything."""
 
 import html
 import logging
@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 CARD_FILE: Final = "README.md"
 
 CARD_BYTES: Final = 1 << 16
-"""So much of the file is read: front matter can be long, and what follows the first pages tells
-little more."""
+"""How much of the file is read: front matter can be long, and text beyond the first pages adds
+little."""
 
 _LONGEST_TEXT: Final = 4_000  # characters
 
 _FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\n.*?(?:^---[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 
-# Each match ends, or takes all that is left: what a stranger leaves open costs one pass, not one
-# from every place.
+# Each match ends or takes all the rest, so that an unclosed element costs one pass, not one from
+# every position.
 _DROPPED = re.compile(
     r"""
     ^[ \t>]*(?P<fence>`{3,}|~{3,}).*?(?:^[ \t>]*(?P=fence)|\Z)      # code
@@ -31,7 +31,7 @@ _DROPPED = re.compile(
     | <(?P<element>script|style)\b.*?(?:</(?P=element)\s*>|\Z)
     | </?[a-z][^<>]*>                                               # a tag
     | (?:https?|ftp)://[^\s<>)\]"']+ | \bwww\.[^\s<>)\]"']+
-    | \]\([^()\[\]\n]*\)                                            # where a link leads
+    | \]\([^()\[\]\n]*\)                                            # the target of a link
     """,
     re.DOTALL | re.MULTILINE | re.VERBOSE | re.IGNORECASE,
 )
@@ -41,11 +41,11 @@ _MARKS = re.compile(r"[#*`|>~\[\]{}\\=<]|-{2,}|_{2,}")
 def fetch_card(hub: Hub, key: AdapterKey) -> bytes:
     """The first bytes of a repository's card at the adapter's commit: one ranged GET.
 
-    It is the repository's card also where the adapter stands in a subfolder.
+    It is the repository's card even if the adapter is in a subfolder.
 
     Returns:
-        At most CARD_BYTES; none where there is no card, or where it cannot be had: no adapter
-        fails for that.
+        At most CARD_BYTES; none if there is no card or it cannot be fetched: an adapter does not
+        fail for that.
     """
     try:
         content, _, _ = hub.call(read_start, hub, key, CARD_FILE, CARD_BYTES)
@@ -56,13 +56,13 @@ def fetch_card(hub: Hub, key: AdapterKey) -> bytes:
 
 
 def card_text(content: bytes) -> str | None:
-    """What a card says, in a line: without front matter, code, markup, URLs and control characters.
+    """A card's text on one line, without front matter, code, markup, URLs and control characters.
 
     Args:
         content: the file, or its first bytes.
 
     Returns:
-        At most 4,000 characters; None where nothing is left, or the file is no text.
+        At most 4,000 characters; None if nothing is left, or the file is not text.
     """
     if b"\0" in content:
         return None

@@ -1,4 +1,4 @@
-"""From a repository to the rows of the catalog, and what such rows tell the next crawl."""
+"""From a repository to catalog rows, and what those rows tell the next crawl."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,18 +19,18 @@ from hubdelta.schemas.kinds import Kind, Relation
 from hubdelta.schemas.rows import CatalogRow
 
 NAMED: Final = "named"
-"""Evidence of a row that a person asked for by name."""
+"""Evidence of a row that the user asked for by name."""
 
 CONTENT: Final = "content"
 """Evidence of a row of a model with the base's name: its weights were compared with the base's."""
 
 COPIES: Final = frozenset({Relation.QUANTIZED, Relation.MERGE})
-"""Relations of whole models that are no finetunes."""
+"""Relations of whole models that are not finetunes."""
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """When and in which crawl rows are made.
+    """When, and in which crawl, rows are made.
 
     Attributes:
         base: the base that is crawled.
@@ -44,32 +44,32 @@ class Sighting:
 
 
 def adapter_rows(
-    entry: Entry, conclusion: Conclusion, of_folders: Conclusion, sighting: Sighting
+    entry: Entry, conclusion: Conclusion, in_subfolders: Conclusion, sighting: Sighting
 ) -> list[CatalogRow]:
     """A row for each adapter and each finetune of a repository.
 
-    A repository without either is an adapter whose weights are missing if it says that it is one.
-    Where a whole model is there, the lineage tag speaks of that, not of the adapters beside it.
+    A repository without either, but that says it is an adapter, is one whose weights are missing.
+    If there is a whole model, the lineage tag is about that, not about adapters beside it.
 
     Args:
         entry: the repository.
         conclusion: which base it belongs to.
-        of_folders: which base its subfolders belong to: the adapter_config.json that the Hub shows
-            is the root's, and theirs are read with their weights.
+        in_subfolders: which base its subfolders belong to: the Hub shows the adapter_config.json
+            of the root, and theirs are read with their weights.
         sighting: when and where it was seen.
     """
     held = [
         item for item in contents(entry) if item[0] == Kind.ADAPTER or entry.relation not in COPIES
     ]
     rows = [
-        _row(entry, of_folders if subfolder else conclusion, sighting, kind, subfolder, weights)
+        _row(entry, in_subfolders if subfolder else conclusion, sighting, kind, subfolder, weights)
         for kind, subfolder, weights in held
     ]
     return _related(entry, rows)
 
 
 def mirror_rows(entry: Entry, evidence: Evidence, sighting: Sighting) -> list[CatalogRow]:
-    """The row of a mirror of the base, and those of adapters in its folders."""
+    """The row of a mirror of the base, and rows of adapters in its folders."""
     conclusion = Conclusion(sighting.base, evidence)
     beside = Conclusion(sighting.base, "mirror", entry.repo_id)
     adapters = adapter_rows(entry, beside, beside, sighting)
@@ -85,12 +85,12 @@ def named_rows(
     sighting: Sighting,
     found: Iterable[tuple[str, str, list[str]]],
 ) -> list[CatalogRow]:
-    """The rows of adapters and whole models that were asked for by name.
+    """The rows of adapters and whole models that the user asked for by name.
 
     Args:
         entry: the repository.
         conclusion: which base they belong to.
-        sighting: when they were asked for.
+        sighting: when that was.
         found: kind, subfolder and weight files of each.
     """
     rows = [replace(_row(entry, conclusion, sighting, *item), evidence=NAMED) for item in found]
@@ -108,13 +108,12 @@ def is_adapter_repo(entry: Entry) -> bool:
 
 
 def contents(entry: Entry, subfolder: str = "") -> list[tuple[str, str, list[str]]]:
-    """What of a repository can be embedded: kind, subfolder and weight files of each.
+    """The adapters and models of a repository: kind, subfolder and weight files of each.
 
     Args:
         entry: the repository.
-        subfolder: what is in this folder alone, intermediate states of a training too; by default
-            all that a crawl takes down, and weights in formats that cannot be read where there
-            are no others.
+        subfolder: only what is in this folder, including intermediate checkpoints; by default all
+            that a crawl records, with weights in unreadable formats only if there are no others.
     """
     checkpoints = bool(subfolder)
     adapters = adapters_in(entry.files, checkpoints=checkpoints)
@@ -132,7 +131,7 @@ def contents(entry: Entry, subfolder: str = "") -> list[tuple[str, str, list[str
     if subfolder:
         return [item for item in found if item[1] == subfolder]
     others = unreadable_weights(entry.files)
-    # Intermediate states of one kind do not count beside what is finished of the other.
+    # Intermediate checkpoints of one kind do not count beside finished weights of the other.
     if chosen := [item for item in found if not steps_in([item[1]])] or found:
         return [
             (kind, folder, weights or [path for path in others if _is_below(path, folder)])
@@ -141,16 +140,16 @@ def contents(entry: Entry, subfolder: str = "") -> list[tuple[str, str, list[str
     return [(Kind.ADAPTER if is_adapter_repo(entry) else Kind.FULL, "", others)]
 
 
-def read_again(
+def reclassified(
     model: CatalogRow, is_mirror: bool, rows: Iterable[CatalogRow], sighting: Sighting
 ) -> list[CatalogRow]:
-    """The rows that change once the content of a model with the base's name is known.
+    """Rows to amend once the content of a model with the base's name is known.
 
     Args:
         model: its row.
         is_mirror: whether it holds the base's weights.
-        rows: the newest of the catalog; those of its adapters are among them.
-        sighting: for the rows.
+        rows: the newest of the catalog, which include those of its adapters.
+        sighting: for the new rows.
     """
     name, kind = model.repo_id, Kind.MIRROR if is_mirror else Kind.FULL
     amended = [replace(model, kind=kind, evidence=CONTENT)]
@@ -168,10 +167,10 @@ def read_again(
 
 
 def known_answers(rows: Iterable[CatalogRow], family: BaseFamily) -> dict[str, Conclusion]:
-    """What rows of earlier crawls prove that the Hub said of declared names.
+    """What the Hub answered about declared names, as rows of earlier crawls prove.
 
-    Not that it did not know a name: that may have changed, and is asked again. A mirror is
-    believed as long as the family has it.
+    Names that the Hub did not know are not included: that may have changed, and is asked again. A
+    mirror is believed as long as it is in the family.
     """
     base = family.base
     answers: dict[str, Conclusion] = {}
@@ -192,7 +191,7 @@ def known_answers(rows: Iterable[CatalogRow], family: BaseFamily) -> dict[str, C
 
 
 def _related(entry: Entry, rows: list[CatalogRow]) -> list[CatalogRow]:
-    """Rows of a repository whose lineage tag, if it says finetune, is of the whole model there."""
+    """Rows of a repository in which a lineage tag `finetune` applies to the whole model only."""
     if entry.relation != Relation.FINETUNE or all(
         kind == Kind.ADAPTER for kind, _, _ in contents(entry)
     ):

@@ -1,11 +1,11 @@
-"""Whether a file is what the Hub has on record, by the hash in its ETag."""
+"""Whether a file is the one that the Hub has on record, by the hash in its ETag."""
 
 import hashlib
 from pathlib import Path
 
 
 def has_hash(path: Path, etag: str) -> bool:
-    """Whether a file is what its ETag says; see `content_has_hash`."""
+    """Whether a file matches its ETag; see `content_has_hash`."""
     if len(etag) == 64:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == etag
@@ -13,13 +13,13 @@ def has_hash(path: Path, etag: str) -> bool:
 
 
 def content_has_hash(content: bytes, etag: str | None) -> bool:
-    """Whether bytes are what an ETag says.
+    """Whether bytes match an ETag.
 
     Args:
         content: of the whole file.
-        etag: 64 hex digits are the SHA-256 of an LFS file. 40 are git's blob hash of another, or
-            the plain SHA-1 that Artifactory gives in its place. Anything else, and none at all,
-            says nothing about the content, which is then believed.
+        etag: 64 hex digits are the SHA-256 of an LFS file; 40 are git's blob hash of another file,
+            or the plain SHA-1 that Artifactory gives instead. Anything else, or None, says nothing
+            about the content, which is then trusted.
     """
     match len(etag or ""):
         case 64:

@@ -1,4 +1,4 @@
-"""One crawl: walk a base's listings and write down what is new, changed or gone."""
+"""One crawl: walk a base's listings and record what is new, changed or gone."""
 
 import logging
 import time
@@ -18,11 +18,11 @@ from hubdelta.crawler.catalog import (
     adapter_rows,
     known_answers,
     mirror_rows,
-    read_again,
+    reclassified,
 )
 from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
 from hubdelta.crawler.discovery import (
-    STRAYS,
+    ALL_ADAPTERS,
     Walk,
     changed_marks,
     gone,
@@ -57,19 +57,18 @@ def crawl(
 ) -> CrawlSummary:
     """Bring the catalog of a base up to date; the caller holds the index for writing.
 
-    Each listing is walked down to its mark of the last crawl. Rows are written in batches, and
-    last the row in `runs`, also when the crawl fails or is interrupted; what has been seen by
-    then is kept, and only listings that were walked to their end move their marks. The listing of
-    all PEFT adapters, which is long and shows few that no other listing does, may break off
-    without failing the crawl.
+    Each listing is walked down to its mark from the last crawl. Rows are written in batches, and
+    the row in `runs` last, even if the crawl fails or is interrupted: what it has seen is kept, but
+    only listings that were walked to the end move their marks. The listing of all PEFT adapters is
+    long and adds little to the other listings, so it may break off without failing the crawl.
 
     Args:
         index: where to.
         hub: where from.
         base: the base model, `ORG/NAME`.
-        relations: which kinds of descendants: adapter, finetune.
+        relations: which kinds of descendants to crawl: adapter, finetune.
         full: walk everything, count downloads and likes as changes, and mark what has vanished.
-        limit: stop after this many adapters; nothing is marked as vanished then.
+        limit: stop after this many adapters; then nothing is marked as vanished.
         on_page: called after each request to a listing.
         versions: of hubdelta and its libraries, for the row in `runs`.
 
@@ -129,14 +128,14 @@ class _Crawl:
         known = self._ledger.present()
         self._family = BaseFamily(self._base, [asked_for])
         self._mirrors = Mirrors(self._hub, self._family, lambda: base, known)
-        if not self._full:  # else all of them are walked
-            self._read_again(known)
+        if not self._full:  # a full crawl walks all of them
+            self._reclassify(known)
             known = self._ledger.present()
         answers = {} if self._full else known_answers(known, self._family)
         self._resolve = DeclaredNames(
             self._hub, self._family, self._mirrors, answers, self._take_mirror
         )
-        # What damaged files held can be anywhere in the listings.
+        # Rows lost to damaged files can be anywhere in the listings.
         everything = self._full or self._index.has_damage(CatalogRow, base=self._base)
         marks = {} if everything else read_marks(self._index, self._base, has_rows=bool(known))
         # A mirror with the base's own weights has quantized copies of its own. `_take_mirror`
@@ -150,11 +149,11 @@ class _Crawl:
             for tag in lineage_listings(name, self._relations, with_copies=with_copies):
                 if not self._walk_listing(tag, marks.get(tag)):
                     return
-        if self._walk_listing(STRAYS, marks.get(STRAYS)) and self._full:
+        if self._walk_listing(ALL_ADAPTERS, marks.get(ALL_ADAPTERS)) and self._full:
             self._mark_vanished()
 
     def end(self, outcome: str) -> None:
-        """Write the rows in hand and the crawl's own."""
+        """Write the pending rows, then the crawl's own."""
         self._ledger.write()
         run = RunRow(
             run_id=self._run_id,
@@ -191,26 +190,26 @@ class _Crawl:
         return Ledger(self._index, self._base, self._run_id, popularity=self._full)
 
     def _walk_listing(self, tag: str, mark: datetime | None) -> bool:
-        """Walk one listing; false when it was left before its end."""
+        """Walk one listing; false if it was not walked to its end."""
         walk = Walk(self._hub, tag, mark, self._began)
         self._walks.append(walk)
         try:
             return self._take_all(walk)
         except HubError as error:
-            # The Hub often times out deep in the listing of all adapters. What the base's own
-            # listings gave is worth having without it.
-            if tag != STRAYS or not is_outage(error.__cause__):
+            # The Hub often times out deep in the listing of all adapters. The results of the base's
+            # own listings are worth keeping without it.
+            if tag != ALL_ADAPTERS or not is_outage(error.__cause__):
                 raise
             logger.warning(
-                "%s, on the way down the listing of all adapters: those without a lineage tag of "
-                "%s may be left out; the next crawl tries again",
+                "%s, while walking the listing of all adapters: adapters without a lineage tag of "
+                "%s may be missing; the next crawl tries again",
                 error,
                 self._base,
             )
             return False
 
     def _take_all(self, walk: Walk) -> bool:
-        """Take down what a walk shows; false when the limit was reached on the way."""
+        """Record what a walk shows; false if it reached the limit."""
         for entry in walk:
             self._report(walk.tag)
             self._take(entry)
@@ -220,8 +219,8 @@ class _Crawl:
         return True
 
     def _mark_vanished(self) -> None:
-        """After a complete walk: what is in the catalog and was not seen is gone."""
-        # What changed during the walk has moved up past it: a look at the top of each listing.
+        """After a complete walk: what the catalog has but the walk did not see is gone."""
+        # What changed during the walk moved to the top of its listing, above where the walk began.
         for walk in list(self._walks):
             if not self._walk_listing(walk.tag, walk.next_mark):
                 return
@@ -231,7 +230,7 @@ class _Crawl:
         self._ledger.vanish(gone(self._hub, unseen, tags))
 
     def _take(self, entry: Entry) -> None:
-        """Conclude what an entry is, and take it down; one seen before only if it changed since."""
+        """Conclude what an entry is, and record it; if seen before, only if it changed since."""
         state = (entry.sha, entry.last_modified)
         if self._seen.get(entry.repo_id) == state:
             return
@@ -248,11 +247,11 @@ class _Crawl:
             if verdict is not None:
                 conclusion = conclusion._replace(evidence=verdict.evidence)
             undeclared = replace(entry, declared_base=None)
-            of_folders = conclude(undeclared, self._family, self._resolve) or conclusion
-            self._ledger.record(adapter_rows(entry, conclusion, of_folders, self._sighting()))
+            in_subfolders = conclude(undeclared, self._family, self._resolve) or conclusion
+            self._ledger.record(adapter_rows(entry, conclusion, in_subfolders, self._sighting()))
 
     def _take_mirror(self, entry: Entry, verdict: Verdict) -> None:
-        """Take down a mirror, and follow its listings if it is a new one."""
+        """Record a mirror, and follow its listings if it is new."""
         self._follow(entry.repo_id, with_copies=entry.relation != Relation.QUANTIZED)
         self._ledger.record(mirror_rows(entry, verdict.evidence, self._sighting()))
 
@@ -261,10 +260,10 @@ class _Crawl:
             self._followed.add(name)
             self._to_follow.append((name, with_copies))
 
-    def _read_again(self, known: Sequence[CatalogRow]) -> None:
-        """Amend what earlier crawls concluded without having seen a mirror's content."""
-        for row, verdict in self._mirrors.unsure():
-            self._ledger.amend(read_again(row, verdict.is_mirror, known, self._sighting()))
+    def _reclassify(self, known: Sequence[CatalogRow]) -> None:
+        """Amend what earlier crawls concluded without seeing a mirror's content."""
+        for row, verdict in self._mirrors.unverified():
+            self._ledger.amend(reclassified(row, verdict.is_mirror, known, self._sighting()))
 
     def _sighting(self) -> Sighting:
         return Sighting(self._base, self._run_id, datetime.now(UTC))

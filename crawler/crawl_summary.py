@@ -1,11 +1,11 @@
-"""What a crawl tells on its way and at its end."""
+"""Progress and summary of a crawl."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class CrawlProgress:
-    """How far a crawl is.
+    """How far a crawl has come.
 
     Attributes:
         listing: tag whose listing is being walked.
@@ -20,22 +20,22 @@ class CrawlProgress:
 
 @dataclass(frozen=True)
 class CrawlSummary:
-    """What a crawl saw; counts are of adapters unless said otherwise.
+    """What a crawl saw; counts are of adapters unless noted.
 
     Attributes:
-        base: its present name on the Hub.
+        base: its current name on the Hub.
         run_id: of the row in `runs`.
-        listed: seen: new, changed and unchanged ones.
+        listed: seen: new, changed and unchanged.
         new: not in the catalog before.
-        changed: shown differently than before.
+        changed: different from the catalog.
         vanished: gone from the Hub.
-        unchanged: as the catalog has them.
+        unchanged: as in the catalog.
         mirrors: known mirrors of the base.
-        unreadable: entries of listings that were left out.
+        unreadable: entries of listings that were skipped.
         requests: HTTP requests sent.
         seconds: wall time.
-        incomplete: tags of listings that were begun and not walked to their end, because of the
-            limit or because the Hub stopped answering; the next crawl walks them again.
+        incomplete: tags of listings that were started but not finished, because of the limit or
+            because the Hub stopped answering; the next crawl walks them again.
     """
 
     base: str

@@ -1,4 +1,4 @@
-"""Adapters that a person names: their rows of the catalog, without a crawl."""
+"""Catalog rows of adapters that the user names, without a crawl."""
 
 import logging
 from dataclasses import replace
@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 
 
 def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> list[CatalogRow]:
-    """The rows of a named adapter at the commit that its revision means now.
+    """The rows of a named adapter at its revision's current commit.
 
-    A repository with adapters or whole models in several folders, of which none was named and none
-    is at the root, gives a row for each. The person's word that it belongs to the base holds unless
-    adapter_config.json names another model. One request, and some more in that case.
+    If the name has no subfolder and nothing is at the root, there is a row for each folder with an
+    adapter or whole model. The user's choice of base holds unless adapter_config.json names another
+    model. One request, and a few more in that case.
 
     Args:
         hub: where to ask.
         name: an adapter on the Hub, not a local folder.
-        base: the base's present name, or a local folder.
+        base: the base's current name, or a local folder.
         run_id: for the rows.
 
     Raises:
@@ -60,12 +60,12 @@ def describe(hub: Hub, name: AdapterName, base: str, *, run_id: str = "") -> lis
     if at_root := [item for item in found if not item[1]]:
         found = at_root
     elif not name.subfolder:
-        _say_where(name, entry, [subfolder for _, subfolder, _ in found])
+        _log_folders(name, entry, [subfolder for _, subfolder, _ in found])
     return named_rows(entry, conclusion, sighting, found)
 
 
 def _entry(hub: Hub, name: AdapterName) -> tuple[Entry, AdapterName]:
-    """A repository, and the name by which it holds an adapter: an @ can be a part of a folder's."""
+    """A repository, and the name of the adapter in it: an @ can be part of a folder's name."""
     try:
         return hub.model(name.repo_id, name.revision), name
     except RevisionNotFoundError as error:
@@ -75,12 +75,12 @@ def _entry(hub: Hub, name: AdapterName) -> tuple[Entry, AdapterName]:
         raise AdapterError(
             Reason.NOT_FOUND,
             f"{name.repo_id} has no revision {name.revision}: name a branch, a tag or a full "
-            f"commit of those at {hub.endpoint}/{name.repo_id}/commits/main",
+            f"commit listed at {hub.endpoint}/{name.repo_id}/commits/main",
         ) from error
 
 
-class BasesBehind:
-    """Which base a name in an adapter_config.json stands for; safe in threads.
+class DeclaredBases:
+    """Resolves the base names in adapter_config.json files; thread-safe.
 
     Args:
         hub: where to ask: one request for each name, more for a mirror.
@@ -90,14 +90,14 @@ class BasesBehind:
         self._hub, self._asking = hub, Lock()
         self._names: dict[str, DeclaredNames] = {}
 
-    def behind(self, declared: str, base: str) -> str:
-        """The other model's present name where the name contradicts a base, otherwise the base.
+    def resolve(self, declared: str, base: str) -> str:
+        """The other model's current name if the declared name contradicts the base, or the base.
 
-        An old name of the base does not contradict it, nor that of a mirror or a hidden copy, nor
-        a path, nor anything where the base is a local folder.
+        An old name of the base does not contradict it; nor does the name of a mirror or hidden
+        copy, or a path. Nothing contradicts a base that is a local folder.
 
         Args:
-            declared: the name, as written.
+            declared: the declared name, as written.
             base: the base that the adapter is said to belong to.
 
         Raises:
@@ -117,7 +117,7 @@ class BasesBehind:
 
 
 class _Tagged(NamedTuple):
-    """An adapter of which somebody says what its base is, and its config perhaps another."""
+    """An adapter tagged with a base, whose config may declare another."""
 
     bases: tuple[str, ...]
     card_bases: tuple[str, ...]
@@ -145,8 +145,8 @@ def _folders(entry: Entry) -> str:
     return ", ".join(folder or "the root" for folder in folders) or "no folder"
 
 
-def _say_where(name: AdapterName, entry: Entry, taken: list[str]) -> None:
-    """Tell which folders a name without one stands for."""
+def _log_folders(name: AdapterName, entry: Entry, taken: list[str]) -> None:
+    """Log which folders a name without a subfolder was resolved to."""
     states = len(steps_in(adapters_in(entry.files, checkpoints=True))) or len(
         steps_in(models_in(entry.files, checkpoints=True))
     )

@@ -1,4 +1,4 @@
-"""Which listings show a base's models, and how far down each has to be walked."""
+"""Which listings show a base's models, and how far down to walk each."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -15,41 +15,41 @@ from hubdelta.schemas.words import counted
 
 logger = logging.getLogger(__name__)
 
-STRAYS: Final = "peft"
-"""The listing of all PEFT adapters: among them those that carry no lineage tag of the base."""
+ALL_ADAPTERS: Final = "peft"
+"""The listing of all PEFT adapters, including those without a lineage tag of the base."""
 
 OVERLAP: Final = timedelta(hours=1)
 """How far below its mark a listing is walked: the Hub's replicas and clocks may lag that much."""
 
 _INCREMENTAL_PAGE: Final = 100
-"""Entries a page where little is expected to be new; a page of 1000 is several megabytes."""
+"""Entries per page when little is expected to be new; a page of 1000 is several megabytes."""
 
-_MOST_ASKED: Final = 10  # repositories that are asked for themselves before any counts as gone
+_MOST_ASKED: Final = 10  # repositories requested individually before any counts as gone
 
 
 def lineage_listings(name: str, relations: Iterable[str], *, with_copies: bool) -> list[str]:
-    """The tags whose listings show what descends from a model.
+    """The tags whose listings show a model's descendants.
 
     Args:
-        name: the model, by its present name.
-        relations: asked for: adapter, finetune.
-        with_copies: its quantized copies as well. They come first: their adapters fit the base.
+        name: the model's current name.
+        relations: which ones: adapter, finetune.
+        with_copies: include its quantized copies. They come first: their adapters fit the base.
     """
     copies = [f"base_model:quantized:{name}"] if with_copies else []
     return [*copies, *(f"base_model:{relation}:{name}" for relation in relations)]
 
 
 def read_marks(index: Index, base: str, *, has_rows: bool) -> dict[str, datetime]:
-    """Each listing's mark: all that changed before it is in the catalog.
+    """Each listing's mark: everything that changed before it is in the catalog.
 
-    Runs that failed or were interrupted count as well: they keep marks only of the listings that
-    they walked to the end.
+    Failed and interrupted runs count too: they record marks only for listings that they walked to
+    the end.
 
     Args:
-        index: where the runs stand.
+        index: where the runs are recorded.
         base: the base model.
-        has_rows: whether its catalog has any; if it has lost those of earlier crawls, no mark
-            holds.
+        has_rows: whether its catalog has rows; if it lost those of earlier crawls, no mark is
+            valid.
     """
     marks: dict[str, datetime] = {}
     runs = rows_of(index.read(RunRow, base=base), RunRow)
@@ -67,11 +67,11 @@ class Walk:
 
     Attributes:
         hub: whose listing.
-        tag: that its models carry.
+        tag: the tag that its models carry.
         mark: where an earlier walk began, or None to walk all of it.
         began: start of the crawl; no mark is set later, whatever dates the Hub shows.
         newest: the newest change seen.
-        unreadable: the names of entries that were left out, as far as they have one.
+        unreadable: the names of skipped entries, if they have one.
         complete: whether it reached the mark or the end.
     """
 
@@ -87,7 +87,7 @@ class Walk:
         """The entries, as long as they can have changed since the mark.
 
         Raises:
-            HubError: the Hub does not answer, or not as one.
+            HubError: no answer, or not a Hub's.
         """
         size = self.hub.settings.page_size
         if self.mark is not None:
@@ -97,7 +97,7 @@ class Walk:
                 entry = _listed_entry(raw)
             except ValueError as error:
                 self.unreadable.append(str(raw.get("id")) if isinstance(raw, dict) else "")
-                logger.warning("%s: an entry is left out: %s", self.tag, error)
+                logger.warning("%s: skipped an entry: %s", self.tag, error)
                 continue
             changed = entry.last_modified
             if changed is not None:
@@ -115,7 +115,7 @@ class Walk:
 
 
 def _listed_entry(raw: object) -> Entry:
-    """An entry of a listing; without its files it must not look as if they were all gone."""
+    """An entry of a listing; one without a file list must not look as if its files were gone."""
     entry = read_entry(raw)
     if isinstance(raw, dict) and not isinstance(raw.get("siblings"), list):
         raise ValueError(f"{entry.repo_id}: no list of files")
@@ -123,11 +123,11 @@ def _listed_entry(raw: object) -> Entry:
 
 
 def gone(hub: Hub, unseen: Sequence[CatalogRow], tags: Set[str]) -> list[CatalogRow]:
-    """Those of the rows in no listing that have vanished, as far as listings can be believed.
+    """Which of the rows in no listing have vanished, as far as the listings can be trusted.
 
-    A Hub whose listings come out short or empty for a while must not make a catalog vanish: some
-    of the repositories are asked for themselves, at most `_MOST_ASKED`. One that is there and that
-    carries the tag of a listing should have been in it.
+    A Hub whose listings are short or empty for a while must not make a catalog vanish, so up to
+    `_MOST_ASKED` of the repositories are requested individually. One that exists and carries the
+    tag of a listing should have been in it.
 
     Args:
         hub: where from.
@@ -135,8 +135,8 @@ def gone(hub: Hub, unseen: Sequence[CatalogRow], tags: Set[str]) -> list[Catalog
         tags: of the listings that were walked.
 
     Returns:
-        All rows, if none of those asked for should have been seen; else no row that was not asked
-        for.
+        All rows, if none of the requested repositories should have been listed; otherwise only
+        rows of requested ones.
     """
     names = sorted({row.repo_id for row in unseen})
     asked = names[:: -(-len(names) // _MOST_ASKED) or 1]
@@ -145,7 +145,7 @@ def gone(hub: Hub, unseen: Sequence[CatalogRow], tags: Set[str]) -> list[Catalog
         return list(unseen)
     believed = set(asked) - left_out if len(asked) == len(names) else set()
     logger.warning(
-        "the listings leave out %s, which is on %s: of %s in no listing, %d marked as vanished; "
+        "the listings omit %s, which is on %s: of %s in no listing, %d marked as vanished; "
         "the next full crawl looks again",
         min(left_out),
         hub.endpoint,
@@ -156,7 +156,7 @@ def gone(hub: Hub, unseen: Sequence[CatalogRow], tags: Set[str]) -> list[Catalog
 
 
 def _is_listed(hub: Hub, repo_id: str, tags: Set[str]) -> bool:
-    """Whether a repository should be in one of the listings of these tags, or may be."""
+    """Whether a repository should be, or may be, in one of the listings of these tags."""
     try:
         entry = hub.model(repo_id)
     except HUB_FAILURES as error:
@@ -165,7 +165,7 @@ def _is_listed(hub: Hub, repo_id: str, tags: Set[str]) -> bool:
 
 
 def changed_marks(walks: Iterable[Walk]) -> Mapping[str, datetime]:
-    """The marks that the complete ones of some walks leave."""
+    """The marks set by those walks that are complete."""
     return {
         walk.tag: mark for walk in walks if walk.complete and (mark := walk.next_mark) is not None
     }

@@ -1,4 +1,4 @@
-"""The files of an adapter at its commit: their sizes, headers and contents. Safe in threads."""
+"""The files of an adapter at its commit: their sizes, headers and contents. Thread-safe."""
 
 import logging
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class RemoteFile:
     Attributes:
         path: inside the repository.
         size: in bytes.
-        sha256: of its content; None for small files, which git keeps itself.
+        sha256: of its content; None for small files, which are stored in git itself.
     """
 
     path: str
@@ -67,11 +67,11 @@ def file_info(hub: Hub, key: AdapterKey, files: Sequence[str]) -> dict[str, Remo
 def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
     """Read the header of a safetensors file at the adapter's commit: one ranged GET, or two.
 
-    `parse_safetensors_file_metadata` of huggingface_hub keeps neither the header's length nor
-    the file's, which together show a truncated file.
+    huggingface_hub's `parse_safetensors_file_metadata` returns neither the header's length nor the
+    file's, which together reveal a truncated file.
 
     Raises:
-        AdapterError: corrupt (no such header, or the file is shorter or longer than it says),
+        AdapterError: corrupt (not such a header, or the file is shorter or longer than it says),
             gated, not_found, disabled, no_weights (no such file) or network.
         HubError: offline, or a refused token.
     """
@@ -79,7 +79,7 @@ def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
         try:
             return hub.call(_read_header, hub, key, file)
         except BadHeaderError as error:
-            logger.debug("%s: %s %s: it is asked for once more", key, file, error)
+            logger.debug("%s: %s %s: requesting it once more", key, file, error)
             return hub.call(_read_header, hub, key, file)
     except BadHeaderError as error:
         raise AdapterError(Reason.CORRUPT, f"{file} {error}") from error
@@ -90,18 +90,18 @@ def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
 def small_file(hub: Hub, key: AdapterKey, file: str, *, limit: int) -> bytes:
     """The content of a small file at the adapter's commit: one ranged GET.
 
-    It is checked against the hash that the Hub has on record, and asked for once more where it
-    differs. Where a server's ETag is no such hash, the content is believed.
+    It is checked against the hash that the Hub has on record, and requested once more if it
+    differs. If the server's ETag is not such a hash, the content is trusted.
 
     Args:
         hub: where from.
         key: the adapter.
         file: path inside the repository.
-        limit: bytes; a longer file is not read on.
+        limit: bytes; a longer file is not read further.
 
     Raises:
         AdapterError: corrupt (longer than the limit), gated, not_found, disabled, no_weights (no
-            such file) or network (also where it arrives altered).
+            such file) or network (including an altered file).
         HubError: offline, or a refused token.
     """
     for _ in (1, 2):
@@ -117,16 +117,16 @@ def small_file(hub: Hub, key: AdapterKey, file: str, *, limit: int) -> bytes:
         logger.warning("%s: %s does not have the hash that the Hub recorded", key, file)
     raise AdapterError(
         Reason.NETWORK,
-        f"{file} came twice without the hash that {hub.endpoint} recorded: something on the way "
-        "alters it; try again later, or from another network",
+        f"{file} arrived twice without the hash that {hub.endpoint} recorded: something on the "
+        "network alters it; try again later, or from another network",
     )
 
 
 def fetch(hub: Hub, key: AdapterKey, files: Sequence[str], into: Path) -> list[Path]:
     """Download files at the adapter's commit, checking their sizes and hashes.
 
-    A HEAD and a GET a file, none of them to the API. The files do not pass through the shared
-    cache, so that deleting the folder deletes them.
+    One HEAD and one GET per file, none of them to the API. The files bypass the shared cache, so
+    deleting the folder deletes them.
 
     Args:
         hub: where from.
@@ -150,7 +150,7 @@ def _remote_file(raw: object) -> RemoteFile | None:
     """An entry of the API's answer about paths; None for a folder.
 
     Raises:
-        UnusableAnswerError: it is none.
+        UnusableAnswerError: it is not one.
     """
     match raw:
         case {"type": "directory"}:
@@ -169,7 +169,7 @@ def _fetch_file(hub: Hub, key: AdapterKey, file: str, into: Path) -> Path:
         if recorded is None or has_hash(path, recorded.etag):
             return path
         logger.warning("%s: %s does not have the hash that the Hub recorded", key, file)
-    raise AdapterError(Reason.CORRUPT, f"{file} came twice without the hash that the Hub recorded")
+    raise AdapterError(Reason.CORRUPT, f"{file} arrived twice without the hash the Hub recorded")
 
 
 def _download(hub: Hub, key: AdapterKey, file: str, into: Path, *, again: bool) -> Path:

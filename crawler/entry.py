@@ -1,4 +1,4 @@
-"""One repository as the Hub lists it, read with no trust in what its author wrote."""
+"""One repository as the Hub lists it, parsed as untrusted input."""
 
 import logging
 import re
@@ -26,15 +26,14 @@ class Entry:
     """What the Hub says of a repository at one commit; every text is valid UTF-8.
 
     Attributes:
-        bases: base models by lineage tag, the Hub's present names, in the order of the tags.
+        bases: base models by lineage tag, under their current names, in the order of the tags.
         relation: how it relates to them.
         card_bases: `base_model` of the card, as written.
         declared_base: `base_model_name_or_path` of adapter_config.json, as written.
         has_adapter_config: whether the Hub found an adapter_config.json (`config.peft`).
         model_type: of config.json.
         is_quantized: whether config.json has a `quantization_config`.
-        files: paths inside the repository; those that no disk or terminal should meet are left
-            out.
+        files: paths inside the repository, without those unsafe for a disk or terminal.
     """
 
     repo_id: str
@@ -65,18 +64,18 @@ class Entry:
 
 
 def read_entry(raw: object) -> Entry:
-    """Read an entry of a listing, or the answer about one model.
+    """Parse an entry of a listing, or the response about one model.
 
     A field of the wrong type counts as absent.
 
     Raises:
-        ValueError: no entry at all: not an object, or without a usable id or commit.
+        ValueError: not an entry: not an object, or without a usable id or commit.
     """
     if not isinstance(raw, dict):
         raise ValueError(f"not an object: {str(raw)[:80]!r}")
     repo_id, sha = _text(raw.get("id")), _text(raw.get("sha"))
     if repo_id is None or not is_repo_id(repo_id):
-        raise ValueError(f"not a name of a repository: {str(raw.get('id'))[:120]!r}")
+        raise ValueError(f"not a repository name: {str(raw.get('id'))[:120]!r}")
     if sha is None or not is_commit(sha):
         raise ValueError(f"{repo_id}: no commit ({str(raw.get('sha'))[:80]!r})")
     card = _object(raw.get("cardData"))
@@ -134,12 +133,12 @@ def _files(siblings: object, repo_id: str) -> list[str]:
         if isinstance(path, str) and is_usable_path(path):
             files.append(path)
         else:
-            logger.debug("%s: a file is left out for its path: %.200r", repo_id, path)
+            logger.debug("%s: skipped a file with an unusable path: %.200r", repo_id, path)
     return files
 
 
 def is_usable_path(path: str) -> bool:
-    """Whether it stays inside the repository and can be written to a disk, an index, a terminal."""
+    """Whether it stays inside the repository and is safe for a disk, an index and a terminal."""
     if not path.isprintable() or "\\" in path:  # neither are controls and half surrogate pairs
         return False
     encoded = path.encode()

@@ -1,4 +1,4 @@
-"""What stands in place of a file, told from its first bytes: pointers, error pages, nothing."""
+"""What a file holds in place of its content, by its first bytes: a pointer, a web page, nothing."""
 
 import re
 from typing import Final
@@ -11,20 +11,20 @@ _PAGE = re.compile(
 
 
 def foreign_content(start: bytes) -> str | None:
-    """What a file is instead of weights or a configuration, and what helps; None if nothing shows.
+    """What a file is instead of weights or a configuration, and how to fix it; None if unknown.
 
     Args:
-        start: its first bytes, some hundred of them; none at all for an empty file.
+        start: its first few hundred bytes; b"" for an empty file.
     """
     if not start:
         return f"is empty (0 bytes): {_UPLOAD_AGAIN}"
     if start.startswith(_POINTER):
         return (
-            "is a Git LFS pointer, a text of three lines in place of the file: its author has to "
+            "is a Git LFS pointer, three lines of text in place of the file: its author has to "
             "push the file itself (git lfs push --all, or hf upload)"
         )
     if _PAGE.match(start[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()):
-        return f"is an HTML page, most likely of a download that failed: {_UPLOAD_AGAIN}"
+        return f"is an HTML page, most likely from a failed download: {_UPLOAD_AGAIN}"
     if not start.strip(b"\0"):
-        return f"holds nothing but zeros where it begins: {_UPLOAD_AGAIN}"
+        return f"begins with nothing but zeros: {_UPLOAD_AGAIN}"
     return None

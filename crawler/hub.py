@@ -1,4 +1,4 @@
-"""One configured client of the Hub: huggingface_hub's, with a timeout, a count and retries."""
+"""One configured Hub client: huggingface_hub's, with a timeout, counters and retries."""
 
 import json
 import logging
@@ -28,9 +28,9 @@ from hubdelta.crawler.hub_errors import (
     hub_error,
     is_transient,
     one_line,
-    what_was_asked,
+    requested_pause,
 )
-from hubdelta.crawler.pages import next_link, walk_pages, what_it_is
+from hubdelta.crawler.pages import kind_of_answer, next_link, walk_pages
 from hubdelta.crawler.wire import Limits, SlowAnswerError, UnusableAnswerError, Wire
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ T = TypeVar("T")
 
 LIBRARY: Final = "hubdelta"
 
-_TRIED_TWICE: Final = (SlowAnswerError, UnusableAnswerError)
-"""What costs much to find out, or hardly ever heals: it is not tried more often."""
+_RETRIED_ONCE: Final = (SlowAnswerError, UnusableAnswerError)
+"""Errors that are slow to detect or rarely go away: tried twice at most."""
 
 ROW_PROPERTIES: Final = (
     "author",
@@ -61,7 +61,7 @@ ROW_PROPERTIES: Final = (
     "siblings",
     "tags",
 )
-"""What a catalog row needs, as names of the API's `expand`; without it a listing lacks sha,
+"""What a catalog row needs, as values of the API's `expand`; without it a listing lacks sha,
 lastModified, gated and siblings."""
 
 
@@ -74,12 +74,12 @@ class HubSettings:
         token: access token; None for huggingface_hub's own (`HF_TOKEN`, `hf auth login`).
         timeout: for each connect and each read of every request, in seconds.
         library_version: version of hubdelta, for the user agent.
-        attempts: how often a call is tried in all.
+        attempts: how many times a call is tried in total.
         first_wait: ceiling of the first random pause between attempts, in seconds; it doubles.
         longest_wait: ceiling of any such pause, in seconds. A pause that the Hub asks for
             (RateLimit, Retry-After) is kept up to `limits.longest_pause`.
-        page_size: entries a page of a full walk; the Hub gives at most 1000.
-        limits: what one answer may cost.
+        page_size: entries per page of a full walk; the Hub gives at most 1000.
+        limits: limits on one response.
     """
 
     endpoint: str | None = None
@@ -94,9 +94,9 @@ class HubSettings:
 
 
 class Hub:
-    """The Hub of this process: huggingface_hub keeps one HTTP client, and this configures it.
+    """The Hub client of this process: huggingface_hub keeps one HTTP client, which this configures.
 
-    Making a second one takes the client over; share one between threads instead.
+    A second Hub would take over that client; share one between threads instead.
     """
 
     def __init__(self, settings: HubSettings) -> None:
@@ -110,7 +110,7 @@ class Hub:
         self._wire = Wire(self.endpoint, settings.timeout, settings.limits)
         self._backoff = wait_random_exponential(settings.first_wait, settings.longest_wait)
         set_client_factory(self._client)
-        _share_log()
+        _forward_client_log()
         disable_progress_bars()
 
     def __enter__(self) -> "Hub":
@@ -122,7 +122,7 @@ class Hub:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        set_client_factory(default_client_factory)  # which other users of the process expect
+        set_client_factory(default_client_factory)  # which other code in the process expects
         self.close()
 
     def close(self) -> None:
@@ -136,41 +136,41 @@ class Hub:
 
     @property
     def requests(self) -> int:
-        """HTTP requests sent so far; every redirect that is followed is one."""
+        """HTTP requests sent so far, counting each redirect followed."""
         return self._wire.sent
 
     @property
     def bytes_received(self) -> int:
-        """Bytes of all bodies that arrived so far; what hf_xet fetches by itself is not seen."""
+        """Bytes of all bodies received so far, without what hf_xet fetches by itself."""
         return self._wire.received
 
     def call(self, do: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call what huggingface_hub does not retry, trying again where that can help.
+        """Call a function that huggingface_hub does not retry, retrying where that can help.
 
         Raises:
-            Exception: as `do` raises in the last attempt.
+            Exception: as raised by `do` in the last attempt.
         """
         retrying = Retrying(
             retry=_may_heal,
             stop=stop_after_attempt(self.settings.attempts),
             wait=self._wait,
-            before_sleep=_say_wait,
+            before_sleep=_log_wait,
             reraise=True,
         )
         return retrying(do, *args, **kwargs)
 
     def listing(self, tag: str, *, page_size: int | None = None) -> Iterator[object]:
-        """The models that carry a tag, newest change first, as the JSON of each; pages are lazy.
+        """The JSON of each model that carries a tag, latest change first; pages are lazy.
 
-        Its client's own `list_models` is not used: an entry that its classes cannot hold would end
+        huggingface_hub's `list_models` is not used: an entry that its classes cannot hold would end
         the walk, and it follows links to other hosts.
 
         Args:
             tag: value of `filter`.
-            page_size: entries a page; by default the settings'.
+            page_size: entries per page; by default from the settings.
 
         Raises:
-            HubError: the Hub does not answer, or not as one.
+            HubError: no answer, or not a Hub's.
         """
         parameters = {
             "filter": tag,
@@ -184,7 +184,7 @@ class Hub:
             raise hub_error(error, self.endpoint) from error
 
     def model(self, repo_id: str, revision: str | None = None) -> Entry:
-        """One repository, under its present name, at a revision (by default the newest commit).
+        """One repository, under its current name, at a revision (by default the newest commit).
 
         Raises:
             HfHubHTTPError, httpx.HTTPError: as huggingface_hub raises them.
@@ -196,17 +196,17 @@ class Hub:
         return read_entry(self.call(self._model, path))
 
     def paths_info(self, repo_id: str, revision: str, paths: Sequence[str]) -> list[object]:
-        """The JSON of those of the paths that a commit holds: one request.
+        """The JSON of each path that exists at a commit: one request.
 
         Raises:
             HfHubHTTPError, httpx.HTTPError: as huggingface_hub raises them.
-            UnusableAnswerError: the answer is no list.
+            UnusableAnswerError: the answer is not a list.
         """
         path = f"/api/models/{repo_id}/paths-info/{quote(revision, safe='')}"
         return self.call(self._paths_info, path, paths)
 
     def refuses_token(self) -> bool:
-        """Whether the Hub turns the token down, which it then does for public data as well."""
+        """Whether the Hub rejects the token, even for public data."""
         if "authorization" not in self.headers():
             return False
         try:
@@ -226,11 +226,11 @@ class Hub:
         )
 
     def _page(self, query: str) -> tuple[list[object], str | None]:
-        """A page of the list of models, and the link to the next."""
+        """A page of the list of models, and the link to the next page."""
         response = self._get(f"/api/models?{query}")
         page = _json(response)
         if not isinstance(page, list):
-            raise UnusableAnswerError(f"its list of models is {what_it_is(page)}")
+            raise UnusableAnswerError(f"its list of models is {kind_of_answer(page)}")
         return page, next_link(response)
 
     def _model(self, path: str) -> object:
@@ -243,7 +243,7 @@ class Hub:
         hf_raise_for_status(response)
         found = _json(response)
         if not isinstance(found, list):
-            raise UnusableAnswerError(f"its list of files is {what_it_is(found)}")
+            raise UnusableAnswerError(f"its list of files is {kind_of_answer(found)}")
         return found
 
     def _get(self, path: str) -> httpx.Response:
@@ -252,14 +252,14 @@ class Hub:
         return response
 
     def _client(self) -> httpx.Client:
-        client = default_client_factory()  # with its request hook, which keeps HF_HUB_OFFLINE
+        client = default_client_factory()  # with its request hook, which enforces HF_HUB_OFFLINE
         client.event_hooks["request"].append(self._wire.before_request)
         client.event_hooks["response"].append(self._wire.after_response)
         return client
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        asked = None if error is None else what_was_asked(error)
+        asked = None if error is None else requested_pause(error)
         # The Hub counts in whole seconds: one more, or the next attempt may come too early.
         return self._backoff(state) if asked is None else asked + 1.0
 
@@ -268,7 +268,7 @@ def _json(response: httpx.Response) -> object:
     try:
         return json.loads(response.content)
     except (ValueError, RecursionError) as error:
-        page = "an HTML page" if response.content.lstrip()[:1] == b"<" else "no JSON"
+        page = "an HTML page" if response.content.lstrip()[:1] == b"<" else "invalid JSON"
         raise UnusableAnswerError(f"it answers with {page}") from error
 
 
@@ -276,15 +276,15 @@ def _may_heal(state: RetryCallState) -> bool:
     error = state.outcome.exception() if state.outcome else None
     if error is None or not is_transient(error):
         return False
-    return state.attempt_number == 1 or not isinstance(error, _TRIED_TWICE)
+    return state.attempt_number == 1 or not isinstance(error, _RETRIED_ONCE)
 
 
-def _share_log() -> None:
-    """Let what the client remarks, as "Rate limited. Waiting 56.0s", go where our own log goes."""
+def _forward_client_log() -> None:
+    """Send the client's messages, such as "Rate limited. Waiting 56.0s", to our log."""
     hf_logging.get_logger().handlers.clear()
 
 
-def _say_wait(state: RetryCallState) -> None:
+def _log_wait(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     pause = state.next_action.sleep if state.next_action else 0.0
     reason = "no answer" if error is None else one_line(error)

@@ -1,4 +1,4 @@
-"""What the Hub's errors mean: worth another attempt, a reason for an adapter, or the end."""
+"""What the Hub's errors mean: a retry, a failure of one adapter, or the end of the run."""
 
 import errno
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from huggingface_hub.utils import httpx
 from hubdelta.crawler.wire import (
     UnusableAnswerError,
     WrongAnswerError,
-    asked_wait,
     dropped_wait,
+    requested_wait,
 )
 from hubdelta.schemas.errors import (
     AdapterError,
@@ -40,8 +40,8 @@ HUB_FAILURES: Final = (
     ValueError,
     RuntimeError,
 )
-"""What a call of huggingface_hub raises where the Hub, or the way to it, is the cause. ValueError:
-an answer that is not what it should be. RuntimeError: a client closed by another thread, hf_xet."""
+"""What huggingface_hub raises when the cause is the Hub or the network. ValueError: an invalid
+answer. RuntimeError: a client closed by another thread, or hf_xet."""
 
 _TRANSIENT_STATUS: Final = {408, 429, 500, 502, 503, 504}
 _TRANSIENT: Final = (
@@ -59,9 +59,9 @@ _REFUSED_TOKEN: Final = "Invalid credentials in Authorization header"  # noqa: S
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may well succeed in a moment.
+    """Whether the same call may well succeed shortly.
 
-    LocalEntryNotFoundError is not: huggingface_hub raises it after attempts of its own.
+    Not LocalEntryNotFoundError: huggingface_hub raises it after its own retries.
     """
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in _TRANSIENT_STATUS
@@ -69,19 +69,19 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Whether the Hub or the way to it is down for now, not the question wrong."""
+    """Whether the Hub or the network is down for now, as opposed to a wrong request."""
     if isinstance(error, HfHubHTTPError) and error.response.status_code >= 500:
         return True
     return error is not None and is_transient(error)
 
 
-def what_was_asked(error: BaseException) -> float | None:
+def requested_pause(error: BaseException) -> float | None:
     """How long the Hub asks to wait, in seconds."""
-    return asked_wait(error.response) if isinstance(error, HfHubHTTPError) else None
+    return requested_wait(error.response) if isinstance(error, HfHubHTTPError) else None
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in a line; without a URL's query, which may be signed."""
+    """An error's message on one line, without the queries of URLs, which may be signed."""
     if isinstance(error, HfHubHTTPError):
         answer = f"{error.response.status_code} {error.response.reason_phrase}"
         if (asked := dropped_wait(error.response)) is not None:
@@ -94,10 +94,10 @@ def one_line(error: BaseException) -> str:
 
 
 def hub_error(error: Exception, endpoint: str) -> HubdeltaError:
-    """The error of a run that cannot go on without the Hub."""
+    """The error for a run that cannot continue without the Hub."""
     cause = _root_cause(error)
     if isinstance(cause, OfflineModeIsEnabled):
-        return HubError("the Hub cannot be asked while HF_HUB_OFFLINE is set: unset it")
+        return HubError("the Hub cannot be reached while HF_HUB_OFFLINE is set: unset it")
     if is_refused_token(cause):
         return refused_token(endpoint)
     if isinstance(cause, HfHubHTTPError):
@@ -117,16 +117,16 @@ def hub_error(error: Exception, endpoint: str) -> HubdeltaError:
 
 
 def adapter_error(error: Exception, what: str, repo_id: str, endpoint: str) -> HubdeltaError:
-    """What kept an adapter from being fetched.
+    """The error for an adapter that could not be fetched.
 
     Args:
         error: what huggingface_hub raised.
-        what: what was wanted, for the message: an adapter's name, perhaps with a file's.
+        what: what was requested, for the message: an adapter's name, perhaps with a file's.
         repo_id: its repository.
         endpoint: URL of the Hub.
 
     Returns:
-        An AdapterError; a HubError or IndexWriteError where it is not the adapter's fault.
+        An AdapterError; a HubError or IndexWriteError if it is not the adapter's fault.
     """
     cause = _root_cause(error)
     if isinstance(cause, OfflineModeIsEnabled) or is_refused_token(cause):
@@ -138,12 +138,12 @@ def adapter_error(error: Exception, what: str, repo_id: str, endpoint: str) -> H
 
 
 def refused_token(endpoint: str) -> HubError:
-    """The error of a token that the Hub does not take."""
+    """The error for a token that the Hub rejects."""
     return HubError(f"{endpoint} refuses the token: check HF_TOKEN, or log in with `hf auth login`")
 
 
 def is_refused_token(error: BaseException) -> bool:
-    """Whether the Hub says so itself; a hidden repository answers 401 as well, without this."""
+    """Whether the Hub says so explicitly; a hidden repository also gives 401, but without this."""
     return (
         isinstance(error, HfHubHTTPError)
         and error.response.status_code == 401
@@ -152,16 +152,16 @@ def is_refused_token(error: BaseException) -> bool:
 
 
 def is_hidden(error: BaseException) -> bool:
-    """Whether a repository cannot be seen: missing, private and forbidden ones look alike."""
+    """Whether a repository is not visible: missing, private and forbidden ones look alike."""
     return isinstance(error, RepositoryNotFoundError | RevisionNotFoundError) or (
         isinstance(error, HfHubHTTPError) and error.response.status_code in {401, 403, 404}
     )
 
 
 def disk_error(error: BaseException, what: str) -> IndexWriteError | None:
-    """The error of a machine on which no file can be written, if it is one.
+    """The error for a machine that cannot write files, if it is one.
 
-    What the system only has against one path, as its length, is not.
+    An objection to one path only, such as its length, is not.
     """
     numbers = {link.errno for link in _chain(error) if isinstance(link, OSError)}
     if numbers & _FULL_DISK:
@@ -172,7 +172,7 @@ def disk_error(error: BaseException, what: str) -> IndexWriteError | None:
         return IndexWriteError(f"too many open files to download {what}: raise `ulimit -n`")
     if isinstance(error, OSError) and (
         error.errno in _BROKEN_DISK
-        # With a file's name only: a firewall forbids sockets with the same numbers.
+        # Only with a file name: a firewall rejects sockets with the same error numbers.
         or (error.errno in _FORBIDDEN and error.filename is not None)
     ):
         return _unwritable(error)
@@ -204,17 +204,17 @@ def _reason(error: BaseException, repo_id: str, endpoint: str) -> tuple[Reason, 
             return (
                 Reason.NOT_FOUND,
                 f"this commit is no longer a revision of {endpoint}/{repo_id}, whose history was "
-                "rewritten: the next crawl finds the present one",
+                "rewritten: the next crawl finds the current one",
             )
         case EntryNotFoundError():
-            # A commit never gains a file: only a new one can help.
-            return Reason.NO_WEIGHTS, "the repository does not hold this file at this revision"
+            # A commit never gains a file: only a new commit can help.
+            return Reason.NO_WEIGHTS, "the repository does not have this file at this revision"
         case HFValidationError():
             return Reason.NOT_FOUND, "not a name that the Hub allows"
         case UnicodeEncodeError():
-            return Reason.CORRUPT, "its path cannot be kept here"
+            return Reason.CORRUPT, "its path cannot be stored on this machine"
         case OSError(filename=str() | bytes()):
-            return Reason.CORRUPT, f"its path cannot be kept here: {error.strerror}"
+            return Reason.CORRUPT, f"its path cannot be stored on this machine: {error.strerror}"
     if isinstance(error, HfHubHTTPError) and error.response.status_code == 403:
         return Reason.GATED, f"not allowed with this token: {one_line(error)}"
     if is_hidden(error):

@@ -1,4 +1,4 @@
-"""What a crawl writes down: rows that are new, changed or gone, in batches."""
+"""What a crawl records: rows that are new, changed or gone, in batches."""
 
 from collections.abc import Iterable, Set
 from dataclasses import fields, replace
@@ -11,10 +11,10 @@ from hubdelta.schemas.kinds import Kind
 from hubdelta.schemas.rows import CatalogRow, rows_of
 
 Key = tuple[str, str]
-"""Repository and subfolder: what stays the same while commits come and go."""
+"""Repository and subfolder, which stay the same from commit to commit."""
 
-_BATCH: Final = 1000  # rows a Parquet file, and the most that a kill can lose
-_OF_THE_CRAWL = frozenset({"crawled_at", "run_id"})
+_BATCH: Final = 1000  # rows per Parquet file, and the most that a kill can lose
+_CRAWL_COLUMNS = frozenset({"crawled_at", "run_id"})
 _POPULARITY = frozenset({"downloads", "likes"})
 
 
@@ -25,13 +25,13 @@ def newest_rows(index: Index, base: str) -> dict[Key, CatalogRow]:
 
 
 class Ledger:
-    """The catalog of one base, as it was and as a crawl changes it.
+    """The catalog of one base, before and during a crawl.
 
     Args:
-        index: where rows are written.
+        index: where to write rows.
         base: the base.
-        run_id: the crawl; for the rows of what has vanished.
-        popularity: whether downloads and likes count as changes. They change every day.
+        run_id: the crawl's, for the rows of what has vanished.
+        popularity: whether downloads and likes, which change every day, count as changes.
 
     Attributes:
         counts: adapters listed, new, changed and vanished, so far.
@@ -39,7 +39,7 @@ class Ledger:
 
     def __init__(self, index: Index, base: str, run_id: str, *, popularity: bool) -> None:
         self._index, self._base, self._run_id = index, base, run_id
-        self._left_out = _OF_THE_CRAWL if popularity else _OF_THE_CRAWL | _POPULARITY
+        self._left_out = _CRAWL_COLUMNS if popularity else _CRAWL_COLUMNS | _POPULARITY
         self._newest = newest_rows(index, base)
         self._folders: dict[str, set[Key]] = {}
         for key in self._newest:
@@ -53,7 +53,7 @@ class Ledger:
         return [row for row in self._newest.values() if row.vanished_at is None]
 
     def record(self, rows: list[CatalogRow]) -> None:
-        """Take down all rows of one repository; those that say nothing new are not written.
+        """Record all rows of one repository; unchanged ones are not written.
 
         Raises:
             IndexWriteError: no space, no permission.
@@ -76,7 +76,7 @@ class Ledger:
             self._vanish(self._newest[key] for key in sorted(left))
 
     def amend(self, rows: Iterable[CatalogRow]) -> None:
-        """Take down rows of earlier crawls that are read otherwise now; none counts as listed.
+        """Record rows of earlier crawls that are now read differently; none counts as listed.
 
         Raises:
             IndexWriteError: no space, no permission.
@@ -85,11 +85,11 @@ class Ledger:
             self._keep(row)
 
     def unseen(self, relations: Set[str], repo_ids: Set[str]) -> list[CatalogRow]:
-        """What a complete walk did not record, of what no crawl has marked as vanished yet.
+        """Rows not yet marked as vanished that a complete walk did not record.
 
         Args:
-            relations: that were not walked; repositories with one of them are spared.
-            repo_ids: that were seen but could not be read, and are spared.
+            relations: not walked; repositories with one of them are left out.
+            repo_ids: seen but unreadable; left out.
         """
         spared = {row.repo_id for row in self._newest.values() if row.relation in relations}
         spared |= repo_ids
@@ -98,7 +98,7 @@ class Ledger:
             for key, row in self._newest.items()
             if key not in self._seen
             and row.vanished_at is None
-            and row.evidence != NAMED  # what a person named no crawl has found, so none can miss it
+            and row.evidence != NAMED  # no crawl found it, so none can miss it
             and row.repo_id not in spared
         ]
 
@@ -111,7 +111,7 @@ class Ledger:
         self._vanish(rows)
 
     def write(self) -> None:
-        """Write the rows in hand.
+        """Write the pending rows.
 
         Raises:
             IndexWriteError: no space, no permission.
@@ -125,7 +125,7 @@ class Ledger:
 
     def _vanish(self, rows: Iterable[CatalogRow]) -> None:
         for row in rows:
-            # What a person named no crawl has found, so none can miss it.
+            # Named by the user, not found by a crawl, so a crawl cannot miss it.
             if row.vanished_at is None and row.evidence != NAMED:
                 now = datetime.now(UTC)
                 self.counts["vanished"] += row.kind != Kind.MIRROR

@@ -1,4 +1,4 @@
-"""Which base a repository belongs to, and by which evidence."""
+"""Which base a repository belongs to, and on what evidence."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, Protocol
@@ -17,12 +17,12 @@ Evidence = Literal["tag", "card", "peft_config", "mirror", "local_path", "conten
 
 
 class BaseFamily:
-    """A base with all the names under which adapters can name it.
+    """A base and all the names by which adapters can refer to it.
 
     Attributes:
-        base: the base's present name.
-        mirrors: quantized or re-uploaded copies of it that can carry an adapter, in the order
-            they were found.
+        base: the base's current name.
+        mirrors: quantized or re-uploaded copies that adapters can be trained on, in the order they
+            were found.
     """
 
     def __init__(self, base: str, aliases: Iterable[str] = (), mirrors: Iterable[str] = ()) -> None:
@@ -38,7 +38,7 @@ class BaseFamily:
 
     @property
     def own_names(self) -> list[str]:
-        """The base's names, the present one first."""
+        """The base's names, the current one first."""
         return list(self._own.values())
 
     @property
@@ -47,7 +47,7 @@ class BaseFamily:
         return [*self._own.values(), *self._mirrors.values()]
 
     def is_base(self, name: str) -> bool:
-        """Whether the name is the base's; case does not count, on the Hub neither."""
+        """Whether the name is the base's; case is ignored, as on the Hub."""
         return name.casefold() in self._own
 
     def mirror(self, name: str) -> str | None:
@@ -55,7 +55,7 @@ class BaseFamily:
         return self._mirrors.get(name.casefold())
 
     def add_alias(self, name: str) -> None:
-        """Remember another name of the base itself, such as the one before a renaming."""
+        """Remember another name of the base itself, such as one from before a rename."""
         self._own[name.casefold()] = name
 
     def add_mirror(self, name: str) -> None:
@@ -68,7 +68,7 @@ class BaseFamily:
         return self._namesakes.get(name.casefold())
 
     def add_namesake(self, name: str) -> None:
-        """Remember a finetune that kept the base's name: a base of its own."""
+        """Remember a finetune that kept the base's name: it is a separate base."""
         self._mirrors.pop(name.casefold(), None)
         self._namesakes[name.casefold()] = name
 
@@ -77,10 +77,10 @@ class Conclusion(NamedTuple):
     """The base of a repository.
 
     Attributes:
-        canonical_base: its present name; another than the family's where adapter_config.json
-            contradicts what the tags say.
-        evidence: what it rests on.
-        via: the mirror that the repository names, if it names one.
+        canonical_base: its current name; not the family's base if adapter_config.json contradicts
+            the tags.
+        evidence: what it is based on.
+        via: the mirror that the repository names, if any.
     """
 
     canonical_base: str
@@ -92,7 +92,7 @@ Resolve = Callable[[str], Conclusion | None]
 
 
 class Claims(Protocol):
-    """What a repository says of its base; an `Entry` does."""
+    """What a repository says about its base; `Entry` implements it."""
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -108,15 +108,15 @@ class Claims(Protocol):
 
 
 def conclude(entry: Claims, family: BaseFamily, resolve: Resolve) -> Conclusion | None:
-    """The base of a repository, or None where nothing links it to this family.
+    """The base of a repository, or None if nothing links it to this family.
 
-    The word of adapter_config.json, which is what the weights were trained on, goes over that of
-    the tags wherever it can be read as a name on the Hub.
+    adapter_config.json names what the weights were trained on, so it overrides the tags whenever it
+    can be read as a name on the Hub.
 
     Args:
         entry: the repository.
         family: the base and its mirrors.
-        resolve: asks the Hub which base an unknown name is; None where it does not know it.
+        resolve: asks the Hub which base an unknown name means; None if the Hub does not know it.
     """
     tagged = _name_in(entry.bases, family, "tag")
     linked = tagged or _name_in(entry.card_bases, family, "card")
@@ -135,8 +135,8 @@ def conclude(entry: Claims, family: BaseFamily, resolve: Resolve) -> Conclusion 
     resolved = resolve(name)
     hidden = resolved is None and is_repo_id(name)
     if hidden and plain_name(name) != plain_name(family.base):
-        # A hidden model of another name is another base: a private merge, say. One of the same
-        # name is most likely a private copy of this base.
+        # A hidden model with a different name is another base, such as a private merge. One with
+        # the same name is most likely a private copy of this base.
         return Conclusion(name, "peft_config")
     if resolved is None or (resolved.canonical_base == family.base and resolved.via is None):
         return linked
@@ -154,7 +154,7 @@ def _unlinked(
         evidence: Evidence = "peft_config" if name == declared else "tag"
         if namesake := family.namesake(name):
             return Conclusion(namesake, evidence)
-        # A name that is the base's but for its owner may be a copy's that no tag tells of.
+        # A name that differs from the base's only in its owner may be an untagged copy's.
         found = resolve(name) if plain_name(name) == plain_name(family.base) else None
         if found is not None and found.canonical_base == family.base:
             return found
@@ -170,7 +170,7 @@ def _unlinked(
 
 
 def _name_in(names: Iterable[str], family: BaseFamily, evidence: Evidence) -> Conclusion | None:
-    """The first name that is the base's; failing that, the first that is a mirror's."""
+    """The first name that is the base's, or else the first that is a mirror's."""
     names = [hub_name(name) or name for name in names]
     if any(family.is_base(name) for name in names):
         return Conclusion(family.base, evidence)
@@ -181,7 +181,7 @@ def _name_in(names: Iterable[str], family: BaseFamily, evidence: Evidence) -> Co
 
 
 def _by_path(path: str, family: BaseFamily) -> Conclusion | None:
-    """What a path tells: the model of a cache's folder, or one whose name a folder has."""
+    """The base according to a path: by its cache folder, or by a folder with a model's name."""
     if cached := cached_name(path):
         return _name_in([cached], family, "local_path")
     for spelled in folder_names(path):

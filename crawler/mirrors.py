@@ -24,8 +24,8 @@ class Verdict(NamedTuple):
     """What a repository that looks like a copy of the base is.
 
     Attributes:
-        is_mirror: whether it is one; else it is a base of its own, under the base's name.
-        evidence: `content` where that was made sure of, so that it need not be asked again.
+        is_mirror: whether it is one; if not, it is a separate base under the base's name.
+        evidence: `content` if the weights were compared, so that this need not be repeated.
     """
 
     is_mirror: bool
@@ -33,16 +33,17 @@ class Verdict(NamedTuple):
 
 
 class Mirrors:
-    """Judges repositories by their content, each commit once.
+    """Tells mirrors from finetunes by their content, once per commit.
 
-    A quantized copy is told by its metadata: its values are others. Any other copy holds the
-    base's own weights. One whose weights cannot be looked at now is no mirror until they can.
+    A quantized copy is recognized by its metadata, since its values differ. Any other copy holds
+    the base's own weights. A repository whose weights cannot be read now does not count as a mirror
+    until they can.
 
     Args:
         hub: where to look.
-        family: the base's; every repository that is judged is added to it.
-        base: gives the base with its weights; called once there is something to compare with it.
-        rows: the newest of the catalog; what they know is not looked at again.
+        family: the base's; every repository judged is added to it.
+        base: returns the base with its weights; called once there is something to compare.
+        rows: the newest of the catalog; what they record is not checked again.
     """
 
     def __init__(
@@ -55,9 +56,9 @@ class Mirrors:
         self._hub, self._family, self._find_base = hub, family, base
         self._base: BaseModel | None = None
         self._weights: Weights | None = None
-        self._unreadable: AdapterError | None = None  # why the base's own weights cannot be seen
+        self._unreadable: AdapterError | None = None  # why the base's own weights cannot be read
         self._known: dict[AdapterKey, Verdict] = {}
-        self._unsure: list[CatalogRow] = []
+        self._unverified: list[CatalogRow] = []
         for row in rows:
             if row.kind == Kind.MIRROR and row.relation == Relation.QUANTIZED:
                 family.add_mirror(row.repo_id)
@@ -66,10 +67,10 @@ class Mirrors:
                 self._known[AdapterKey(row.repo_id, "", row.revision)] = verdict
                 self._tell_family(row.repo_id, verdict)
             elif row.kind == Kind.MIRROR or self._may_be_mirror(row):
-                self._unsure.append(row)
+                self._unverified.append(row)
 
     def judge(self, entry: Entry) -> Verdict | None:
-        """What a repository is, or None where nothing suggests that it is a copy of the base.
+        """What a repository is, or None if nothing suggests that it is a copy of the base.
 
         Raises:
             HubError: offline, or a refused token.
@@ -83,12 +84,12 @@ class Mirrors:
             return None
         descends = any(family.is_base(name) or family.mirror(name) for name in entry.bases)
         has_name = self._has_base_name(entry.repo_id, _earlier_names(entry, family))
-        # Under another name it may be a finetune that was quantized, as DeepSeek's fp8 ones are.
+        # Under another name it may be a quantized finetune, such as DeepSeek's fp8 models.
         quantized = entry.relation == Relation.QUANTIZED or (entry.is_quantized and has_name)
-        # Beside an adapter, quantized weights may be the adapter's merged ones.
+        # Beside an adapter, quantized weights may be the result of merging the adapter.
         if quantized and descends and Kind.ADAPTER not in kinds:
             verdict = Verdict(self._has_architecture(entry), "tag")
-            if entry.relation != Relation.QUANTIZED:  # a row's relation must tell what it rests on
+            if entry.relation != Relation.QUANTIZED:  # the row's relation has to show the evidence
                 verdict = verdict._replace(evidence=CONTENT)
         elif quantized or not has_name:
             return None
@@ -98,16 +99,16 @@ class Mirrors:
         self._tell_family(entry.repo_id, verdict)
         return verdict
 
-    def unsure(self) -> list[tuple[CatalogRow, Verdict]]:
-        """Rows that earlier crawls wrote without knowing the content, with what they are.
+    def unverified(self) -> list[tuple[CatalogRow, Verdict]]:
+        """Rows that earlier crawls wrote without reading the content, with their verdicts now.
 
-        Rows about which nothing more is known now are left out.
+        Rows about which nothing more is known are left out.
 
         Raises:
             HubError: offline, or a refused token.
         """
         judged = []
-        for row in self._unsure:
+        for row in self._unverified:
             key = AdapterKey(row.repo_id, "", row.revision)
             verdict = self._compare(key, row.weights_files)
             self._tell_family(row.repo_id, verdict)
@@ -135,7 +136,7 @@ class Mirrors:
                 is_mirror = same_weights(self._original(), Weights(self._hub, key, files))
             except AdapterError as error:
                 logger.warning(
-                    "%s has the name of %s; whether it has its weights is not known, and it "
+                    "%s has the name of %s; whether it has the same weights is unknown, and it "
                     "counts as a finetune until the next crawl: %s",
                     key.repo_id,
                     self._family.base,
@@ -165,16 +166,16 @@ class Mirrors:
         return self._base
 
     def _has_architecture(self, entry: Entry) -> bool:
-        """Whether a model is of the base's architecture, as far as the Hub tells it.
+        """Whether a model has the base's architecture, as far as the Hub says.
 
-        The text part of a multimodal model has the beginning of its name: gemma3_text, mistral.
+        The text part of a multimodal model has a related model type: gemma3_text, mistral.
         """
         own, base = entry.model_type, self._base_model().model_type
         return not own or not base or own.startswith(base) or base.startswith(own)
 
 
 def _earlier_names(entry: Entry, family: BaseFamily) -> list[str]:
-    """What the base was called when a card was written: the Hub brings only the tags up to date."""
+    """Earlier names of the base in a card: after a rename, the Hub updates only the tags."""
     if len(entry.bases) != 1 or not family.is_base(entry.bases[0]) or len(entry.card_bases) != 1:
         return []
     return [name for name in map(hub_name, entry.card_bases) if name]

@@ -9,7 +9,7 @@ from huggingface_hub.utils import httpx
 from hubdelta.crawler.wire import UnusableAnswerError
 from hubdelta.schemas.errors import printable
 
-_MOST_IDLE: Final = 10  # pages in a row that show nothing new
+_MOST_IDLE: Final = 10  # consecutive pages that show nothing new
 
 
 def walk_pages(
@@ -18,8 +18,8 @@ def walk_pages(
     """The entries of a listing; pages are lazy.
 
     Args:
-        get: the page of a query, and the link to the next one if there is one.
-        parameters: of the first query, which hold for every page.
+        get: fetches the page of a query, and the link to the next one if there is one.
+        parameters: of the first query; they apply to every page.
 
     Raises:
         UnusableAnswerError: the pages have no end.
@@ -37,7 +37,7 @@ def walk_pages(
         yield from page
         query = None if link is None else _next_query(link, parameters)
         if query in asked:
-            raise UnusableAnswerError("its list of models leads back to a page it gave before")
+            raise UnusableAnswerError("its list of models links back to an earlier page")
         if query is not None and idle >= _MOST_IDLE:
             raise UnusableAnswerError(f"{idle} pages of its list of models show nothing new")
 
@@ -54,8 +54,8 @@ def next_link(response: httpx.Response) -> str | None:
         raise UnusableAnswerError("its link to the next page cannot be read") from error
 
 
-def what_it_is(answer: object) -> str:
-    """An answer in a few words, for a message."""
+def kind_of_answer(answer: object) -> str:
+    """What kind of JSON value an answer is, for a message."""
     if isinstance(answer, dict):
         says = answer.get("error")
         said = f" that says {printable(says[:200])!r}" if isinstance(says, str) else ""
@@ -66,11 +66,10 @@ def what_it_is(answer: object) -> str:
 
 
 def _next_query(link: str, parameters: Mapping[str, object]) -> str:
-    """The query that a link names, of our own endpoint.
+    """The query of a link, for our own endpoint.
 
-    Mirrors pass on the links of the Hub that they mirror, which name another host, or a path that
-    is not theirs. The cursor is taken to the letter; a parameter that the link left out is not
-    lost.
+    Mirrors pass on the links of the Hub that they mirror, which name another host or path. The
+    cursor is taken literally; parameters that the link omits are kept.
     """
     try:
         query = urlsplit(link).query

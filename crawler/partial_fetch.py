@@ -1,4 +1,4 @@
-"""Some tensors of a safetensors file on the Hub, without downloading the others."""
+"""Download some tensors of a safetensors file on the Hub, without the others."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -27,17 +27,17 @@ def fetch_tensors(
 ) -> Path:
     """Download tensors of a safetensors file at the adapter's commit, by ranged GETs.
 
-    What was read with the header is not asked for again. What arrives is a safetensors file with
-    these tensors alone, its metadata as it was. Lengths are checked; the hash that the Hub has on
-    record is of the whole file, and checked where all of it is wanted. From a server that ignores
-    ranges the whole file comes, once, and what is not wanted is not kept.
+    Bytes read with the header are not requested again. The result is a safetensors file with these
+    tensors alone and unchanged metadata. Lengths are checked; the Hub's hash is of the whole file,
+    so it is checked only if all tensors are wanted. From a server that ignores ranges, the whole
+    file arrives once, and only the wanted tensors are kept.
 
     Args:
         hub: where from.
         key: the adapter.
         file: path inside the repository.
         header: the file's, as `weight_header` reads it.
-        wanted: whether a tensor of this name is to be fetched.
+        wanted: whether to fetch the tensor of this name.
         into: a folder; the file keeps its path below it.
 
     Returns:
@@ -45,7 +45,7 @@ def fetch_tensors(
 
     Raises:
         AdapterError: gated, not_found, disabled, no_weights (no such file), corrupt (a path that
-            cannot be kept, or not what the Hub has on record, twice) or network.
+            cannot be stored, or not what the Hub has on record, twice) or network.
         HubError: offline, or a refused token.
         IndexWriteError: no disk space.
     """
@@ -64,7 +64,7 @@ def fetch_tensors(
         raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
     if not has_hash(path, header.hash):
         raise AdapterError(
-            Reason.CORRUPT, f"{file} came twice without the hash that the Hub recorded"
+            Reason.CORRUPT, f"{file} arrived twice without the hash the Hub recorded"
         )
     return path
 
@@ -79,7 +79,7 @@ def _copy(
     *,
     known: bytes,
 ) -> None:
-    """Write a file that holds these tensors; `known` are the first bytes of the one on the Hub."""
+    """Write a file with these tensors; `known` are the first bytes of the file on the Hub."""
     if len(tensors) == len(header.tensors):
         start = header.start[: header.header_bytes]
     else:
@@ -100,7 +100,7 @@ def _copy(
 
 @dataclass(frozen=True)
 class _Span:
-    """Bytes of a file of ours, filled like a memoryview, though by one thread at a time."""
+    """Bytes of a local file, filled like a memoryview, but by one thread at a time."""
 
     file: BinaryIO
     start: int

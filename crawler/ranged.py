@@ -1,4 +1,4 @@
-"""One ranged GET of a file at a commit, streamed: servers may send more than was asked for."""
+"""One ranged GET of a file at a commit, streamed: servers may send more than was requested."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.wire import WrongAnswerError
 from hubdelta.schemas.keys import AdapterKey, is_commit
 
-_MOST_EXTRA: Final = 0.05  # of the bytes needed, fetched in vain to save requests
+_MOST_EXTRA: Final = 0.05  # share of extra bytes fetched to save requests
 
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(?:([0-9]{1,18})|\*)")
@@ -25,7 +25,7 @@ class Part:
     """What a server sends of a file.
 
     Attributes:
-        ranged: whether it is the range asked for; the whole file where the range was ignored.
+        ranged: whether it is the requested range; otherwise it is the whole file.
         start: offset of its first byte.
         file_bytes: length of the whole file; None where the server does not say.
         hash: of the whole file: SHA-256, 64 hex digits, or git's blob hash, 40; None where the
@@ -42,14 +42,14 @@ class Part:
 
 @contextmanager
 def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Iterator[Part]:
-    """Ask for the bytes [start, end) of a file; leaving the context ends the transfer.
+    """Request the bytes [start, end) of a file; leaving the context ends the transfer.
 
-    A server that ignores ranges answers 200 with the whole file (RFC 9110, 14.2). The connection
-    serves the next request after a part that ends where it should; others are cut off, and closed.
+    A server that ignores ranges answers 200 with the whole file (RFC 9110, 14.2). The connection is
+    reused after a part that ends where it should, and closed otherwise.
 
     Raises:
-        WrongAnswerError: the answer is not of this part of this file at this commit.
-        HUB_FAILURES: as huggingface_hub and httpx raise them, also while chunks are taken.
+        WrongAnswerError: the answer is not this part of this file at this commit.
+        HUB_FAILURES: as huggingface_hub and httpx raise them, also while reading chunks.
     """
     url = hf_hub_url(key.repo_id, file, revision=key.revision, endpoint=hub.endpoint)
     headers = {
@@ -63,7 +63,7 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
             yield Part(True, 0, 0, _hash(response), iter(()))  # an empty file has no first byte
             return
         if response.status_code == 416:
-            raise WrongAnswerError(f"refuses the part from byte {start} of a file that has it")
+            raise WrongAnswerError(f"refuses the part from byte {start}, which the file has")
         hf_raise_for_status(response)
         _check_commit(response, key.revision)
         last, whole = _place(response, start)
@@ -78,7 +78,7 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
             chunks,
         )
         if last is not None and last < end:
-            with suppress(httpx.HTTPError):  # the caller has what it wanted
+            with suppress(httpx.HTTPError):  # the caller already has what it needs
                 for _ in chunks:
                     pass
 
@@ -86,10 +86,10 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
 def read_start(
     hub: Hub, key: AdapterKey, file: str, length: int
 ) -> tuple[bytes, int | None, str | None]:
-    """The first bytes of a file, its length where the server says it, and the hash of the whole.
+    """The first bytes of a file, its length if the server says it, and the hash of the whole.
 
     Raises:
-        WrongAnswerError: the body ends early, or is of something else.
+        WrongAnswerError: the body ends early, or is not from this file.
         HUB_FAILURES: as `open_part`.
     """
     content = bytearray()
@@ -103,14 +103,14 @@ def read_start(
     return bytes(content[:length]), part.file_bytes, part.hash
 
 
-def joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What to ask for: ranges with the smallest gaps between them fetched along.
+def coalesced(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges to request: the smallest gaps are fetched as well, to merge their neighbors.
 
     Args:
-        ranges: [start, end) each, in the order of the file, none of them empty.
+        ranges: [start, end) each, in file order, none empty.
 
     Returns:
-        The same bytes in fewer ranges, and at most a twentieth more.
+        Fewer ranges that cover the same bytes and at most a twentieth more.
     """
     extra = int(_MOST_EXTRA * sum(end - start for start, end in ranges))
     bridged = set()
@@ -127,7 +127,7 @@ def joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _place(response: httpx.Response, start: int) -> tuple[int | None, int | None]:
-    """Offset of the last byte of the range that comes, None for a whole file, and its length."""
+    """Offset of the last byte of the range (None for a whole file), and the file's length."""
     if response.status_code != 206:
         whole = response.headers.get("content-length", "")
         return None, int(whole) if re.fullmatch("[0-9]{1,18}", whole) else None
@@ -142,9 +142,9 @@ def _place(response: httpx.Response, start: int) -> tuple[int | None, int | None
 
 
 def _length(response: httpx.Response) -> int | None:
-    """What the Hub has on record of the whole file's length (`X-Linked-Size`, of LFS files).
+    """The whole file's length on record at the Hub (`X-Linked-Size`, for LFS files).
 
-    Of a refused range also what the refusal itself says (RFC 9110, 15.5.17).
+    For a refused range, also from the refusal itself (RFC 9110, 15.5.17).
     """
     stated = [answer.headers.get("x-linked-size", "") for answer in (*response.history, response)]
     if response.status_code == 416:
@@ -160,7 +160,7 @@ def _check_commit(response: httpx.Response, revision: str) -> None:
 
 
 def _hash(response: httpx.Response) -> str | None:
-    """What the Hub has on record; where it redirects to a cache, only its own answer says it."""
+    """The hash on record at the Hub; if it redirects to a cache, only its own answer has it."""
     for answer in (*response.history, response):
         for name in ("x-linked-etag", "etag"):
             tag = answer.headers.get(name, "").removeprefix("W/").strip('"')

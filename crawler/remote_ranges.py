@@ -1,4 +1,4 @@
-"""Parts of one file at a commit, read over several connections at once."""
+"""Reading parts of one file at a commit over several connections at once."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from typing import Final, Protocol
 
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, adapter_error, is_transient
-from hubdelta.crawler.ranged import joined, open_part
+from hubdelta.crawler.ranged import coalesced, open_part
 from hubdelta.crawler.wire import SlowAnswerError, WrongAnswerError
 from hubdelta.schemas.keys import AdapterKey
 
-_LONGEST: Final = 32 << 20  # bytes of one request: more are shared between connections
-_PROGRESS: Final = 20  # as small a share of what was missing is worth counting attempts anew
+_LONGEST: Final = 32 << 20  # bytes per request: more are split between connections
+_PROGRESS: Final = 20  # fetching 1/20 of the missing bytes resets the attempt count
 
 Piece = tuple[int, memoryview]
 """An offset in a file, and the buffer for the bytes that follow it."""
 
 
 class Target(Protocol):
-    """Where bytes go: a memoryview, or what can be filled like one."""
+    """Where bytes go: a memoryview, or an object that can be filled like one."""
 
     def __len__(self) -> int: ...
 
@@ -31,16 +31,16 @@ class Target(Protocol):
 
 @dataclass
 class RemoteRanges:
-    """A file at a commit, of which parts are read; safe in threads.
+    """Reads parts of a file at a commit; thread-safe.
 
     Attributes:
         hub: where from.
         key: whose file, and the commit.
         file: path inside the repository.
-        file_bytes: its length, as its header was read with.
-        connections: requests at once.
-        asked: bytes of the file that were read so far.
-        fetched: bytes that came over the network for them.
+        file_bytes: its length when its header was read.
+        connections: simultaneous requests.
+        asked: bytes of the file read so far.
+        fetched: bytes received over the network for them.
     """
 
     hub: Hub
@@ -50,15 +50,15 @@ class RemoteRanges:
     connections: int = 8
     asked: int = field(default=0, init=False)
     fetched: int = field(default=0, init=False)
-    _ranged: bool = field(default=False, init=False, repr=False)  # so the last answer was
+    _ranged: bool = field(default=False, init=False, repr=False)  # whether the last answer was
     _counting: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def read(self, pieces: Sequence[tuple[int, Target]]) -> None:
         """Fill the targets; neighboring pieces, and those with small gaps, share a request.
 
-        A transfer that breaks off is taken up again where it ended. From a server that ignores
-        ranges the file comes once, up to the last piece, and what was not asked for is passed
-        over. To find out, the first request goes alone.
+        A transfer that breaks off is resumed where it ended. A server that ignores ranges sends the
+        file once, up to the last piece, and unneeded bytes are skipped. To find out, the first
+        request is sent alone.
 
         Args:
             pieces: offsets in the file, and targets for the bytes that follow; none overlap.
@@ -74,7 +74,7 @@ class RemoteRanges:
         with self._counting:
             self.asked += sum(len(target) for _, target in pieces)
         wanted = [(start, start + len(target)) for start, target in pieces]
-        parts = [part for span in joined(wanted) for part in _split(*span)]
+        parts = [part for span in coalesced(wanted) for part in _split(*span)]
         whole = Lock()
         executor = ThreadPoolExecutor(
             min(self.connections, len(parts)), thread_name_prefix="hubdelta-range"
@@ -95,14 +95,14 @@ class RemoteRanges:
     def _fetch(
         self, start: int, end: int, pieces: Sequence[tuple[int, Target]], whole: Lock
     ) -> None:
-        """Fetch the bytes [start, end); attempts are counted anew when a share of them came.
+        """Fetch the bytes [start, end); the attempt count is reset once a share of them arrived.
 
         Args:
             start: offset of the first byte.
             end: offset after the last.
-            pieces: all of this read.
-            whole: of this read; taken for good by the first fetch whose answer is the whole file,
-                which fills all pieces and leaves nothing to do for the others.
+            pieces: all pieces of this read.
+            whole: lock of this read; held for good by the first fetch whose answer is the whole
+                file, which fills all pieces and leaves nothing for the others.
         """
         if whole.locked():
             return
@@ -112,7 +112,7 @@ class RemoteRanges:
             nonlocal reached, end, fills_all
             with open_part(self.hub, self.key, self.file, reached, end) as part:
                 if part.file_bytes not in {None, self.file_bytes}:
-                    raise WrongAnswerError("a part of another file than was asked for")
+                    raise WrongAnswerError("a part of a different file than requested")
                 self._ranged = part.ranged
                 if not part.ranged and not fills_all:
                     if not whole.acquire(blocking=False):
@@ -138,7 +138,7 @@ class RemoteRanges:
             try:
                 self.hub.call(attempt)
             except HUB_FAILURES as error:
-                # A server that trickles, or cuts each answer after a byte, would never end.
+                # Otherwise a server that cuts each answer after a byte would never end.
                 if (
                     reached - before < max(1, (end - before) // _PROGRESS)
                     or isinstance(error, SlowAnswerError)
@@ -148,14 +148,14 @@ class RemoteRanges:
 
 
 def _split(start: int, end: int) -> list[tuple[int, int]]:
-    """A range as ranges of about equal length, none too long."""
+    """Split a range into ranges of about equal length, none too long."""
     count = -(-(end - start) // _LONGEST)
     cuts = [start + (end - start) * number // count for number in range(count + 1)]
     return list(pairwise(cuts))
 
 
 def _scatter(chunk: bytes, position: int, pieces: Sequence[tuple[int, Target]]) -> None:
-    """Copy what of a chunk, which stands at this position of the file, belongs into targets."""
+    """Copy into the targets what they need of a chunk at this position of the file."""
     view = memoryview(chunk)
     first = bisect_right(pieces, position, key=lambda piece: piece[0] + len(piece[1]))
     for offset, target in pieces[first:]:

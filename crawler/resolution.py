@@ -1,4 +1,4 @@
-"""Which base a declared name is, as the Hub answers it: each name is asked for once."""
+"""Which base a declared name means, according to the Hub: each name is looked up once."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,14 +12,14 @@ from hubdelta.crawler.mirrors import Mirrors, Verdict
 
 
 class DeclaredNames:
-    """Answers which base a declared name is, with one request for each name.
+    """Looks up which base a declared name means, with one request per name.
 
     Args:
-        hub: whom to ask.
+        hub: where to look.
         family: the base and its mirrors; a name that turns out to be the base's is added.
-        mirrors: tells whether a model is a mirror of the base.
+        mirrors: decides whether a model is a mirror of the base.
         known: what the Hub answered in earlier crawls, by declared name.
-        on_mirror: called with each mirror that no listing has shown.
+        on_mirror: called with each mirror that was in no listing.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class DeclaredNames:
                 family.add_alias(name)
 
     def __call__(self, name: str) -> Conclusion | None:
-        """The base behind a name; None where the Hub does not show it.
+        """The base that a name means; None if the Hub does not show it.
 
         Raises:
             HfHubHTTPError, httpx.HTTPError: the Hub does not answer.
@@ -53,7 +53,7 @@ class DeclaredNames:
         try:
             entry = self._hub.model(name)
         except HfHubHTTPError as error:
-            # 400: what looks like a name to us does not to the Hub.
+            # 400: the Hub does not accept it as a name.
             if is_hidden(error) or error.response.status_code == 400:
                 return None
             raise

@@ -1,4 +1,4 @@
-"""The header of a safetensors file: what is inside, read from the file's first bytes.
+"""The header of a safetensors file, read from the file's first bytes.
 
 The format: https://huggingface.co/docs/safetensors/index#format
 """
@@ -12,7 +12,7 @@ from typing import Any, Final
 from hubdelta.crawler.foreign_content import foreign_content
 
 FIRST_BYTES: Final = 512
-"""As many tell what a file is that is no safetensors file."""
+"""Enough to tell what a file is if it is not a safetensors file."""
 
 _PREFIX: Final = 8  # bytes, the header's length as a little-endian number
 _METADATA: Final = "__metadata__"
@@ -22,13 +22,13 @@ _BITS: Final = {
     **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
     **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 8),
 }
-"""Of an element, by type; types that are not here are left to who reads them."""
+"""Bits per element, by type; other types are left to the reader of the data."""
 
 _LONGEST: Final = 25_000_000  # bytes, huggingface_hub's own limit
 
 
 class BadHeaderError(ValueError):
-    """Not a safetensors header, or not this file's; the text follows the file's name."""
+    """Not a safetensors header, or not this file's; the message is to follow the file's name."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Header:
 
     Attributes:
         tensors: by name, in the order of their data, which has neither holes nor overlaps.
-        metadata: what the file says of itself, texts by name.
-        header_bytes: its length, with the 8 bytes before it that give it.
+        metadata: the file's own metadata, texts by name.
+        header_bytes: its length, including the 8-byte length before it.
         data_bytes: length of all tensors' data.
         file_bytes: length of the file, as the Hub states it.
-        start: the file's first bytes, as many as were read, so that none is asked for twice.
-        hash: of the whole file, as the Hub has it on record; None where it does not say.
+        start: the file's first bytes, as many as were read, so that none is requested twice.
+        hash: of the whole file, on record at the Hub; None if it does not say.
     """
 
     tensors: dict[str, Tensor]
@@ -80,10 +80,10 @@ def header_length(start: bytes) -> int:
     """Length of a header with its prefix, in bytes.
 
     Args:
-        start: the file's first bytes, at least `FIRST_BYTES` if it has so many.
+        start: the file's first bytes, at least `FIRST_BYTES` unless the file is shorter.
 
     Raises:
-        BadHeaderError: another thing in the file's place, too short a file, or too long a header.
+        BadHeaderError: foreign content, too short a file, or too long a header.
     """
     if what := foreign_content(start):
         raise BadHeaderError(what)
@@ -103,7 +103,7 @@ def parse_header(start: bytes, file_bytes: int) -> Header:
         file_bytes: length of the file.
 
     Raises:
-        BadHeaderError: no such header, or the file is shorter or longer than it says.
+        BadHeaderError: not such a header, or the file is shorter or longer than it says.
     """
     length = header_length(start)
     if len(start) < length:
@@ -139,8 +139,8 @@ def header_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byt
     """The first bytes of a file that holds these tensors, one after another in their order.
 
     Args:
-        tensors: by name; where their data begins is not looked at.
-        metadata: what the file says of itself.
+        tensors: by name; their offsets are ignored.
+        metadata: the file's own metadata.
     """
     content: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
     end = 0
@@ -152,14 +152,14 @@ def header_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byt
             "data_offsets": [start, end],
         }
     text = json.dumps(content, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _PREFIX)  # data that is aligned, as the library writes it
+    text += b" " * (-len(text) % _PREFIX)  # aligns the data, as the library does
     return len(text).to_bytes(_PREFIX, "little") + text
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise BadHeaderError("is corrupt: its header has a name twice")
+        raise BadHeaderError("is corrupt: its header repeats a name")
     return found
 
 
@@ -168,11 +168,11 @@ def _tensor(entry: tuple[str, Any]) -> tuple[str, Tensor]:
     dtype, shape, (start, end) = spec["dtype"], tuple(spec["shape"]), spec["data_offsets"]
     # Floats, infinity and NaN are JSON to Python; true is 1.
     if not all(type(number) is int and number >= 0 for number in (start, end, *shape)):
-        raise BadHeaderError(f"is corrupt: tensor {name} has an impossible shape or place")
+        raise BadHeaderError(f"is corrupt: tensor {name} has an impossible shape or offset")
     bits = _BITS.get(dtype)
     if bits is not None and math.prod(shape) * bits != 8 * (end - start):
         raise BadHeaderError(
-            f"is corrupt: tensor {name} has {end - start} bytes, which are not those of its shape "
+            f"is corrupt: tensor {name} has {end - start} bytes, which do not match its shape "
             f"{list(shape)} in {dtype}"
         )
     return name, Tensor(str(dtype), shape, start, end)

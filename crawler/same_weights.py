@@ -3,7 +3,7 @@
 Files with the hashes of the original's are the same. What was split into other files, or stored in
 another float type, is compared by the names and shapes of its tensors and by some thousand values
 of each tensor of its last layer, and of a few others: training that changes a model changes these.
-The comparison ends with the first difference.
+The comparison ends at the first difference.
 """
 
 import math
@@ -28,14 +28,14 @@ from hubdelta.schemas.keys import AdapterKey
 
 T = TypeVar("T")
 
-_SAMPLE: Final = 16_384  # values of a tensor
-_LAST_LAYER, _OTHERS = 12, 12  # tensors that are sampled, at most
+_SAMPLE: Final = 16_384  # values per tensor
+_LAST_LAYER, _OTHERS = 12, 12  # tensors sampled, at most
 
 _WRAPPERS = re.compile(r"^(?:(?:base_model|model|language_model|text_model|transformer)\.)+")
-"""What classes for the same weights put before their names."""
+"""Prefixes that different classes put before the same tensor names."""
 
 _UNREAD = re.compile(r"lm_head|vision|visual|audio|speech|tower|projector", re.IGNORECASE)
-"""Tensors that no hidden state of a text depends on: copies may lack them, or tie them."""
+"""Tensors that no text hidden state depends on: copies may lack or tie them."""
 
 _LAYER = re.compile(r"\.(\d+)\.")
 
@@ -59,7 +59,7 @@ class Weights:
 
     @cached_property
     def hashes(self) -> dict[str, str | None]:
-        """SHA-256 of each file, None of one that git keeps itself: one request.
+        """SHA-256 of each file, None for one stored in git itself: one request.
 
         Raises:
             AdapterError: as `file_info`.
@@ -72,10 +72,10 @@ class Weights:
 
     @cached_property
     def places(self) -> dict[str, tuple[str, str]]:
-        """Each tensor's file and name there, by its name without wrappers: one request.
+        """Each tensor's file and name in it, by its name without prefixes: one request.
 
         Raises:
-            AdapterError: as `small_file`; corrupt where the index cannot be read.
+            AdapterError: as `small_file`; corrupt if the index cannot be read.
         """
         chosen = model_weights(self.files)
         if self._index is not None:
@@ -91,7 +91,7 @@ class Weights:
         }
 
     def tensor(self, name: str) -> Tensor:
-        """Where a tensor lies in its file, by its name without wrappers."""
+        """Where a tensor is in its file, by its name without prefixes."""
         path, stored = self.places[name]
         tensors = self._header(path).tensors
         if stored not in tensors:
@@ -101,7 +101,7 @@ class Weights:
     def sample(self, name: str) -> tuple[str, bytes]:
         """The type of a tensor, and the bytes of values from its middle.
 
-        One ranged request, unless they came with the header or were asked for before.
+        One ranged request, unless they came with the header or were requested before.
         """
         if name not in self._samples:
             self._samples[name] = self._sample(name)
@@ -137,7 +137,7 @@ class Weights:
 
     @cached_property
     def _index(self) -> WeightIndex | None:
-        """The index file of shards: one request; None of a single file."""
+        """The index file of shards: one request; None for a single file."""
         first, *others = [*model_weights(self.files), ""]
         path = first if first.endswith(INDEX_SUFFIX) else index_of(first) if any(others) else None
         if path is None:
@@ -146,12 +146,12 @@ class Weights:
 
 
 def same_weights(original: Weights, copy: Weights) -> bool:
-    """Whether a model holds the weights of another: one request each, and if need be some ranges.
+    """Whether a model holds another's weights: one request each, and some ranges if needed.
 
-    Weights that cannot be compared, such as pickles with hashes of their own, count as others.
+    Weights that cannot be compared, such as pickles with different hashes, count as different.
 
     Raises:
-        AdapterError: network, gated, not_found or disabled: they could not be looked at.
+        AdapterError: network, gated, not_found or disabled: they could not be read.
         HubError: offline, or a refused token.
     """
     try:
@@ -189,21 +189,21 @@ def _chosen(names: Iterable[str]) -> list[str]:
 
 
 def _spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many of the items, at even distances."""
+    """At most `most` of the items, evenly spaced."""
     if len(items) <= most:
         return list(items)
     return [items[number * len(items) // most] for number in range(most)]
 
 
 def _same_values(one: tuple[str, bytes], other: tuple[str, bytes]) -> bool:
-    """Whether values are the same, or would be once stored in the type of the others."""
+    """Whether values are the same, or would be if stored in the other's type."""
     if one == other:
         return True
     if one[0] == other[0] or not {one[0], other[0]} <= _FLOATS.keys():
         return False
     try:
         a, b = _FLOATS[one[0]](one[1]), _FLOATS[other[0]](other[1])
-    except ValueError:  # not as many bytes as the type and the shape call for
+    except ValueError:  # not as many bytes as the type and shape require
         return False
     with np.errstate(over="ignore"):
         return bool(
@@ -226,7 +226,7 @@ _FLOATS: Final[Mapping[str, Callable[[bytes], Floats]]] = {
 
 
 def _rounded(values: Floats, dtype: str) -> Floats:
-    """Values as they are after being stored in a type, rounded to the nearest, ties to even."""
+    """Values as stored in a type: rounded to nearest, ties to even."""
     if dtype == "F16":
         return values.astype("<f2").astype("<f4")
     if dtype == "BF16":

@@ -1,8 +1,8 @@
-"""Which file each tensor of a sharded checkpoint is read from: index files, and doing without.
+"""Which file each tensor of a sharded checkpoint is read from, with or without an index file.
 
 The format is that of transformers' `save_pretrained`: an object whose `weight_map` names a file for
-each tensor. Its readers load every file that is named, in the order of names, and of a tensor that
-several hold the last (transformers 5, modeling_utils, _load_pretrained_model).
+each tensor. transformers loads every named file in order of name; if several hold a tensor, the
+last one wins (transformers 5, modeling_utils, _load_pretrained_model).
 """
 
 import json
@@ -25,7 +25,7 @@ class WeightIndex:
 
     Attributes:
         path: of the index file.
-        files: all that it names, in their order, as paths like its own.
+        files: all the files it names, sorted, as paths like its own.
         file_of: tensor → file.
     """
 
@@ -35,10 +35,10 @@ class WeightIndex:
 
 
 def missing_shard(what: object) -> AdapterError:
-    """The failure of a checkpoint of which a file is missing."""
+    """The failure of a checkpoint with a missing file."""
     return AdapterError(
         Reason.NO_WEIGHTS,
-        f"a shard is missing: {what}; its author's upload may have broken off, and has to be "
+        f"a shard is missing: {what}; its author's upload may have been cut off, and has to be "
         "completed",
     )
 
@@ -47,7 +47,8 @@ def parse_index(path: str, text: bytes) -> WeightIndex:
     """Read an index file.
 
     Raises:
-        AdapterError: corrupt: it cannot be read, or names what is no weight file beside it.
+        AdapterError: corrupt: it cannot be read, or names something other than a weight file
+            beside it.
     """
 
     def corrupt(why: str) -> AdapterError:
@@ -74,10 +75,10 @@ def parse_index(path: str, text: bytes) -> WeightIndex:
 
 
 def check_complete(files: Sequence[str]) -> None:
-    """Check shards without an index by what their names say: N of M, all of one set.
+    """Check by name that shards without an index are complete: N of M, all of one set.
 
     Raises:
-        AdapterError: corrupt (of several sets) or no_weights (one is missing), naming them.
+        AdapterError: corrupt (several sets) or no_weights (one is missing), naming the files.
     """
     shards = {file: shard for file in files if (shard := Shard.of(file))}
     sets = {(shard.stem, shard.total): file for file, shard in shards.items()}
@@ -93,7 +94,7 @@ def check_complete(files: Sequence[str]) -> None:
         start = 0 if 0 in numbers else 1
         for number in range(start, start + min(count, _MOST_FILES)):
             if number not in numbers:
-                raise missing_shard(f"{file} is one of {count}, and number {number} is not there")
+                raise missing_shard(f"{file} is one of {count}, and number {number} is absent")
 
 
 def owners(held: Mapping[str, Iterable[str]], index: WeightIndex | None) -> dict[str, str]:
@@ -104,7 +105,7 @@ def owners(held: Mapping[str, Iterable[str]], index: WeightIndex | None) -> dict
         index: the index file, if there is one.
 
     Raises:
-        AdapterError: corrupt: files disagree about a tensor, naming both.
+        AdapterError: corrupt: two files disagree about a tensor; the message names both.
     """
     holders: dict[str, list[str]] = {}
     for file in sorted(held):

@@ -1,4 +1,4 @@
-"""What one answer may cost: time, bytes and pauses, whoever reads it. Installed in the client."""
+"""Limits on the time, bytes and pauses of one response, installed in the client for all readers."""
 
 import json
 import threading
@@ -10,35 +10,35 @@ from typing import Final
 
 from huggingface_hub.utils import httpx, parse_ratelimit_headers
 
-_PROGRESS: Final = 1_000_000  # bytes of a broken answer that are worth taking it up again for
-_PIECE: Final = 1 << 20  # bytes, the most that are unpacked at once
+_PROGRESS: Final = 1_000_000  # bytes after which a broken transfer is worth resuming
+_PIECE: Final = 1 << 20  # bytes unpacked at once, at most
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ASKED: Final = "hubdelta_asked_wait"
 
 
 class SlowAnswerError(httpx.ReadError):
-    """An answer that would take for ever. huggingface_hub does not take it up again by itself."""
+    """An answer that would take forever. huggingface_hub does not resume it by itself."""
 
 
 class UnusableAnswerError(ValueError):
-    """An answer that no Hub gives; the text says what is wrong with it."""
+    """An answer that no Hub gives; the message says what is wrong with it."""
 
 
 class WrongAnswerError(OSError):
-    """Another part, of another file or another commit, than was asked for: worth asking again."""
+    """A different part, file or commit than requested: worth requesting again."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an answer may cost.
+    """Limits on one response.
 
     Attributes:
-        slowest: bytes a second that a body has to bring on average, after a first timeout's worth
-            of patience. At less than the default, an ordinary adapter takes an hour.
-        largest: bytes of an answer that is no file's content, or that arrives compressed. A page
-            of 1000 models has several million.
-        longest_pause: seconds that a server may ask to wait. The Hub's windows have 300, so more
-            than two of them are a mistake: the request is repeated as if it had not asked.
+        slowest: bytes per second that a body must average after an initial grace period of one
+            timeout. Below the default, an ordinary adapter takes an hour.
+        largest: bytes of a response that is compressed or is not a file's content. A page of 1000
+            models has several million.
+        longest_pause: seconds that a server may ask to wait. The Hub's windows are 300, so more
+            than two of them is a mistake: the request is repeated as if it had not asked.
     """
 
     slowest: float = 10_000
@@ -47,10 +47,10 @@ class Limits:
 
 
 class Wire:
-    """Event hooks of one client, and what they count. Safe in threads.
+    """Event hooks of one client, and what they count. Thread-safe.
 
     Attributes:
-        sent: requests; every redirect that is followed is one.
+        sent: requests, counting each redirect followed.
         received: bytes of bodies, as they came over the network.
     """
 
@@ -60,7 +60,7 @@ class Wire:
         self._counting = threading.Lock()
 
     def before_request(self, request: httpx.Request) -> None:
-        """Give a request its timeout, and keep the token from all servers but the endpoint's."""
+        """Set a request's timeout, and send the token to the endpoint's server only."""
         with self._counting:
             self.sent += 1
         # Set here and not on the client: huggingface_hub passes timeout=None with most calls.
@@ -75,8 +75,8 @@ class Wire:
             request.headers.pop("authorization", None)
 
     def after_response(self, response: httpx.Response) -> None:
-        """Watch over the body of an answer, and drop a wait that is too long to be meant."""
-        asked = asked_wait(response)
+        """Put limits on a response's body, and drop a requested wait that is implausibly long."""
+        asked = requested_wait(response)
         if asked is not None and asked > self._limits.longest_pause:
             response.extensions[_ASKED] = asked
             for name in ("retry-after", "ratelimit"):
@@ -84,15 +84,15 @@ class Wire:
         if response.request.method == "HEAD":
             return
         if not isinstance(response.stream, httpx.SyncByteStream):
-            raise TypeError("the client is not one for threads")
+            raise TypeError("the client is not synchronous")
         packing = response.headers.get("content-encoding", "identity").strip().lower()
         chunks = self._arriving(response.stream)
         if packing in {"gzip", "x-gzip"}:
             chunks = _unpacked(chunks)
-            for name in ("content-encoding", "content-length"):  # they are of the packed body
+            for name in ("content-encoding", "content-length"):  # they describe the packed body
                 response.headers.pop(name, None)
         elif packing != "identity":
-            raise UnusableAnswerError(f"a body packed as {packing[:40]!r}, which was not asked for")
+            raise UnusableAnswerError(f"a body packed as {packing[:40]!r}, which was not requested")
         if packing != "identity" or not response.is_success or self._is_api(response.url):
             chunks = self._no_more_than(chunks)
         if response.is_error:
@@ -100,7 +100,7 @@ class Wire:
         response.stream = _Body(chunks, response.stream.close)
 
     def _arriving(self, body: httpx.SyncByteStream) -> Iterator[bytes]:
-        """The chunks as they arrive; only the time spent in waiting for them counts."""
+        """The chunks as they arrive; only the time spent waiting for them counts."""
         chunks, received, waited = iter(body), 0, 0.0
         while True:
             before = time.monotonic()
@@ -109,8 +109,8 @@ class Wire:
             except (httpx.TimeoutException, httpx.RemoteProtocolError) as error:
                 if received >= _PROGRESS:
                     raise
-                # huggingface_hub takes a download up again as often as a single byte came; what it
-                # does not know it leaves to our attempts, which end.
+                # huggingface_hub resumes a download without limit if even one byte came; an error
+                # it does not know is left to our own attempts, which are limited.
                 raise httpx.ReadError(str(error) or type(error).__name__) from error
             if chunk is None:
                 return
@@ -135,13 +135,13 @@ class Wire:
             yield chunk
 
     def _is_api(self, url: httpx.URL) -> bool:
-        """Whether an answer is no file's content, which also lies in `/api/resolve-cache/`."""
+        """Whether a URL is not a file's content, which can also be under `/api/resolve-cache/`."""
         if url.host != httpx.URL(self._endpoint).host:
             return False
         return "/api/" in url.path and "/api/resolve-cache/" not in url.path
 
 
-def asked_wait(response: httpx.Response) -> float | None:
+def requested_wait(response: httpx.Response) -> float | None:
     """How long a server asks to wait (`RateLimit: …t=`, `Retry-After`), in seconds."""
     limit = parse_ratelimit_headers(response.headers)
     if response.status_code == 429 and limit is not None and limit.remaining == 0:
@@ -151,13 +151,13 @@ def asked_wait(response: httpx.Response) -> float | None:
 
 
 def dropped_wait(response: httpx.Response) -> float | None:
-    """The wait that a server asked for and that was too long to be meant, in seconds."""
+    """The implausibly long wait that a server asked for and that was dropped, in seconds."""
     asked = response.extensions.get(_ASKED)
     return None if asked is None else float(asked)
 
 
 class _Body(httpx.SyncByteStream):
-    """The body of an answer, as it is watched over."""
+    """The body of a response, with limits."""
 
     def __init__(self, chunks: Iterator[bytes], close: Callable[[], None]) -> None:
         self._chunks, self._close = chunks, close
@@ -170,7 +170,7 @@ class _Body(httpx.SyncByteStream):
 
 
 def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """A gzip body, never more of it in memory at once than a piece: a bomb does not go off."""
+    """Unpack a gzip body piece by piece, so that a zip bomb cannot fill the memory."""
     unpack, packed = zlib.decompressobj(_GZIP), False
     for chunk in chunks:
         packed = True
@@ -185,11 +185,11 @@ def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
             if piece:
                 yield piece
     if packed and not unpack.eof:
-        raise httpx.ReadError("the body ends in the middle of what is packed")
+        raise httpx.ReadError("the gzip body is truncated")
 
 
 def _error_body(content: bytes) -> bytes:
-    """The body of an error as huggingface_hub can read it: it trips over JSON but an object's."""
+    """An error body that huggingface_hub can read: it fails on JSON other than an object."""
     try:
         return content if isinstance(json.loads(content), dict) else b""
     except ValueError:
@@ -199,7 +199,7 @@ def _error_body(content: bytes) -> bytes:
 
 
 def _may_have_token(url: httpx.URL, endpoint: httpx.URL) -> bool:
-    """Whether a URL is the endpoint's own, or its own over TLS."""
+    """Whether a URL is on the endpoint, or on its TLS counterpart."""
     if url.origin == endpoint.origin:
         return True
     upgraded = (endpoint.scheme, url.scheme) == ("http", "https")

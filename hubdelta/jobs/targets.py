@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hubdelta.crawler.base import adapter_as_base, find_base
-from hubdelta.crawler.describe import BasesBehind, describe
+from hubdelta.crawler.describe import DeclaredBases, describe
 from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.adapters.adapter_config import CONFIG_FILE, AdapterConfig
 from hubdelta.indexer.adapters.local import describe_folder, folder_revision
@@ -163,7 +163,7 @@ def _local_row(
     row = describe_folder(name, base, run_id=run_id, max_bytes=max_bytes)
     if row.declared_base is None:
         return row
-    return replace(row, canonical_base=BasesBehind(hub).behind(row.declared_base, base))
+    return replace(row, canonical_base=DeclaredBases(hub).resolve(row.declared_base, base))
 
 
 def _failure(

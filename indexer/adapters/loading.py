@@ -16,7 +16,7 @@ from typing import Any
 
 from hubdelta.crawler.adapter_files import MODEL_CONFIG
 from hubdelta.crawler.card import card_text
-from hubdelta.crawler.describe import BasesBehind
+from hubdelta.crawler.describe import DeclaredBases
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.safetensors_header import Tensor
 from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune, PeftAdapter
@@ -238,7 +238,7 @@ class Obtainer:
         declared = config.values.get("base_model_name_or_path")
         if not isinstance(declared, str) or declared == row.declared_base:
             return
-        found = self._bases.behind(declared, row.base)
+        found = self._bases.resolve(declared, row.base)
         if found != row.base:
             raise _other_base(row, f"its adapter_config.json names {declared}", found)
 
@@ -247,8 +247,8 @@ class Obtainer:
         return weights.file_of[name] == file and self._needs(name)
 
     @cached_property
-    def _bases(self) -> BasesBehind:
-        return BasesBehind(self.hub)
+    def _bases(self) -> DeclaredBases:
+        return DeclaredBases(self.hub)
 
     def _source(self, pending: Pending) -> Source:
         if _is_local(pending.row):

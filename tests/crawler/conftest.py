@@ -45,7 +45,7 @@ def hub(settings: HubSettings) -> Iterator[Hub]:
 
 @pytest.fixture
 def small_pages(settings: HubSettings) -> Iterator[Hub]:
-    """A client that takes two entries a page."""
+    """A client that requests two entries per page."""
     with Hub(replace(settings, page_size=2)) as hub:
         yield hub
 

@@ -167,7 +167,7 @@ def test_listings_that_come_out_short_make_nothing_vanish_that_is_there(
     shutil.rmtree(repos.place / "org/b3")
     served.faults.add(Fault("/api/models", times=None, body=body))
     assert crawl(index, hub, BASE, full=True).vanished == 0
-    assert f"the listings leave out org/b0, which is on {served.url}" in caplog.text
+    assert f"the listings omit org/b0, which is on {served.url}" in caplog.text
     served.faults.clear()
     assert crawl(index, hub, BASE, full=True).vanished == 1
 

@@ -465,7 +465,7 @@ def test_hostile_paths_cost_nothing_but_themselves(
         summary = crawl(index, hub, BASE)
     assert summary.listed == 2
     assert set(newest_rows(index, BASE)) == {("org/before", ""), ("org/hostile", "")}
-    assert "org/hostile: a file is left out" in caplog.text
+    assert "org/hostile: skipped a file" in caplog.text
     assert "\x1b" not in caplog.text
 
 

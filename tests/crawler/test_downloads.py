@@ -103,7 +103,7 @@ def test_a_repo_that_lost_the_cataloged_commit_is_not_fetched_at_another(
         lambda: weight_header(hub, key, WEIGHTS),
         lambda: file_info(hub, key, [WEIGHTS]),
     ):
-        with pytest.raises(AdapterError, match="the next crawl finds the present one") as caught:
+        with pytest.raises(AdapterError, match="the next crawl finds the current one") as caught:
             call()
         assert caught.value.reason is Reason.NOT_FOUND
 
@@ -349,7 +349,7 @@ def test_a_small_file_altered_on_its_way_is_asked_for_once_more_and_then_network
     if times:
         assert small_file(hub, key, CONFIG, limit=1000) == content
         return
-    with pytest.raises(AdapterError, match="something on the way alters it") as caught:
+    with pytest.raises(AdapterError, match="something on the network alters it") as caught:
         small_file(hub, key, CONFIG, limit=1000)
     assert caught.value.reason is Reason.NETWORK
 
@@ -560,7 +560,7 @@ def test_a_file_of_a_base_altered_on_its_way_is_fetched_once_more_and_then_told(
     if times:
         assert (fetch_base(hub, *base[:2]) / file).read_bytes() == files[file]
         return
-    with pytest.raises(HubError, match=f"{file} of {BASE} came twice without the hash"):
+    with pytest.raises(HubError, match=f"{file} of {BASE} arrived twice without the hash"):
         fetch_base(hub, *base[:2])
 
 

@@ -86,7 +86,7 @@ def test_a_page_cut_short_is_read_again(
 
 
 def test_an_unknown_base_is_said_in_one_line(index: Index, hub: Hub, served: FaultyHub) -> None:
-    with pytest.raises(HubError, match=f"meta/none is not at {served.url}, or hidden") as caught:
+    with pytest.raises(HubError, match=f"meta/none is not at {served.url}, or is hidden") as caught:
         crawl(index, hub, "meta/none")
     assert "\n" not in str(caught.value)
     (run,) = rows_of(index.read(RunRow, base="meta/none"), RunRow)

@@ -1,4 +1,4 @@
-"""What a crawl writes down, whatever the clock says."""
+"""What a crawl records, whatever the clock says."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -13,7 +13,7 @@ from small_repos import Repos
 from hubdelta.crawler import remote_ranges
 from hubdelta.crawler.downloads import small_file
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.ranged import joined
+from hubdelta.crawler.ranged import coalesced
 from hubdelta.crawler.remote_ranges import RemoteRanges
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterKey
@@ -148,4 +148,4 @@ def test_a_file_that_is_another_by_now(hub: Hub, repos: Repos) -> None:
 
 def test_the_smallest_gaps_are_bridged() -> None:
     ranges = [(0, 100), (100, 200), (204, 300), (306, 400), (420, 500)]
-    assert joined(ranges) == [(0, 400), (420, 500)]
+    assert coalesced(ranges) == [(0, 400), (420, 500)]

@@ -43,10 +43,10 @@ def test_an_impossible_place(place: str) -> None:
 @pytest.mark.parametrize(
     ("header", "says"),
     [
-        (f'{{"a": {tensor("[99999999999, 99999999999]")}}}', "not those of its shape"),
+        (f'{{"a": {tensor("[99999999999, 99999999999]")}}}', "do not match its shape"),
         (f'{{"a": {tensor()}, "b": {tensor(place="[12, 36]")}}}', "does not begin where"),
         (f'{{"a": {tensor()}, "b": {tensor(place="[30, 54]")}}}', "does not begin where"),
-        (f'{{"a": {tensor()}, "a": {tensor()}}}', "twice"),
+        (f'{{"a": {tensor()}, "a": {tensor()}}}', "repeats a name"),
         (f'{{"a": {tensor(place="[0, 12]", dtype=chr(34) + "F16" + chr(34))}}}', "overlong"),
         ("[" * 100_000, "cannot be read"),
         ('{"a": 1}', "cannot be read"),

@@ -163,8 +163,8 @@ def test_a_compressed_body_that_cannot_be_read_is_asked_for_again(
         (b'"models"', "is a text"),
         (b"3", "is a number"),
         (b"<!doctype html><html>Log in</html>", "an HTML page"),
-        (b"", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
+        (b"", "invalid JSON"),
+        (b"[" * 100_000, "invalid JSON"),
     ],
 )
 def test_a_listing_is_a_list_and_nothing_else(
@@ -227,9 +227,9 @@ def test_the_next_page_is_the_endpoints_own_wherever_its_link_leads(
 @pytest.mark.parametrize(
     ("link", "what"),
     [
-        ("<{url}/api/models?cursor=1>; rel=next", "leads back to a page it gave before"),
+        ("<{url}/api/models?cursor=1>; rel=next", "links back to an earlier page"),
         ("<http://[::1>; rel=next", "is not a URL"),
-        ("<>; rel=next", "leads back|no address|nothing new"),
+        ("<>; rel=next", "links back|no address|nothing new"),
     ],
 )
 def test_pages_without_an_end_are_said_in_one_line(
