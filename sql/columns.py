@@ -1,4 +1,4 @@
-"""What the columns of the views mean: as the row classes of schemas/ say, but where they differ."""
+"""Descriptions of the views' columns: those of the row classes of schemas/ unless they differ."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -22,7 +22,7 @@ def described(row_type: type[Row], names: str = "", *, without: str = "") -> dic
 
     Args:
         row_type: the table.
-        names: the columns, with spaces between them; all of them if empty.
+        names: the columns, separated by spaces; all of them if empty.
         without: a column to leave out.
     """
     columns = {
@@ -53,8 +53,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     | {"reason": "why the newest attempt at this revision failed; null unless status is failed"}
     | described(FailureRow, "message attempt failed_at due_at")
     | {
-        "recipe_id": "recipe of the newest vector of this revision; null, as what follows, unless "
-        "it has one"
+        "recipe_id": "recipe of the newest vector of this revision; null, like the columns that "
+        "follow, if it has none"
     }
     | described(
         VectorRow,
@@ -64,27 +64,27 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "comparable": _ADAPTER
     | described(VectorRow, "base repo_id subfolder revision recipe_id")
     | {
-        "current": "stands for the adapter in its recipe: its present revision, or else the one "
-        "made last",
-        "newest": "current, and of the recipe in which the adapter was embedded last: one a "
+        "current": "represents the adapter in its recipe: its current revision, or else the one "
+        "embedded last",
+        "newest": "current, and in the recipe in which the adapter was embedded last: one per "
         "(base, adapter)",
     }
     | described(VectorRow, "signal delta embedded_at"),
-    "labels": _ADAPTER | {"label": "the user's word for it", "labelled_at": "when it was set"},
+    "labels": _ADAPTER | {"label": "the user's label", "labelled_at": "when it was set"},
     "clusters": described(ClusterRow, "base cluster")
     | {"size": "adapters in the cluster [adapters]"}
     | _ADAPTER
     | {
-        "strength": "how firmly it belongs to the cluster, 0 to 1 [ratio]",
+        "strength": "how strongly it belongs to the cluster, 0 to 1 [ratio]",
         "is_medoid": "whether it is the member most similar to the others",
         "cohesion": "mean cosine similarity of the members to each other",
-        "silhouette": "mean silhouette of the members by cosine distance; null where there is no "
+        "silhouette": "mean silhouette of the members by cosine distance; null if there is no "
         "other cluster",
     }
     | described(ClusterRow, "recipe_id")
     | {"clustered_at": "when the cluster last changed"},
 }
-"""The columns of each view in schema `main`, in its order, with their meanings."""
+"""The columns of each view in schema `main`, in order, with their descriptions."""
 
 
 def names() -> list[str]:

@@ -1,4 +1,4 @@
-"""A DuckDB connection to an index, over its cache or its Parquet files; it can only read."""
+"""A read-only DuckDB connection to an index, over its cache or its Parquet files."""
 
 import logging
 import re
@@ -28,15 +28,15 @@ from hubdelta.sql.vocabulary import NEED_LINKAGE
 
 logger = logging.getLogger(__name__)
 
-# A relation is planned when it is made and once more when it runs. A result is not, but copies its
-# rows, of which questions with parameters have few; and says so each time.
+# A relation is planned both when it is created and when it runs. A result is planned once, but
+# copies its rows (few, for questions with parameters) and warns about that each time.
 warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 _R = TypeVar("_R")
 
-# What no damaged file can cause: the query itself is wrong or not allowed.
+# Errors that no damaged file can cause: the query itself is wrong or not allowed.
 _OWN_FAULTS = (
     duckdb.BinderException,
     duckdb.CatalogException,
@@ -47,7 +47,7 @@ _OWN_FAULTS = (
     duckdb.TransactionException,
 )
 
-# What a damaged cache causes, beside errors without a class of their own.
+# Errors that a damaged cache causes, besides those of the base class.
 _DAMAGE = (
     duckdb.FatalException,
     duckdb.InternalException,
@@ -62,10 +62,10 @@ class _Opened:
 
     Attributes:
         database: the connection.
-        parquet: the files it reads; None where it reads the cache.
+        parquet: the files it reads; None if it reads the cache.
         linked: whether queries that need the linkage have it.
-        search: what looks for neighbors; None where the cache is not read.
-        held: what is to be closed with it.
+        search: the search for neighbors; None without the cache.
+        held: what to close with it.
     """
 
     database: duckdb.DuckDBPyConnection
@@ -80,14 +80,14 @@ class _Opened:
 
 @dataclass
 class Queries:
-    """The views and macros of an index, to be asked; `connect` makes it.
+    """Runs queries on the views and macros of an index; made by `connect`.
 
-    It shows the index as it was when it was made; but the first query about pairs or domains may
-    find it as it is then, if the linkage was not up to date. It is for one thread at a time.
+    It shows the index as of its creation, except that if the linkage was out of date, the first
+    query about pairs or domains moves it to the current state. For one thread at a time.
 
     Attributes:
         index: the index.
-        unsafe: whether queries may do anything.
+        unsafe: whether queries are unrestricted.
     """
 
     index: Index
@@ -98,12 +98,12 @@ class Queries:
 
     @property
     def database(self) -> duckdb.DuckDBPyConnection:
-        """The DuckDB connection; what runs on it directly is not checked."""
+        """The DuckDB connection; queries run on it directly are not checked."""
         return self._opened.database
 
     @property
     def parquet(self) -> ParquetFiles | None:
-        """The files that are read; None where the cache is."""
+        """The files read; None if the cache is read."""
         return self._opened.parquet
 
     def __enter__(self) -> "Queries":
@@ -127,21 +127,21 @@ class Queries:
     def run(self, sql: str, parameters: Parameters = ()) -> pa.Table:
         """Run one query.
 
-        Damage inside a file shows only now. A damaged cache is made anew; Parquet files are named
-        in a warning and left out from then on. Then the query is run once more.
+        Damage inside a file shows only now. A damaged cache is rebuilt; damaged Parquet files are
+        named in a warning and left out from then on. Then the query is run once more.
 
         Args:
             sql: one statement; any statements if `unsafe`.
             parameters: values of `?` or `$name` in it.
 
         Raises:
-            QueryError: it is wrong, or does what a read-only connection may not do.
+            QueryError: it is wrong, or not allowed on a read-only connection.
             KeyboardInterrupt: Ctrl-C stopped it.
         """
         self._thread.settle()
         try:
             sql.encode()  # lone surrogates, which DuckDB's client cannot take
-            if not self.unsafe:  # or else it is linked from the start
+            if not self.unsafe:  # an unsafe connection is linked from the start
                 if sql not in self._checked:
                     self._checked[sql] = self._in_thread(
                         partial(read_only.check, self.database, sql)
@@ -168,7 +168,7 @@ class Queries:
         """Run statements one after the other; all are checked before the first one runs.
 
         Raises:
-            QueryError: one is wrong, or does what a read-only connection may not do.
+            QueryError: one is wrong, or not allowed on a read-only connection.
             KeyboardInterrupt: Ctrl-C stopped it.
         """
         self._thread.settle()
@@ -187,7 +187,7 @@ class Queries:
     def neighbors(self, adapter: str, k: int) -> pa.Table:
         """The rows of `neighbors(adapter, k := k)`.
 
-        Over the cache the search itself answers, which takes less time than to plan its query.
+        With the cache, the search answers directly, in less time than DuckDB takes to plan a query.
 
         Args:
             adapter: `org/name[/subfolder][@revision]`.
@@ -205,7 +205,7 @@ class Queries:
 
         Args:
             adapter: `org/name[/subfolder][@revision]`.
-            distance: up to which cosine distance.
+            distance: the largest cosine distance.
 
         Raises:
             KeyboardInterrupt: Ctrl-C stopped it.
@@ -215,7 +215,7 @@ class Queries:
         return self.run(query, [adapter, distance]) if found is None else found
 
     def _searched(self, adapter: str, k: int | None, distance: float | None) -> pa.Table | None:
-        """None where the query has to answer: it has a cause to name, or damage to heal."""
+        """The search's answer; None if the query has to run, to report a cause or repair damage."""
         search = self._opened.search
         if search is None:
             return None
@@ -238,7 +238,7 @@ class Queries:
         return self._in_thread(answer if self.unsafe else answer_reading)
 
     def _in_thread(self, work: Callable[[], _R]) -> _R:
-        """What a function returns; Ctrl-C stops it."""
+        """Run a function in the thread; Ctrl-C stops it."""
         self._thread.settle()
         search = self._opened.search
         if search is not None:
@@ -253,23 +253,23 @@ class Queries:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """One that cannot write; whatever happens, none is open after it."""
+        """A read-only transaction, closed whatever happens."""
         try:
             self.database.execute("BEGIN TRANSACTION READ ONLY")
             yield
         finally:
             is_open = True
             while is_open:
-                # Ctrl-C may have ended BEGIN, or come when the query was over already.
+                # Ctrl-C may have ended BEGIN, or arrived after the query had ended.
                 with suppress(duckdb.InterruptException):
                     with suppress(duckdb.TransactionException):
                         self.database.execute("ROLLBACK")
                     is_open = False
 
     def _leave_out_damage(self, error: duckdb.Error) -> bool:
-        """Get rid of what is damaged, if damage is behind an error; whether anything was."""
+        """Drop what is damaged, if damage caused an error; whether anything was damaged."""
         searched = self._opened.search is not None and self._opened.search.is_damaged
-        if self.unsafe:  # a query that writes must not run twice, but the next connection heals
+        if self.unsafe:  # a query that writes must not run twice; the next connection repairs
             if searched and cache.is_damaged(self.index):
                 cache.remove(self.index)
             return False
@@ -283,13 +283,13 @@ class Queries:
         self._opened.close()
         damaged = cache.is_damaged(self.index)
         if damaged:
-            logger.warning("%s is damaged, and is not used", cache.path_of(self.index))
+            logger.warning("%s is damaged, and will not be used", cache.path_of(self.index))
         usable = not damaged or cache.remove(self.index)
         self._opened = _open(self.index, self.unsafe, linked=linked, cached=usable)
         return damaged or searched
 
     def link(self) -> None:
-        """Bring the linkage up to date, which domains and pairs rest on, if it is not."""
+        """Bring the linkage, which domains and pairs need, up to date."""
         if self._opened.linked:
             return
         self._opened.close()
@@ -301,11 +301,11 @@ class Queries:
 
 
 def connect(index: Index, *, unsafe: bool = False) -> Queries:
-    """Open an index for queries, in a DuckDB in memory.
+    """Open an index for queries, in an in-memory DuckDB.
 
-    They read the cache, which is first brought up to date. Where it cannot be written, as in a
-    folder of somebody else's, and is out of date, they read the Parquet files: with the same
-    answers, but slower. Damaged Parquet files are named in a warning and left out.
+    They read the cache, which is first brought up to date. If it is out of date and cannot be
+    written, as in another user's folder, they read the Parquet files: the answers are the same, but
+    slower. Damaged Parquet files are named in a warning and left out.
 
     Args:
         index: the index.
@@ -315,12 +315,12 @@ def connect(index: Index, *, unsafe: bool = False) -> Queries:
         DamagedFileError: there is no cache, and a table has no readable file.
         NewerIndexError: a newer hubdelta wrote a file.
     """
-    # Nothing tells what macros of their own the queries of an unsafe connection will use.
+    # Queries of an unsafe connection may define macros of their own that need the linkage.
     return Queries(index, unsafe, _open(index, unsafe, linked=unsafe))
 
 
 def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _Opened:
-    """A connection over the cache, its linkage up to date if it must be, or over the files."""
+    """A connection over the cache, with an up-to-date linkage if `linked`, or over the files."""
     with interruptible(), ExitStack() as stack:
         database = stack.enter_context(_database(unsafe, stack.enter_context(spill_folder())))
         parquet, search = None, None
@@ -365,7 +365,7 @@ def _lock(database: duckdb.DuckDBPyConnection, allowed: Sequence[str]) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    """DuckDB's message, or ours through it, without the excerpt of the query that follows it."""
+    """DuckDB's message, or ours passed through it, without the excerpt of the query."""
     message = re.split(r"\n\s*\n|\nLINE \d+:", str(error).strip(), maxsplit=1)[0]
     message = re.sub(r"Python exception occurred while executing the UDF: \w+: ", "", message)
     return " ".join(message.split())

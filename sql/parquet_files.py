@@ -1,4 +1,4 @@
-"""The sound Parquet files of an index, as the views over them name them."""
+"""The readable Parquet files of an index, by table, for the views over them."""
 
 import logging
 import re
@@ -28,7 +28,7 @@ class ParquetFiles:
     """The files of each table that can be read; damaged ones are named in a warning and left out.
 
     Attributes:
-        tables: the files, by table; the last one has all columns and no rows.
+        tables: the files, by table; the last file of each has all columns and no rows.
     """
 
     tables: dict[str, list[Path]]
@@ -36,7 +36,7 @@ class ParquetFiles:
 
     @classmethod
     def of(cls, index: Index) -> "ParquetFiles":
-        """The files of an index, by their footers.
+        """The files of an index, checked by their footers.
 
         Raises:
             UnreadableError: a folder cannot be listed.
@@ -64,13 +64,13 @@ class ParquetFiles:
         _offer(database, self.tables)
 
     def allowed_paths(self) -> list[str]:
-        """What a locked connection must be allowed to open."""
-        # DuckDB asks for the right to a pattern before that to the file it matches.
+        """The paths that a locked connection must be allowed to open."""
+        # DuckDB checks permission for the pattern before that for the file it matches.
         paths = [path for paths in self.tables.values() for path in paths]
         return [text for path in paths for text in {str(path), _escape(path)}]
 
     def leave_out_damaged(self, database: duckdb.DuckDBPyConnection) -> bool:
-        """Read every file, and leave out those with damaged pages; whether there were any."""
+        """Read every file and drop those with damaged pages; whether there were any."""
         found = False
         for table, paths in self.tables.items():
             sound = [path for path in paths if _is_sound(path)]
@@ -86,7 +86,7 @@ class ParquetFiles:
 
 
 def _copies(older: Sequence[Path], row_type: type[Row], root: Path) -> list[Path]:
-    """The rows of earlier versions' files as they lie now, in files below another folder."""
+    """Copies of earlier versions' files in the current layout, below another folder."""
     copies = []
     for path in older:
         try:

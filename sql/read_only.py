@@ -1,9 +1,9 @@
-"""What a read-only connection runs: one query that only reads the views, and its EXPLAIN.
+"""What a read-only connection runs: one query that only reads the views, or its EXPLAIN.
 
-DuckDB's own locks (no file access but the index's, no configuration, a read-only transaction)
-leave gaps: from 2.0 on `WITH w AS (COPY … TO …) SELECT` counts as a SELECT and may overwrite a
-file that may be read, and table functions such as arrow_scan(1, 2, 3) follow any address. So each
-statement is also judged by its syntax tree, as DuckDB itself parses it.
+DuckDB's own restrictions (file access limited to the index, no configuration, a read-only
+transaction) leave gaps: since 2.0, `WITH w AS (COPY … TO …) SELECT` counts as a SELECT and may
+overwrite a readable file, and table functions such as arrow_scan(1, 2, 3) follow any address. So
+each statement's syntax tree, as DuckDB parses it, is checked as well.
 """
 
 import json
@@ -45,9 +45,9 @@ _BARE_BETWEEN = re.compile(r"(?:\bFROM|\bJOIN|,)\s*between\s*\(", re.IGNORECASE)
 
 
 def parser_hint(sql: str) -> str:
-    """What may be wrong with a query that DuckDB cannot parse; or nothing."""
+    """What may be wrong with a query that DuckDB cannot parse, or ""."""
     if _BARE_BETWEEN.search(sql):
-        return '; BETWEEN is a word of SQL, so put the macro in quotes: "between"(a, b)'
+        return '; BETWEEN is an SQL keyword, so quote the macro: "between"(a, b)'
     return ""
 
 
@@ -55,10 +55,10 @@ _MISSING_COLUMN = re.compile(r'column "(\w+)" (?:was )?not found', re.IGNORECASE
 
 
 def binder_hint(sql: str, message: str) -> str:
-    """What may be wrong with a query that names a column which is not there; or nothing."""
+    """What may be wrong with a query that names an unknown column, or ""."""
     missing = _MISSING_COLUMN.search(message)
     if missing and re.search(rf"[(,]\s*{missing[1]}\s*=[^=]", sql, re.IGNORECASE):
-        return f"; a parameter of a macro is set with := instead of =, as in {missing[1]} := ..."
+        return f"; set a macro's parameter with := instead of =, as in {missing[1]} := ..."
     return ""
 
 
@@ -66,7 +66,7 @@ _MISSING_TABLE = re.compile(r"Table with name (\S+) does not exist!.*")
 
 
 def catalog_message(message: str) -> str:
-    """DuckDB's message about a name that it does not know, which offers tables of its own."""
+    """A replacement for DuckDB's message about an unknown name, which suggests internal tables."""
     missing = _MISSING_TABLE.search(message)
     if not missing:
         return message
@@ -77,7 +77,7 @@ def catalog_message(message: str) -> str:
 
 
 def statements(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
-    """The statements of a text, in order; a text that is refused as a whole is left whole.
+    """The statements of a text, in order; a text that is rejected as a whole is not split.
 
     Raises:
         duckdb.Error: DuckDB cannot parse it.
@@ -86,10 +86,10 @@ def statements(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
-    """Let a statement pass that can do nothing but read the index.
+    """Check that a statement can do nothing but read the index.
 
     Args:
-        connection: parses the statement; nothing is run on its data.
+        connection: parses the statement; runs nothing on data.
         sql: the statement, with parameters if it has any.
 
     Returns:
@@ -154,7 +154,7 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def _names(nodes: Iterable[dict[str, Any]]) -> frozenset[str]:
-    """What is named in the nodes of a tree, but for columns, in lower case."""
+    """The names in a tree's nodes other than columns, in lower case."""
     return frozenset(
         str(node[kind]).lower()
         for node in nodes

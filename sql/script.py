@@ -1,4 +1,4 @@
-"""The views and macros as SQL text: for our own connection, and `<index>/hubdelta.sql` for any."""
+"""The views and macros as SQL: for our connection, and as `<index>/hubdelta.sql` for any DuckDB."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -25,9 +25,9 @@ _QUESTIONS = ("neighbors.sql", "groups.sql", "names.sql", "suggestions.sql", "qu
 _DEFAULT = re.compile(r":= \$([A-Z_]+)")
 
 _INTRODUCTION = f"""\
--- hubdelta's views and macros over the Parquet files of one index; written anew by every run.
--- It needs DuckDB {OLDEST_DUCKDB} or newer: `.read` it in the shell, or execute it as one text.
--- Where the index has moved or is mounted: SET VARIABLE hubdelta_index = '/its/new/place';
+-- hubdelta's views and macros over the Parquet files of one index; rewritten by every run.
+-- Needs DuckDB {OLDEST_DUCKDB} or newer: `.read` it in the shell, or execute it as one script.
+-- If the index has moved or is mounted: SET VARIABLE hubdelta_index = '/its/new/place';
 -- Then, for example: FROM adapters; FROM neighbors('org/name', k := 5); FROM domains(NULL);
 """
 
@@ -35,9 +35,9 @@ _INTRODUCTION = f"""\
 def parquet_definitions(*, bind: str, files: str) -> str:
     """The statements that define every view and macro over Parquet files.
 
-    Running them again replaces them. Binding a view opens every file that it names. So the
-    definitions are bound to few files, and the macro that names a table's files gets its lasting
-    meaning only at the end.
+    Running them again replaces them. Binding a view opens every file that it names, so the
+    definitions are bound to few files, and the macro that names a table's files is given its final
+    definition last.
 
     Args:
         bind: SQL expression of `name`, a table: at least one of its files, as read_parquet's
@@ -60,7 +60,7 @@ def cache_definitions(hidden: Iterable[int]) -> str:
     """The statements that define every view and macro over the cache, attached as `cache`.
 
     Args:
-        hidden: the lengths of vectors that it has a table for.
+        hidden: the vector lengths that it has tables for.
     """
     tables = [
         "SELECT NULL::INTEGER AS hidden, NULL::BIGINT AS slot, NULL::FLOAT[] AS delta WHERE false",
@@ -80,17 +80,17 @@ def cache_definitions(hidden: Iterable[int]) -> str:
 
 
 def script(index: Index) -> str:
-    """A script that gives any DuckDB the views and macros, over the Parquet files alone.
+    """A script that defines the views and macros in any DuckDB, over the Parquet files alone.
 
-    The index's absolute path is its default place; the variable `hubdelta_index` overrides it,
-    also after the script has run.
+    The index's absolute path is the default; the variable `hubdelta_index` overrides it, even after
+    the script has run.
     """
     moved = "getvariable('hubdelta_index')"
     default = str(index.root.absolute())
     if "\\" not in default:
         place = f"coalesce({moved}, {_literal(default)})"
         return _script(bind=_pattern(place, "schema-v*"), files=_pattern(place, "*"))
-    # DuckDB takes a backslash for a slash, but only in patterns: so files are named one by one.
+    # DuckDB reads a backslash as a slash, but only in patterns, so files are named one by one.
     files = {row_type.table: index.files(row_type) for row_type in TABLES}
     fields = (
         f"'{table}': [{', '.join(_literal(str(path.absolute())) for path in paths)}]"
@@ -116,7 +116,7 @@ def _literal(text: str) -> str:
 
 
 def write_script(index: Index) -> Path:
-    """Write `<index>/hubdelta.sql`, where it is not there already; it appears whole or not at all.
+    """Write `<index>/hubdelta.sql` atomically, unless it already has this text.
 
     Raises:
         IndexWriteError: no space, no permission.

@@ -1,4 +1,4 @@
-"""Work that Ctrl-C stops, whether or not it listens."""
+"""Running work so that Ctrl-C stops it, even if the work does not check for it."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,18 +12,18 @@ from hubdelta.schemas.errors import QueryError
 _R = TypeVar("_R")
 
 _AWAKE = 0.1
-"""How long to sleep at a time [seconds].
+"""How long to wait at a time [seconds].
 
-Where polars is imported, its handler of Ctrl-C (SA_RESTART) makes an endless wait go on.
+If polars is imported, its Ctrl-C handler (SA_RESTART) would resume a wait without a timeout.
 """
 
 _AGAIN = 0.05
-"""After how long to interrupt again what has not ended [seconds]."""
+"""How long to wait before interrupting again [seconds]."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt where DuckDB has heard Ctrl-C first, and has other names for it."""
+    """Raise KeyboardInterrupt if DuckDB caught Ctrl-C first and raised its own error."""
     try:
         yield
     except duckdb.InterruptException as error:
@@ -35,24 +35,24 @@ def interruptible() -> Iterator[None]:
 
 
 class StoppableThread:
-    """A thread that does work for another one, which hears Ctrl-C meanwhile.
+    """A thread that works for another one, which handles Ctrl-C meanwhile.
 
-    DuckDB looks for Ctrl-C only now and then, and in some queries never. No signal interrupts what
-    runs in the thread between two steps that belong together: it ends when it is told to.
+    DuckDB checks for Ctrl-C only occasionally, and in some queries never. Signals do not reach the
+    thread, so work in it is not cut off between two steps that belong together: it ends when told.
     """
 
     def __init__(self) -> None:
-        """Start none yet."""
+        """Do not start the thread yet."""
         self._pool = ThreadPoolExecutor(1, "hubdelta-query")
         self._left: tuple[Future[Any], Callable[[], None]] | None = None
         self._closed = False
 
     def run(self, work: Callable[[], _R], interrupt: Callable[[], None]) -> _R:
-        """What a function returns.
+        """Run a function and return its result.
 
         Args:
             work: the function.
-            interrupt: tells it to end; it is called again and again until it has.
+            interrupt: tells it to end; called repeatedly until it has.
 
         Raises:
             QueryError: the thread is closed.
@@ -73,7 +73,7 @@ class StoppableThread:
         return mine.result()
 
     def settle(self) -> None:
-        """Stop what still runs: that is, after Ctrl-C."""
+        """Stop work that is still running after Ctrl-C."""
         if self._left is not None:
             work, interrupt = self._left
             while not work.done():
@@ -82,6 +82,6 @@ class StoppableThread:
             self._left = None
 
     def close(self) -> None:
-        """Take no more work."""
+        """Accept no more work."""
         self._closed = True
         self._pool.shutdown()

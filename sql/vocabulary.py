@@ -1,9 +1,9 @@
-"""Every view and macro that a query may name: the one list of them.
+"""The list of every view and macro that a query may name.
 
-From it come their comments, the macros that a read-only connection allows, what is brought up to
-date before a query, completion, and the list of `hubdelta sql --help`. The SQL itself is in views/;
-what the columns of the views mean is in columns.py. Neither DuckDB nor Arrow is imported here, so
-that help is quick.
+It is the source of their comments, the macros that a read-only connection allows, what is updated
+before a query, completion, and the list in `hubdelta sql --help`. The SQL itself is in views/;
+descriptions of the views' columns are in columns.py. Neither DuckDB nor Arrow is imported here, so
+that help is fast.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from hubdelta.schemas.defaults import (
 Default = float | bool | None
 
 _KEYWORDS = frozenset({"between"})
-"""Names that are words of SQL, which a query has to put in quotes."""
+"""Names that are SQL keywords, which a query has to quote."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Macro:
 
     Attributes:
         name: its name, without quotes and schema.
-        required: parameters that are given by their places.
-        optional: parameters that are given as `name := value`, with their defaults.
+        required: positional parameters.
+        optional: parameters given as `name := value`, with their defaults.
         about: its comment: what it answers.
-        columns: of its answer; none if it is a scalar.
+        columns: of its answer; empty if it is a scalar.
         needs_linkage: whether it reads the linkage.
     """
 
@@ -93,22 +93,22 @@ VIEWS: Final = (
     ),
     View(
         "catalog",
-        "Every state in which the Hub showed an adapter: a row per (key, crawl that saw it change)",
+        "Every state in which the Hub listed an adapter: a row per (key, crawl that saw it change)",
     ),
     View("vectors", "Every vector: a row per (key, recipe)"),
     View(
         "comparable",
-        "Every vector that is more than noise, and which of them stands for its adapter",
+        "Every vector that is more than noise, and which of them represents its adapter",
     ),
     View("failures", "Every attempt that gave no vector"),
     View(
         "bases",
-        "What each base itself answers to the probes: a row per (recipe, engine, precision, run)",
+        "Each base's own response to the probes: a row per (recipe, engine, precision, run)",
     ),
     View("runs", "Every crawl and index run, written when it ends"),
     View(
         "clusters",
-        "The density cluster of each adapter that has one; every run keeps them up to date",
+        "The density cluster of each adapter that has one; every run updates them",
     ),
     View(
         "labels",
@@ -116,7 +116,7 @@ VIEWS: Final = (
     ),
     View(
         "maps",
-        "Where each adapter stands on the newest map of its base and recipe; "
+        "The position of each adapter on the newest map of its base and recipe; "
         "`hubdelta explore` makes them",
     ),
 )
@@ -150,7 +150,7 @@ MACROS: Final = (
     Macro(
         "pairs",
         ("base",),
-        "Every two adapters of a base (null: of each base) within a cosine distance",
+        "Every pair of adapters of a base (null: of each base) within a cosine distance",
         _PAIR,
         {"distance": LARGEST_DISTANCE, "exact": False},
         needs_linkage=True,
@@ -158,7 +158,7 @@ MACROS: Final = (
     Macro(
         "duplicates",
         ("base",),
-        "Pairs of adapters of a base that do almost the same, nearest first",
+        "Pairs of adapters of a base that are nearly identical, nearest first",
         _PAIR,
         {"distance": DUPLICATE_DISTANCE, "exact": False},
         needs_linkage=True,
@@ -233,10 +233,10 @@ HELPERS: Final[Mapping[str, bool]] = {
     "side_by_side": False,
     "components": True,
 }
-"""Macros of schema `hubdelta`, for questions/, that queries may call: which need the linkage."""
+"""Macros of schema `hubdelta` that questions/ calls, and whether each needs the linkage."""
 
 TABLE_MACROS: Final = frozenset({macro.name for macro in MACROS if macro.columns} | HELPERS.keys())
-"""The names of the macros that queries may ask for rows."""
+"""The names of the table macros that queries may call."""
 
 NEED_LINKAGE: Final = frozenset(
     {
@@ -245,7 +245,7 @@ NEED_LINKAGE: Final = frozenset(
         *(name for name, needs_linkage in HELPERS.items() if needs_linkage),
     }
 )
-"""The names of what reads the linkage, in whichever schema."""
+"""The names of views and macros that read the linkage, in either schema."""
 
 
 def listing() -> str:

@@ -1,4 +1,4 @@
-"""A cache that is attached to a connection as `cache`, and what it says of itself."""
+"""A cache attached to a connection as `cache`, and its state."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from hubdelta.sql.cache.locks import Reading
 
 @dataclass(frozen=True)
 class Attached:
-    """To be closed when it is no longer read.
+    """An attached cache; close it when it is no longer read.
 
     Attributes:
         deltas: its deltas, mapped into memory.
@@ -21,7 +21,7 @@ class Attached:
     _reading: Reading
 
     def damages(self) -> list[str]:
-        """Why each Parquet file that it is without could not be read."""
+        """Why each Parquet file missing from it could not be read."""
         rows = self._database.execute(
             "SELECT f.damage FROM cache.files AS f WHERE f.damage IS NOT NULL ORDER BY f.name"
         ).fetchall()
@@ -33,5 +33,5 @@ class Attached:
         return found == [(True,)]
 
     def close(self) -> None:
-        """It is no longer read."""
+        """End reading."""
         self._reading.close()

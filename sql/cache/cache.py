@@ -1,8 +1,8 @@
-"""The derived cache `<index>/hubdelta.duckdb`, brought up to date by what is new in the Parquet.
+"""The derived cache `<index>/hubdelta.duckdb`, updated from what is new in the Parquet files.
 
-It holds nothing that the Parquet files do not say: whatever is missing, stale or damaged is
-rebuilt. It has locks of its own, so queries may refresh it while an index run writes. Open readers
-keep their snapshot: while there are any, a copy is brought up to date and takes its place.
+It holds nothing beyond the Parquet files: whatever is missing, stale or damaged is rebuilt. It has
+its own locks, so queries may refresh it while an index run writes. Open readers keep their
+snapshot: while there are any, a copy is updated and replaces it.
 """
 
 import logging
@@ -37,7 +37,7 @@ _MADE_BY = (
 
 
 def _version() -> str:
-    """What makes the cache; one that something else made is made again."""
+    """The versions that determine the cache's contents; a cache with others is rebuilt."""
     texts = [text_of(part) for part in _MADE_BY]
     tables = [f"{row_type.table}: {schema_of(row_type).names}" for row_type in TABLES]
     digest = sha1("".join(texts + tables).encode(), usedforsecurity=False).hexdigest()
@@ -55,7 +55,7 @@ def path_of(index: Index) -> Path:
 def refresh(index: Index) -> None:
     """Bring the cache and its linkage up to date, as every run does at its end.
 
-    The time is that of what is new, and of comparing each new vector with all others.
+    The cost grows with what is new: each new vector is compared with all others.
 
     Raises:
         duckdb.Error: it could not be written.
@@ -66,15 +66,15 @@ def refresh(index: Index) -> None:
 
 
 def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -> Attached | None:
-    """Attach the cache as `cache`, to be read, brought up to date first.
+    """Update the cache and attach it as `cache`, for reading.
 
     Args:
-        database: to what.
-        index: whose cache.
+        database: the connection.
+        index: the index.
         linked: whether its linkage has to be up to date as well.
 
     Returns:
-        The cache; None where it is not attached, since it is out of date and cannot be written.
+        The cache; None if it is out of date and cannot be written, and so is not attached.
     """
     try:
         with refreshing(index):
@@ -85,7 +85,7 @@ def attach(database: duckdb.DuckDBPyConnection, index: Index, *, linked: bool) -
 
 
 def is_damaged(index: Index) -> bool:
-    """Whether some of the cache's blocks or deltas cannot be read; all of them are."""
+    """Whether some of the cache's blocks or deltas cannot be read; it reads all of them."""
     try:
         with duckdb.connect() as database:
             _attach(database, path_of(index))
@@ -102,7 +102,7 @@ def is_damaged(index: Index) -> bool:
 
 
 def remove(index: Index) -> bool:
-    """Throw the cache away, because it is damaged; whether that could be done."""
+    """Delete a damaged cache; whether that succeeded."""
     try:
         with refreshing(index):
             _remove(path_of(index))
@@ -116,7 +116,7 @@ def remove(index: Index) -> bool:
 def _attach_refreshed(
     database: duckdb.DuckDBPyConnection, index: Index, linked: bool
 ) -> Attached | None:
-    """Attach the cache, brought up to date; the caller holds its lock."""
+    """Update and attach the cache; the caller holds its lock."""
     try:
         _refresh(index, linked=linked)
         _attach(database, path_of(index))
@@ -134,7 +134,7 @@ def _attach_refreshed(
 def _attach_unlocked(
     database: duckdb.DuckDBPyConnection, index: Index, linked: bool
 ) -> Attached | None:
-    """Attach what somebody else keeps up to date, in a place where nothing can be written."""
+    """Attach an up-to-date cache in a folder that cannot be written."""
     try:
         reading = Reading(index.root)
     except BlockingIOError:
@@ -153,12 +153,12 @@ def _attach_unlocked(
 
 @dataclass(frozen=True)
 class _File:
-    """A Parquet file of the index: written once, so that its size tells whether it is the same.
+    """A Parquet file of the index: written once, so its size shows whether it is the same.
 
     Attributes:
         bytes: its size.
-        modified: when its content, name or permissions last changed [ns]: one that was damaged may
-            have been mended.
+        modified: when its content, name or permissions last changed [ns]: a damaged one may have
+            been repaired.
         damaged: whether it could not be read.
     """
 
@@ -175,7 +175,7 @@ class _Stored:
     linked: bool
 
     def lacks(self, present: dict[str, _File]) -> set[str] | None:
-        """The files to be read anew, or forgotten; None if it holds what is no longer there."""
+        """The files to read or forget; None if it holds rows that are no longer there."""
         same = {
             name
             for name, file in self.files.items()
@@ -207,7 +207,7 @@ def _refresh(index: Index, *, linked: bool) -> None:
 
 
 def _extend(index: Index, lacking: Iterable[str], *, linked: bool) -> bool:
-    """Add the rows of some files to the cache; False if only a new one would be right."""
+    """Add the rows of some files to the cache; False if it has to be rebuilt instead."""
     path = path_of(index)
     try:
         with without_readers(index) as unread:
@@ -219,7 +219,7 @@ def _extend(index: Index, lacking: Iterable[str], *, linked: bool) -> bool:
             if _log_of(path).exists():
                 shutil.copyfile(_log_of(path), _log_of(copy))
             _update(copy, index, lacking, linked=linked)
-    except (duckdb.Error, FlatDeltasError) as error:  # half of it may be done
+    except (duckdb.Error, FlatDeltasError) as error:  # it may be half done
         logger.debug("%s cannot be brought up to date: %s", path, error)
         return False
     return True
@@ -227,9 +227,9 @@ def _extend(index: Index, lacking: Iterable[str], *, linked: bool) -> bool:
 
 @contextmanager
 def _put_in_place(path: Path) -> Iterator[Path]:
-    """A copy that takes the place of a cache, or vanishes if an error stops its making.
+    """A new file that replaces a cache once written; an error removes it.
 
-    It is made beside the cache, or in a temporary folder where DuckDB cannot write there.
+    It is made beside the cache, or in a temporary folder if DuckDB cannot write there.
     """
     copy = path.with_name(f"{CACHE_NAME}.{secrets.token_hex(4)}.tmp")
     try:
@@ -247,7 +247,7 @@ def _put_in_place(path: Path) -> Iterator[Path]:
 
 def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> None:
     """Add the rows of some files to a cache; a new one gets its tables first."""
-    # With it comes scipy, which takes longer to load than a query to answer.
+    # This imports scipy, which takes longer to load than a query to answer.
     from hubdelta.sql.cache.ingest import create_tables, ingest, link_families
 
     is_new = not path.exists()
@@ -272,7 +272,7 @@ def _files(index: Index) -> dict[str, _File]:
             if not path.name.startswith("schema-v"):
                 try:
                     state = path.stat()
-                except FileNotFoundError:  # taken away since it was listed
+                except FileNotFoundError:  # removed since it was listed
                     continue
                 name = path.relative_to(index.root).as_posix()
                 found[name] = _File(state.st_size, state.st_ctime_ns)
@@ -293,7 +293,7 @@ def _stored_at(path: Path, index: Index) -> _Stored | None:
 
 
 def _edition_at(path: Path) -> str | None:
-    """That of a cache; None if it is missing or damaged."""
+    """The edition of a cache; None if it is missing or damaged."""
     if not path.exists():
         return None
     try:
@@ -324,7 +324,7 @@ def _attach(database: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool 
 
 
 def _remove(path: Path) -> None:
-    _log_of(path).unlink(missing_ok=True)  # first: it belongs to no other file of that name
+    _log_of(path).unlink(missing_ok=True)  # first, lest it be applied to a later file of that name
     path.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The names of adapters as the cache has them at this moment, for completion."""
+"""The names of adapters in the cache as it is now, for completion."""
 
 import logging
 from contextlib import closing
@@ -13,17 +13,17 @@ logger = logging.getLogger(__name__)
 
 
 def cached_names(root: Path, prefix: str, most: int) -> list[str]:
-    """The adapters whose names begin so, sorted.
+    """The adapters whose names begin with a prefix, sorted.
 
-    Nothing is brought up to date, and nobody is waited for.
+    The cache is not updated, and locks are not waited for.
 
     Args:
         root: the index's directory.
         prefix: how they begin.
-        most: how many at most.
+        most: the maximum number.
 
     Returns:
-        The names; none where there is no cache, or it is being written at this moment.
+        The names; none if there is no cache, or it is being written.
     """
     path = root / CACHE_NAME
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Paths of database files, as DuckDB takes them."""
+"""Paths of database files that DuckDB accepts."""
 
 import os
 import secrets
@@ -10,8 +10,8 @@ from pathlib import Path
 def for_duckdb(path: Path) -> str:
     """The path of a database file as a literal for ATTACH.
 
-    DuckDB 2 takes backslashes for slashes: a link in the system's temporary folder leads around
-    them, and stays until the process ends.
+    DuckDB 2 reads backslashes as slashes, so such a path goes through a link in the system's
+    temporary folder, which stays until the process ends.
     """
     absolute = path.absolute()
     taken = _link_to(absolute.parent) / absolute.name if "\\" in str(absolute) else path
@@ -19,10 +19,10 @@ def for_duckdb(path: Path) -> str:
 
 
 def keeps_log_beside(path: Path) -> bool:
-    """Whether DuckDB can write a database file: it keeps a log beside it.
+    """Whether DuckDB can write a database file, given that it keeps a log beside it.
 
-    DuckDB 2 puts the log's `.wal` before the first question mark of the whole path, and no link
-    leads around that: it follows links first.
+    DuckDB 2 inserts the log's `.wal` before the first question mark of the whole path. A link does
+    not help: DuckDB resolves links first.
     """
     return "?" not in os.path.realpath(path)
 

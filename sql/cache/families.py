@@ -1,4 +1,4 @@
-"""The vectors that are compared with each other: those of one base and recipe."""
+"""Vectors that are comparable with each other: those of one base and recipe."""
 
 import os
 import tempfile
@@ -25,8 +25,8 @@ class VectorFamily:
         recipe_id: the recipe.
         hidden: the length of the vectors.
         adapters: their names, `org/name[/subfolder]`.
-        places: int64 [vectors], which row of the stored vectors each is; ascending.
-        slots: int64 [vectors], which row of the table of deltas each is; ascending.
+        places: int64 [vectors], the row of each in the stored vectors; ascending.
+        slots: int64 [vectors], the row of each in the table of deltas; ascending.
     """
 
     base: str
@@ -38,7 +38,7 @@ class VectorFamily:
 
 
 def read_family(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) -> VectorFamily:
-    """The family of a base and recipe as it is now, in the order in which it was stored."""
+    """The current family of a base and recipe, in the order in which it was stored."""
     rows = _arrow(
         database,
         "SELECT c.adapter, c.place, c.hidden, c.slot FROM cache.sketched AS c"
@@ -76,7 +76,7 @@ def unit_vectors(
 ) -> Iterator[npt.NDArray[np.float32]]:
     """A family's vectors, each of length one.
 
-    They lie in a temporary file, which the system keeps in memory as far as there is room.
+    They are in a temporary file, which the system keeps in memory if there is room.
 
     Yields:
         [vectors, hidden], in the order of `family.adapters`.
@@ -98,7 +98,7 @@ def unit_vectors(
 
 
 def unit(deltas: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Vectors [vectors, hidden], none of which is zero, scaled to length one."""
+    """Nonzero vectors [vectors, hidden], scaled to length one."""
     scaled: npt.NDArray[np.float64] = deltas / np.linalg.norm(
         deltas.astype(np.float64), axis=1, keepdims=True
     )
@@ -109,13 +109,13 @@ def unit(deltas: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def temporary_array(rows: int, columns: int) -> Iterator[npt.NDArray[np.float32]]:
     """An array of zeros [rows, columns] in a temporary file.
 
-    The system keeps it in memory as far as there is room.
+    The system keeps it in memory if there is room.
     """
     if not rows * columns:
         yield np.empty((rows, columns), np.float32)
         return
     with tempfile.TemporaryFile(prefix="hubdelta-") as file:
-        # A full disk is an error here, and not a fault of the first write to a page.
+        # So that a full disk is an error here, not a fault at the first write to a page.
         os.posix_fallocate(file.fileno(), 0, rows * columns * 4)
         yield np.memmap(file, np.float32, "w+", shape=(rows, columns))
 
@@ -123,11 +123,11 @@ def temporary_array(rows: int, columns: int) -> Iterator[npt.NDArray[np.float32]
 def read_linkage(
     database: duckdb.DuckDBPyConnection, family: VectorFamily
 ) -> tuple[Linkage, npt.NDArray[np.int64]]:
-    """The linkage that the cache holds of a family, perhaps of an earlier state of it.
+    """The linkage of a family, or of an earlier state of it, as stored in the cache.
 
     Returns:
-        The linkage, its vertices numbered in the order of their places, and the row in the family
-        of each vertex; -1 for a vector that has left it.
+        The linkage, its vertices numbered in the order of their places, and each vertex's row in
+        the family, -1 for a vector that has left it.
     """
     rows = _arrow(
         database,

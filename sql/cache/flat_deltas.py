@@ -1,9 +1,9 @@
-"""The cache's deltas once more as flat files, which numpy maps into memory: rows without a query.
+"""A second copy of the cache's deltas as flat files, so that numpy can map rows without a query.
 
 `<index>/hubdelta.deltas/<edition>-<hidden>.f32` holds the rows of the table deltas_<hidden>, as
-little-endian float32 and nothing else. A file is only ever appended to, or replaced by another one,
-so that whoever has an earlier state of the cache open keeps what they see; a cache that is made
-anew has another edition. Each row's fold stands in the cache: it tells damage when a row is read.
+little-endian float32 and nothing else. A file is only ever appended to or replaced, so readers of
+an earlier state of the cache keep their snapshot; a rebuilt cache has a new edition. The cache
+holds a checksum of each row (its fold), which reveals damage when the row is read.
 """
 
 import os
@@ -31,31 +31,31 @@ _CHECKED = 2048  # rows: 32 MB of a model with 4,096 dimensions
 
 
 class FlatDeltasError(Exception):
-    """A file is missing, or does not hold what the cache says."""
+    """A file is missing, or does not match the cache."""
 
 
 def new_edition() -> str:
-    """A name that the files of one cache begin with, and those of no other."""
+    """A unique prefix for the names of one cache's files."""
     return secrets.token_hex(8)
 
 
 def edition_of(database: duckdb.DuckDBPyConnection) -> str:
-    """That of the cache which is attached as `cache`."""
+    """The edition of the cache attached as `cache`."""
     ((edition,),) = database.execute("SELECT f.edition FROM cache.facts AS f").fetchall()
     return str(edition)
 
 
 def append(index: Index, edition: str, slot: int, deltas: npt.NDArray[np.float32]) -> None:
-    """Add rows behind the first `slot` ones, which the cache holds.
+    """Append rows after the first `slot` ones, which the cache holds.
 
     Args:
         index: the index.
         edition: of its cache.
-        slot: how many rows the cache holds, each of them written.
+        slot: how many rows the cache holds; all of them are in the file.
         deltas: [rows, hidden].
 
     Raises:
-        FlatDeltasError: the rows that the cache holds are not there.
+        FlatDeltasError: the rows that the cache holds are missing.
         OSError: no space, no permission.
     """
     path = _path(index, edition, deltas.shape[1])
@@ -66,7 +66,7 @@ def append(index: Index, edition: str, slot: int, deltas: npt.NDArray[np.float32
     there = path.stat().st_size if path.exists() else 0
     if there < held:
         raise FlatDeltasError(f"{path} ends too early")
-    if there > held:  # others may have mapped what a broken-off run left there
+    if there > held:  # others may have mapped what an interrupted run left there
         _copy_start(path, held)
     with path.open("ab") as file:
         np.ascontiguousarray(deltas, _STORED).tofile(file)
@@ -75,7 +75,7 @@ def append(index: Index, edition: str, slot: int, deltas: npt.NDArray[np.float32
 
 
 def mapped(database: duckdb.DuckDBPyConnection, index: Index) -> Deltas:
-    """The deltas of the cache that is attached as `cache`, by their length: [rows, hidden] each.
+    """The deltas of the cache attached as `cache`, by vector length: [rows, hidden] each.
 
     Raises:
         FlatDeltasError: a file is missing or too short.
@@ -89,21 +89,21 @@ def mapped(database: duckdb.DuckDBPyConnection, index: Index) -> Deltas:
 
 
 def folds(deltas: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
-    """The exclusive or of the words of each row, [vectors, hidden]: another one is another row."""
+    """A checksum of each row of [vectors, hidden]: the exclusive or of its words."""
     words = np.ascontiguousarray(deltas, _STORED).view(np.uint32)
     found: npt.NDArray[np.uint32] = np.bitwise_xor.reduce(words, axis=1)
     return found
 
 
 def check(database: duckdb.DuckDBPyConnection, deltas: Deltas) -> None:
-    """Read all that are comparable.
+    """Check the deltas of all comparable vectors.
 
     Args:
         database: the cache is attached as `cache`.
         deltas: its deltas.
 
     Raises:
-        FlatDeltasError: one is not that of which the cache speaks.
+        FlatDeltasError: one does not match the cache.
     """
     for hidden, rows in deltas.items():
         found = database.execute(
@@ -117,29 +117,29 @@ def check(database: duckdb.DuckDBPyConnection, deltas: Deltas) -> None:
 
 
 def check_folds(deltas: npt.NDArray[np.float32], expected: npt.NDArray[np.uint32]) -> None:
-    """Compare some deltas, [vectors, hidden], with what the cache tells of them.
+    """Compare deltas [vectors, hidden] with the cache's checksums.
 
     Raises:
-        FlatDeltasError: one is another.
+        FlatDeltasError: one does not match.
     """
     if not np.array_equal(folds(deltas), expected):
-        raise FlatDeltasError("the flat deltas are not those of the cache")
+        raise FlatDeltasError("the flat deltas do not match the cache")
 
 
 def files(index: Index) -> list[Path]:
-    """All of them, of whatever edition."""
+    """All flat files, of every edition."""
     return sorted((index.root / _FOLDER).glob("*.f32*"))
 
 
 def keep_only(index: Index, edition: str | None) -> None:
-    """Remove the files of all other editions, and halves of files; None: all."""
+    """Remove unfinished files and the files of other editions; of all editions if None."""
     for path in files(index):
         if edition is None or not path.match(f"{edition}-*.f32"):
             path.unlink(missing_ok=True)
 
 
 def _copy_start(path: Path, size: int) -> None:
-    """Put a file's first bytes in its place; who has it open keeps the whole."""
+    """Replace a file by its first bytes; those who have it open keep the whole."""
     copy = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     with path.open("rb") as source, copy.open("xb") as target:
         while block := source.read(min(_COPIED, size - target.tell())):
@@ -151,7 +151,7 @@ def _mapped(path: Path, count: int, hidden: int) -> npt.NDArray[np.float32]:
     try:
         if path.stat().st_size < count * hidden * _STORED.itemsize:
             raise FlatDeltasError(f"{path} ends too early")
-        # As a plain array: a memmap's own indexing is slow.
+        # A plain array: indexing a memmap is slow.
         return np.asarray(np.memmap(path, _STORED, "r", shape=(count, hidden)))
     except OSError as error:
         raise FlatDeltasError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Rows of Parquet files become rows of the cache, and what rests on them is worked out anew."""
+"""Rows of Parquet files become rows of the cache, and what is derived from them is recomputed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,17 +18,17 @@ from hubdelta.sql.views import text_of
 from hubdelta.vectors.linkage import Linkage, relink
 from hubdelta.vectors.sketch import WORDS, sketches
 
-_ROWS = 8192  # added at once: a row group of the cache
+_ROWS = 8192  # rows added at once: a row group of the cache
 _KEY = ["base", "repo_id", "subfolder"]
 _READ_NEXT_TIME = 0
-"""When a file was changed that could not be read: no other file's time, so it is tried again."""
+"""Stored as the time of a file that could not be read: it matches no file, so it is tried again."""
 
 _OF_ADAPTERS = (CatalogRow, VectorRow, FailureRow)
-"""Tables whose rows speak of an adapter, by that key."""
+"""Tables whose rows are about an adapter, with that key."""
 
 
 def create_tables(database: duckdb.DuckDBPyConnection, version: str) -> None:
-    """Make the tables of a new cache, which is attached as `cache`, and begin a new edition."""
+    """Create the tables of a new cache, attached as `cache`, and begin a new edition."""
     for row_type in TABLES:
         schema = schema_of(row_type)
         if row_type is VectorRow:
@@ -43,15 +43,15 @@ def create_tables(database: duckdb.DuckDBPyConnection, version: str) -> None:
 
 
 def ingest(database: duckdb.DuckDBPyConnection, index: Index, names: Sequence[str]) -> None:
-    """Add the rows of files to the cache, and work out anew what stands for their adapters.
+    """Add the rows of files to the cache, and recompute the current state of their adapters.
 
-    Until all is done the cache is not `settled`, which makes it worthless: so rows need no
-    transaction together, and have their lasting rowids at once.
+    Until all is done the cache is not `settled`, and a cache that is not settled is discarded. So
+    rows need no common transaction and get their permanent rowids at once.
 
     Args:
-        database: the cache is attached as `cache`, to be written.
+        database: the cache is attached as `cache`, for writing.
         index: the index.
-        names: Parquet files, relative to the index's root; those that are gone are forgotten.
+        names: Parquet files, relative to the index's root; missing ones are forgotten.
     """
     _prepare(database)
     database.execute("UPDATE cache.facts SET settled = false")
@@ -75,7 +75,7 @@ def link_families(database: duckdb.DuckDBPyConnection) -> None:
 
 
 def _prepare(database: duckdb.DuckDBPyConnection) -> None:
-    """Make what the work needs outside the cache: a transaction writes to one database only."""
+    """Create what is needed outside the cache: a transaction writes to one database only."""
     database.execute("CREATE SCHEMA hubdelta")
     database.execute("CREATE TEMP TABLE touched (base VARCHAR, repo_id VARCHAR, subfolder VARCHAR)")
     for part in ("touched_sources.sql", "embedded.sql", "present.sql"):
@@ -108,7 +108,7 @@ def _tables(
     row_type: type[Row],
     names: Sequence[str],
 ) -> Iterator[pa.Table]:
-    """The rows of the files, several small files at once; each file is noted as held or damaged."""
+    """The rows of files, small ones together; each file is recorded as held or damaged."""
     held = schema_of(row_type).empty_table()
     for name in names:
         database.execute("DELETE FROM cache.files AS f WHERE f.name = ?", [name])
@@ -154,10 +154,10 @@ def _add_vectors(database: duckdb.DuckDBPyConnection, index: Index, table: pa.Ta
 def _add_deltas(
     database: duckdb.DuckDBPyConnection, index: Index, deltas: npt.NDArray[np.float32]
 ) -> int:
-    """Store deltas [vectors, hidden] behind those of their length, in the table and flat.
+    """Append deltas [vectors, hidden] to those of their length, in the table and the flat file.
 
     Returns:
-        The first one's slot: its rowid, since nothing is ever deleted from these tables.
+        The slot of the first: its rowid, since nothing is ever deleted from these tables.
     """
     hidden = deltas.shape[1]
     table = f"cache.deltas_{hidden:d}"
@@ -173,7 +173,7 @@ def _add_comparable(
     database: duckdb.DuckDBPyConnection, facts: pa.Table, deltas: npt.NDArray[np.float32]
 ) -> None:
     with np.errstate(over="ignore"):
-        squares = np.einsum("ij,ij->i", deltas, deltas)  # in float32, as is_comparable has it
+        squares = np.einsum("ij,ij->i", deltas, deltas)  # in float32, as in is_comparable
     chosen = np.isfinite(squares) & (squares > 0) & (facts["signal"].to_numpy() > 1)
     words = sketches(deltas[chosen])
     norms = np.linalg.norm(deltas[chosen].astype(np.float64), axis=1)
@@ -203,12 +203,12 @@ def _add_comparable(
 
 
 def _settle(database: duckdb.DuckDBPyConnection) -> None:
-    """Work out anew which state and which vector stand for the adapters that are `touched`."""
+    """Recompute the current state and vector of the adapters in `touched`."""
     database.execute(text_of("settle.sql"))
 
 
 def _changed_families(database: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    """Base and recipe of each family whose newest vectors are not those of its linkage."""
+    """Base and recipe of each family whose linkage is not of its newest vectors."""
     return database.execute(
         "SELECT DISTINCT coalesce(c.base, l.base) AS base,"
         " coalesce(c.recipe_id, l.recipe_id) AS recipe_id"
@@ -230,7 +230,7 @@ def _link(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) -> Non
 
 
 def linkage_rows(family: VectorFamily, linkage: Linkage) -> pa.Table:
-    """The rows that the table `linkage` has of a family."""
+    """A family's rows of the table `linkage`."""
     return pa.table(
         {
             "base": pa.repeat(family.base, len(linkage.order)),
@@ -255,7 +255,7 @@ def _count(database: duckdb.DuckDBPyConnection, table: str) -> int:
 
 
 def _insert(database: duckdb.DuckDBPyConnection, rows: pa.Table, statement: str) -> None:
-    """Run a statement on Arrow rows, which it calls `added`."""
+    """Run a statement that reads Arrow rows as `added`."""
     database.register("added", rows)
     database.execute(statement)
     database.unregister("added")

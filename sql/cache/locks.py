@@ -1,7 +1,7 @@
-"""Who may do what to the cache: one process at a time refreshes it, and none under a reader.
+"""Locks of the cache: one process at a time refreshes it, and never under a reader.
 
-DuckDB locks the file too, but its locks belong to the process and fall as soon as any descriptor of
-the file is closed there. These are flock's, which belong to what was opened.
+DuckDB locks the file too, but its locks belong to the process and are released as soon as it closes
+any descriptor of the file. These are flock locks, which belong to one open file.
 """
 
 import fcntl
@@ -17,27 +17,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CACHE_NAME = "hubdelta.duckdb"
-"""The file of an index that is the cache."""
+"""The cache's file in an index."""
 
 _READERS = ".cache.readers"
 
 
 @contextmanager
 def refreshing(index: "Index") -> Iterator[None]:
-    """Nobody else attaches or refreshes the cache meanwhile.
+    """Keep other processes from attaching or refreshing the cache.
 
     Raises:
         OSError: nothing can be written there.
     """
-    from filelock import FileLock, Timeout  # who only reads does not wait for it to load
+    from filelock import FileLock, Timeout  # imported here so that plain readers start faster
 
     lock = FileLock(index.root / ".cache.lock")
     try:
         lock.acquire(timeout=2)
     except Timeout:
-        logger.info(
-            "waiting for another process, which brings the cache of %s up to date", index.root
-        )
+        logger.info("waiting for another process to update the cache of %s", index.root)
         lock.acquire()
     try:
         yield
@@ -46,39 +44,39 @@ def refreshing(index: "Index") -> Iterator[None]:
 
 
 class Reading:
-    """A reader of the cache's present file, which nobody changes until it is closed."""
+    """A reader of the cache's current file, which is not changed until the reader is closed."""
 
     def __init__(self, root: Path) -> None:
-        """Begin to read.
+        """Begin reading.
 
         Args:
             root: the index's directory.
 
         Raises:
-            BlockingIOError: the file is being changed at this moment; never under `refreshing`.
+            BlockingIOError: the file is being changed; never under `refreshing`.
         """
         self._file: BinaryIO | None = None
         path = root / _READERS
-        with suppress(OSError):  # where nothing can be written, it may at least be there
+        with suppress(OSError):  # if nothing can be written, the lock file may still exist
             path.touch()
         with suppress(FileNotFoundError, PermissionError):
             self._file = path.open("rb")
             fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def close(self) -> None:
-        """The file is no longer read."""
+        """End reading."""
         if self._file is not None:
             self._file.close()
 
 
 @contextmanager
 def without_readers(index: "Index") -> Iterator[bool]:
-    """Whether nobody reads the cache's present file; nobody can begin to, under `refreshing`."""
+    """Whether the cache's current file has no readers; under `refreshing`, none can begin."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context((index.root / _READERS).open("ab"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # somebody reads it, or the file is somebody else's
+        except OSError:  # it has a reader, or belongs to another user
             yield False
         else:
             yield True

@@ -1,4 +1,4 @@
-"""Folders in the system's temporary folder for what DuckDB spills to disk."""
+"""Temporary folders for what DuckDB spills to disk."""
 
 import fcntl
 import os
@@ -13,16 +13,16 @@ from typing import Final
 
 _PREFIX: Final = "hubdelta-spill-"
 
-_JUST_MADE: Final = 60  # seconds in which a folder may not be locked yet
+_JUST_MADE: Final = 60  # seconds during which a new folder may not be locked yet
 
 
 @contextmanager
 def spill_folder() -> Iterator[Path]:
-    """A folder of its own, removed at the end; those of killed processes are removed as well.
+    """A folder for this process, removed at the end; those of killed processes are removed too.
 
     DuckDB lets queries read its spill folder, by default `.tmp` in the working directory. Each
-    folder is locked for as long as its process lives, also for other machines' containers that
-    share the temporary folder.
+    folder stays locked while its process lives, also for containers that share the temporary
+    folder.
     """
     _remove_left_behind()
     folder = Path(tempfile.gettempdir(), f"{_PREFIX}{secrets.token_hex(8)}")
@@ -38,7 +38,7 @@ def spill_folder() -> Iterator[Path]:
 
 def _remove_left_behind() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # somebody else's, or just removed
+        with suppress(OSError):  # another user's, or just removed
             state = folder.lstat()
             if state.st_uid != os.getuid() or time.time() - state.st_mtime < _JUST_MADE:
                 continue

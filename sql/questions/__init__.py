@@ -1,8 +1,8 @@
-"""Questions to an index, with the checks and messages that a person needs.
+"""Questions to an index, with checks and messages for the user.
 
 answers.py      similar, compare, domains, ...
-centered.py     domains without what all adapters share
+centered.py     domains after subtracting what all adapters share
 status.py       what the index holds
-unanswered.py   why an adapter gives no answer
+unanswered.py   why an adapter has no answer
 vectors.py      all vectors of a base as one matrix
 """

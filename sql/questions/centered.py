@@ -1,4 +1,4 @@
-"""Domains without what all adapters of a base share, such as answering like an assistant."""
+"""Domains after subtracting what all adapters of a base share, such as an assistant's style."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,18 +17,17 @@ _ROWS = 4096
 
 @contextmanager
 def centered(queries: Queries, base: str | None = None) -> Iterator[None]:
-    """Within the block, domains are joined by the distances of centered vectors.
+    """Within the block, domains are based on distances between centered vectors.
 
-    From each unit vector the mean of all of its family is subtracted. Unlike a stored linkage,
-    which grows with the index, this one is computed for the occasion: every two vectors of a family
-    are compared.
+    The mean of its family is subtracted from each unit vector. Unlike the stored linkage, which
+    grows with the index, this one is computed from scratch: all pairs of a family are compared.
 
     Args:
         queries: the index.
-        base: the base whose domains will be asked for; None for every base.
+        base: the base whose domains will be queried; None for every base.
 
     Raises:
-        QueryError: there is no cache, which has the vectors.
+        QueryError: there is no cache to read the vectors from.
     """
     queries.link()
     if queries.parquet is not None:
@@ -45,14 +44,14 @@ def centered(queries: Queries, base: str | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        if queries.database is database:  # or else a new connection has the stored linkage
+        if queries.database is database:  # a new connection has the stored linkage anyway
             database.execute("CREATE OR REPLACE VIEW hubdelta.linkage AS FROM cache.linkage")
 
 
 def center(units: npt.NDArray[np.float32]) -> None:
     """Subtract from each unit vector their mean, in place, and scale it to length one again.
 
-    A vector that is the mean, up to rounding, has no direction left and stays as it is.
+    A vector equal to the mean, up to rounding, has no direction left and stays as it is.
 
     Args:
         units: [vectors, hidden].

@@ -1,4 +1,4 @@
-"""The state of an index: what it knows of each base, lacks, and takes on disk."""
+"""The state of an index: what it knows of each base, what is missing, and its size on disk."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -26,18 +26,18 @@ class BaseStatus:
 
     Attributes:
         base: the base model.
-        known: adapters in the catalog, and those named by hand that the Hub did not have; each is
-            one of the four that follow.
-        embedded: those whose present revision has a vector.
-        pending: those whose present revision was not tried yet.
-        failed: those whose present revision gave no vector, by reason, most frequent first.
-        failed_locally: of the failed ones, those in local folders, by reason.
+        known: adapters in the catalog, and those named by hand that the Hub did not have; each
+            counts in one of the next four.
+        embedded: those whose current revision has a vector.
+        pending: those whose current revision has not been tried.
+        failed: those whose current revision gave no vector, by reason, most frequent first.
+        failed_locally: the failed ones in local folders, by reason.
         vanished: those that the Hub no longer has.
-        pending_finetunes: of the pending ones, the full finetunes: embedded on demand only.
-        due: when the first of the failed ones is tried again, by reason; None: when its repository
+        pending_finetunes: the pending full finetunes, embedded on demand only.
+        due: when the first of the failed ones is retried, by reason; None: when its repository
             changes, or on demand.
-        contradictions: those that were concluded to belong to another base.
-        last_crawl: end of the last crawl that was done; None before the first.
+        contradictions: those found to belong to another base.
+        last_crawl: end of the last completed crawl; None before the first.
     """
 
     base: str
@@ -80,11 +80,11 @@ class IndexStatus:
 
 
 def status(queries: Queries, base: str | None = None, *, last_runs: int = 5) -> IndexStatus:
-    """What the index knows, lacks and takes on disk.
+    """What the index knows, what is missing, and its size on disk.
 
     Args:
         queries: the index.
-        base: count this base only; None for every base. Size and files are always the index's.
+        base: count this base only; None for every base. Size and files are of the whole index.
         last_runs: how many runs to list.
 
     Raises:
@@ -112,7 +112,7 @@ def status(queries: Queries, base: str | None = None, *, last_runs: int = 5) -> 
 
 
 def _sizes(paths: Iterable[Path]) -> list[int]:
-    """Those of files [bytes]; a run may take away any of them after they were listed."""
+    """Sizes of files [bytes]; a run may remove any of them after they were listed."""
     sizes = []
     for path in paths:
         with suppress(FileNotFoundError):
@@ -121,10 +121,10 @@ def _sizes(paths: Iterable[Path]) -> list[int]:
 
 
 def check_base(queries: Queries, base: str) -> None:
-    """Refuse a base that the index does not have.
+    """Reject a base that the index does not have.
 
     Raises:
-        QueryError: it has no such base; the text names those it has.
+        QueryError: it has no such base; the message names those it has.
     """
     known = bases(queries)
     if base in known:
@@ -140,7 +140,7 @@ def check_base(queries: Queries, base: str) -> None:
 
 
 def bases(queries: Queries) -> list[str]:
-    """The names of all bases of an index, sorted; one that no run could find is none."""
+    """The names of all bases of an index, sorted, except those that no run could find."""
     rows = queries.run(
         "SELECT base FROM catalog UNION SELECT base FROM bases UNION SELECT base FROM failures"
         " UNION SELECT base FROM runs WHERE outcome <> 'failed' ORDER BY base",
@@ -148,7 +148,7 @@ def bases(queries: Queries) -> list[str]:
     return [str(name) for name in rows["base"].to_pylist()]
 
 
-# Who was named by hand and not found has failures and no row of `adapters`.
+# Adapters named by hand and not found have failures but no row in `adapters`.
 _COUNTS = """
     WITH unknown AS (
         SELECT f.base, f.repo_id, f.reason, f.due_at
@@ -178,7 +178,7 @@ _COUNTS = """
     ORDER BY adapters DESC, s.reason
 """
 
-# A crawl in the future was written under a wrong clock: it counts only where there is no other.
+# A crawl dated in the future comes from a wrong clock: it counts only if there is no other.
 _CRAWLS = """
     WITH crawls AS (
         SELECT

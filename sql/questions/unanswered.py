@@ -1,4 +1,4 @@
-"""Why an adapter gives no answer: unknown, failed, pending, gone."""
+"""Why an adapter has no answer: unknown, failed, pending or gone."""
 
 from typing import Any
 
@@ -22,18 +22,18 @@ def obstacle(queries: Queries, pair: list[str]) -> str | None:
 
 
 def without_vectors(queries: Queries, names: list[str]) -> list[NoVectorError]:
-    """Why some adapters have no vector that can be compared, of those that have none."""
+    """The errors for those of some adapters that have no comparable vector."""
     lacking = [name for name in dict.fromkeys(names) if not has_vector(queries, name)]
     return [without_vector(queries, name) for name in lacking]
 
 
 def is_known(queries: Queries, name: str) -> bool:
-    """Whether the index has heard of an adapter, at whatever revision."""
+    """Whether the index knows an adapter, at any revision."""
     return len(_states(queries, name)) > 0
 
 
 def without_vector(queries: Queries, name: str) -> NoVectorError:
-    """Why there is no vector of an adapter."""
+    """Why an adapter has no vector."""
     rows = _states(queries, name)
     if not rows:
         return _why_unknown(queries, name)
@@ -50,7 +50,7 @@ def without_vector(queries: Queries, name: str) -> NoVectorError:
     if row["status"] == "embedded":
         return NoVectorError(
             f"{row['adapter']} has a vector without direction: it answers the probes as "
-            "its base does, so nothing is near to it"
+            "its base does, so it has no neighbors"
         )
     if row["status"] == "vanished":
         return NoVectorError(f"{row['adapter']} has no vector: the Hub no longer has it")
@@ -62,7 +62,7 @@ def without_vector(queries: Queries, name: str) -> NoVectorError:
 
 
 def _states(queries: Queries, name: str) -> list[dict[str, Any]]:
-    """What is known of an adapter, at any revision: the one that was asked for first."""
+    """What is known of an adapter at each revision, the requested one first."""
     rows: list[dict[str, Any]] = queries.run(
         "SELECT adapter, base, kind, status, reason, message, revision FROM adapters"
         " WHERE adapter = $name OR adapter || '@' || revision = $name"
@@ -74,7 +74,7 @@ def _states(queries: Queries, name: str) -> list[dict[str, Any]]:
 
 
 def _why_unknown(queries: Queries, name: str) -> NoVectorError:
-    """An adapter that was named by hand and not found has a failure, and no state."""
+    """The error for an unknown adapter; one named by hand and not found has a failure."""
     failures = queries.run(
         "SELECT reason, message FROM failures WHERE adapter = ? ORDER BY failed_at DESC LIMIT 1",
         [name],

@@ -18,14 +18,14 @@ _LATEST = """
 
 
 def vectors(queries: Queries, base: str) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """The vectors of a base in the recipe that was used last.
+    """The vectors of a base in the latest recipe.
 
     Args:
         queries: the index.
         base: the base.
 
     Returns:
-        The adapters, sorted, and [adapters, hidden]; [0, 0] where there is none.
+        The adapters, sorted, and [adapters, hidden]; [0, 0] if there are none.
     """
     found = queries.run(_LATEST, {"base": base})
     names: list[str] = found["adapter"].to_pylist()

@@ -2,5 +2,5 @@
 
 function.py     the function
 sketched.py     candidates by sketches, ranked by cosines
-bound.py        how many neighbors, or how far
+bound.py        the number of neighbors, or the distance
 """

@@ -1,4 +1,4 @@
-"""How many neighbors are asked for, or how far away: what sketches and cosines have to reach."""
+"""How many neighbors to find, or up to what distance, in terms of sketches and cosines."""
 
 import math
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import numpy.typing as npt
 from hubdelta.vectors.sketch import BITS
 
 _CANDIDATES = 0.3
-"""Times the square root of the number of vectors, and k (from 10 on) to the power of 3/4.
+"""Factor of the square root of the number of vectors times k (at least 10) to the power 3/4.
 
-The candidates that hold 99 % of the true neighbors grow with about these powers or lower ones, from
-10,000 to 300,000 vectors and up to 1,000 neighbors.
+The number of candidates that include 99 % of the true neighbors grows about like that or slower,
+from 10,000 to 300,000 vectors and up to 1,000 neighbors.
 """
 
 _FEWEST, _FEWEST_PER_NEIGHBOR = 200, 10
-"""In pools so small that these are most of it."""
+"""Minimum numbers of candidates, for small pools."""
 
 Rows = npt.NDArray[np.int64]
 Cosines = npt.NDArray[np.float64]
@@ -24,18 +24,18 @@ Cosines = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bound:
-    """Which neighbors are asked for.
+    """Which neighbors to find.
 
     Attributes:
-        k: as many, and those that tie with the last of them; not read where there is a distance.
-        distance: those that are no further away.
+        k: this many, and any that tie with the last; ignored if there is a distance.
+        distance: those up to this distance.
     """
 
     k: int | None
     distance: float | None
 
     def candidates(self, differing: npt.NDArray[np.uint16]) -> Rows:
-        """Which sketches are near enough, those that differ equally together."""
+        """Which sketches are near enough; ties are included together."""
         if self.distance is None:
             k = self.k or 0
             wanted = max(
@@ -50,7 +50,7 @@ class Bound:
         return np.flatnonzero(differing <= min(bound, BITS))
 
     def reached(self, cosines: npt.NDArray[np.floating], slack: float) -> Rows:
-        """Which cosines are large enough, or fall short of it by no more than the slack."""
+        """Which cosines are large enough, or short by no more than the slack."""
         if self.distance is not None:
             least = 1 - min(max(self.distance, -1), 3)
         elif self.k is None or self.k < 1:
@@ -63,7 +63,7 @@ class Bound:
 
 
 def _differing_within(distance: float) -> int:
-    """In how many bits vectors differ at most that are so close, as hubdelta.differing_within."""
+    """The most bits in which sketches of vectors this near differ, as hubdelta.differing_within."""
     half_turns = math.acos(min(max(1 - distance - 5e-7, -1), 1)) / math.pi
     spread = math.sqrt(BITS * half_turns * (1 - half_turns))
     return math.floor(3 + BITS * half_turns + 5 * spread)

@@ -1,7 +1,7 @@
-"""The SQL function that `neighbors` and `within` rest on over the cache.
+"""The SQL function behind `neighbors` and `within` over the cache.
 
-The search is products of arrays, which numpy makes in less time than DuckDB needs to plan a query
-that says the same.
+The search is array products, which numpy computes in less time than DuckDB needs to plan an
+equivalent query.
 """
 
 import math
@@ -38,17 +38,16 @@ class Search:
     """Answers hubdelta_search(adapter, k, distance, exact) in the queries of one connection.
 
     Attributes:
-        is_damaged: whether the cache could not be read, or a delta was not the one that it speaks
-            of.
+        is_damaged: whether the cache could not be read, or a delta did not match it.
         stopped: set by another thread to end an answer early.
     """
 
     def __init__(self, database: duckdb.DuckDBPyConnection, deltas: Deltas) -> None:
-        """Offer the function.
+        """Register the function.
 
         Args:
             database: the cache is attached to it as `cache`.
-            deltas: those of the cache.
+            deltas: the cache's deltas.
         """
         self.is_damaged = False
         self.stopped = threading.Event()
@@ -64,18 +63,18 @@ class Search:
             _FOUND,
             type=ARROW,
             null_handling=SPECIAL,
-            side_effects=True,  # there are none; but an answer must not become part of a plan
+            side_effects=True,  # it has none, but an answer must not be folded into a plan
         )
 
     def close(self) -> None:
-        """Let go of the files: the connection that the table is read over, and the deltas."""
+        """Close the files: the connection that reads the table, and the deltas."""
         self._cursor.close()
         self._load, self._sketched = None, None
 
     def answers(
         self, adapters: pa.Array, ks: pa.Array, distances: pa.Array, exact: pa.Array
     ) -> pa.Array:
-        """What the function gives for each row of its arguments."""
+        """The function's result for each row of its arguments."""
         arguments = zip(
             *(column.to_pylist() for column in (adapters, ks, distances, exact)), strict=True
         )
@@ -88,7 +87,7 @@ class Search:
         """The rows of `neighbors(adapter, k := k)` or, given a distance, of `within`.
 
         Raises:
-            FlatDeltasError: a delta is not the one that the cache speaks of.
+            FlatDeltasError: a delta does not match the cache.
             duckdb.Error: the cache cannot be read.
         """
         with self._reading() as sketched:
@@ -97,7 +96,7 @@ class Search:
 
     @contextmanager
     def _reading(self) -> Iterator[Sketched]:
-        with self._lock:  # DuckDB may ask in several threads at once
+        with self._lock:  # DuckDB may call it from several threads at once
             try:
                 if self._sketched is None:
                     if self._load is None:
@@ -131,7 +130,7 @@ class Search:
 
 
 def rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """To six decimals, halves away from zero, and never -0: what `round(x, 6) + 0` is in DuckDB."""
+    """Rounded to six decimals, halves away from zero, never -0: as `round(x, 6) + 0` in DuckDB."""
     scaled = values * 1e6
     whole = np.trunc(scaled)
     whole += np.copysign(np.abs(scaled - whole) >= 0.5, scaled)
@@ -146,7 +145,7 @@ def _nearest_first(
     k: int | None,
     distance: float | None,
 ) -> pa.StructArray:
-    """Those of some rows that are near enough, as the macros answer them."""
+    """The rows that are near enough, in the form of the macros' answers."""
     distances = rounded(1 - similarities)
     if distance is not None:
         near = np.flatnonzero(distances <= distance)
@@ -164,8 +163,8 @@ def _nearest_first(
 def _weakly(search: Search) -> Callable[[pa.Array, pa.Array, pa.Array, pa.Array], pa.Array]:
     """The function for DuckDB, which does not keep the search alive.
 
-    DuckDB holds its functions, and the search holds a connection to DuckDB: Python cannot see that
-    circle, and would complain of what is left at its end.
+    DuckDB holds its functions, and the search holds a connection to DuckDB. Python cannot see that
+    cycle, and would report leaks at exit.
     """
     reference = weakref.ref(search)
 

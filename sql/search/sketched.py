@@ -15,19 +15,19 @@ from hubdelta.vectors.arrow_buffers import column, numbers
 from hubdelta.vectors.sketch import BITS, WORDS
 
 _ROUNDED = 2e-6
-"""Answers give cosines to six decimals: what lies this close to a bound may be a tie with it."""
+"""Answers give cosines to six decimals: values this close to a bound may tie with it."""
 
 _COMPARED = 10240
-"""Sketches compared at once: more leave a core's own cache, fewer are more calls of numpy."""
+"""Sketches compared at once: more overflow a core's cache, fewer need more numpy calls."""
 
 _MULTIPLIED = 2**17
-"""Numbers of vectors that are multiplied at once: in float64 a megabyte, a core's own cache."""
+"""Vector elements multiplied at once: a megabyte in float64, which fits a core's cache."""
 
 ANSWERED = (
     *("adapter", "signal", "downloads", "license", "datasets", "base", "repo_id", "subfolder"),
     "revision",
 )
-"""Columns of the table `sketched` that answers have."""
+"""Columns of the table `sketched` that answers include."""
 
 _WITHIN_BASE = ("repo_id", "subfolder", "revision")
 
@@ -36,16 +36,16 @@ _F = TypeVar("_F", np.float32, np.float64)
 
 @dataclass(frozen=True)
 class VectorPool:
-    """The vectors that stand for their adapters now, of one base, recipe and length.
+    """The current vectors of adapters, of one base, recipe and length.
 
     Attributes:
         rows: int64 [vectors], their rows in the table.
         words: uint64 [WORDS, vectors], their sketches.
         deltas: float32 [stored vectors, hidden].
-        slots: int64 [vectors], which row of `deltas` each is; ascending.
+        slots: int64 [vectors], the row of each in `deltas`; ascending.
         norms: float64 [vectors].
-        folds: uint32 [vectors], what their deltas are known by.
-        sound: bool [vectors], whose deltas were found to be those.
+        folds: uint32 [vectors], checksums of their deltas.
+        sound: bool [vectors], whether the delta has been checked.
     """
 
     rows: Rows
@@ -57,10 +57,10 @@ class VectorPool:
     sound: npt.NDArray[np.bool_]
 
     def nearest(self, target: "Target", bound: Bound, *, exact: bool) -> tuple[Rows, Cosines]:
-        """The vectors nearest to one, in no order, but for those of its own adapter.
+        """The vectors nearest to a target, unordered, without those of its own adapter.
 
         Args:
-            target: the one.
+            target: the target.
             bound: how many, or how far.
             exact: compare with every vector instead of those with the nearest sketches.
 
@@ -68,7 +68,7 @@ class VectorPool:
             Their rows in the table, and their cosines in float64.
 
         Raises:
-            FlatDeltasError: a delta is not the one that the cache speaks of.
+            FlatDeltasError: a delta does not match the cache.
         """
         check_folds(self.deltas[[target.slot]], np.array([target.fold], np.uint32))
         origin = self.deltas[target.slot].astype(np.float64)
@@ -86,7 +86,7 @@ class VectorPool:
         return self.rows[chosen[kept]], cosines[kept]
 
     def _differing(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
-        """In how many of their bits the sketches differ from one, [WORDS]."""
+        """The number of bits in which each sketch differs from one [WORDS]."""
         differing = np.empty(len(self.rows), np.uint16)
         size = min(_COMPARED, len(differing))
         unlike, count = np.empty((WORDS, size), np.uint64), np.empty((WORDS, size), np.uint8)
@@ -101,10 +101,10 @@ class VectorPool:
     def _near_cosines(
         self, chosen: Rows, direction: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """The cosine of each chosen vector and a direction, in float32, wrong by `_error` at most.
+        """The cosine of each chosen vector with a direction, in float32, off by at most `_error`.
 
         Raises:
-            FlatDeltasError: a delta is not the one that the cache speaks of.
+            FlatDeltasError: a delta does not match the cache.
         """
         found = np.empty(len(chosen), np.float32)
         for part in _parts(len(chosen), 64 * self._rows_at_once):
@@ -117,7 +117,7 @@ class VectorPool:
         return found
 
     def _cosines(self, chosen: Rows, origin: npt.NDArray[np.float64]) -> Cosines:
-        """The cosine of each chosen vector and a vector, rounded as list_cosine_similarity does."""
+        """The cosine of each chosen vector with `origin`, rounded like list_cosine_similarity."""
         found = np.empty(len(chosen))
         for part in _parts(len(chosen), self._rows_at_once):
             deltas = self._deltas_at(chosen[part]).astype(np.float64)
@@ -142,7 +142,7 @@ class VectorPool:
         return 2 * self._hidden * 2.0**-24
 
     def _deltas_at(self, chosen: Rows) -> npt.NDArray[np.float32]:
-        """The deltas of chosen vectors; a view where they lie side by side."""
+        """The deltas of chosen vectors; a view if they are contiguous."""
         slots = self.slots[chosen]
         first, last = int(slots[0]), int(slots[-1])
         if last - first == len(slots) - 1:
@@ -152,16 +152,16 @@ class VectorPool:
 
 @dataclass(frozen=True)
 class Target:
-    """A vector that is asked about.
+    """The vector whose neighbors are searched for.
 
     Attributes:
         family: the number of its family.
         hidden: the length of its delta.
         slot: its row of the deltas of that length.
         norm: its length.
-        fold: what its delta is known by.
+        fold: checksum of its delta.
         words: uint64 [WORDS], its sketch.
-        own: int64 [vectors of its adapter that stand for it now], their rows of those deltas.
+        own: int64 [current vectors of its adapter], their rows of those deltas.
     """
 
     family: int
@@ -174,14 +174,14 @@ class Target:
 
 
 class Sketched:
-    """The table `sketched` of a cache that is attached as `cache`."""
+    """The table `sketched` of a cache attached as `cache`."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection, deltas: Deltas) -> None:
         """Read the table.
 
         Args:
             database: the cache is attached to it.
-            deltas: those of the cache.
+            deltas: the cache's deltas.
         """
         columns = ", ".join(f"c.{name}" for name in ANSWERED)
         rows = database.sql(
@@ -210,11 +210,11 @@ class Sketched:
         self._pools: dict[int, VectorPool] = {}
 
     def answer(self, rows: Rows, columns: Sequence[str] = ANSWERED) -> pa.RecordBatch:
-        """What is answered of some rows of the table, or some columns of it."""
+        """Columns of some rows of the table, by default those of answers."""
         return self._answered.select(columns).take(column(rows, pa.int64()))
 
     def target(self, name: str) -> Target | None:
-        """The vector that a name stands for, as the macro hubdelta.target has it; None: none."""
+        """The vector that a name refers to, as in the macro hubdelta.target; None if none."""
         rows = self._rows_of(name)
         rows = rows[self._is_current[rows]]
         adapter, at, revision = name.rpartition("@")
@@ -226,7 +226,7 @@ class Sketched:
         if not len(rows):
             return None
         row = int(rows[0]) if len(rows) == 1 else min(rows.tolist(), key=self._standing)
-        # `a/b` with the subfolder `c` has the name of `a/b/c`, a folder here, but is another one.
+        # `a/b` with the subfolder `c` has the same name as the local folder `a/b/c`.
         own = np.flatnonzero(self._codes == self._codes[row])
         comparable = self._is_current[own] & (self._family_of[own] == self._family_of[row])
         own = own[comparable & (self._repo_lengths[own] == self._repo_lengths[row])]
@@ -261,7 +261,7 @@ class Sketched:
         return self._pools[target.family]
 
     def _standing(self, row: int) -> tuple[object, ...]:
-        """The order of hubdelta.target: of several vectors, the first one stands for their name."""
+        """The sort key of hubdelta.target: of several vectors with a name, the first one counts."""
         made = int(self._embedded_at[row])
         of = {name: self._answered[name][row].as_py() for name in ("base", *_WITHIN_BASE)}
         recipe = self._recipes[row].as_py()
@@ -277,7 +277,7 @@ def _dots(deltas: npt.NDArray[_F], direction: npt.NDArray[_F]) -> npt.NDArray[_F
     """The product of [vectors, hidden] and [hidden]."""
     if deltas.size > 8 * _MULTIPLIED:
         return deltas @ direction
-    # Waking the threads that share a product takes longer than so small a one.
+    # Waking threads to share so small a product takes longer than computing it.
     dots: npt.NDArray[_F] = np.vecdot(deltas, direction)
     return dots
 

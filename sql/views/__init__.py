@@ -1,7 +1,7 @@
-"""The views and macros of an index, as SQL that is read in the order that `script.py` gives.
+"""The views and macros of an index as SQL files, loaded in the order given in `script.py`.
 
-`$NAME` as the default of a macro's parameter stands for a constant of schemas/defaults.py, which
-`script.py` fills in.
+`$NAME` as the default of a macro's parameter is a constant of schemas/defaults.py, filled in by
+`script.py`.
 """
 
 from importlib import resources

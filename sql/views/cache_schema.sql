@@ -2,21 +2,21 @@
 -- as `cache`. All of it is derived; ingest.py fills it, and settle.sql, which also makes
 -- `present_adapters` and `terms`, as present.sql and terms.sql have them.
 
--- Whether all that rests on the stored rows is worked out, whether the linkage is too, and what the
--- names of its flat files begin with (flat_deltas.py).
+-- Whether all that is derived from the stored rows is up to date, whether the linkage is too, and
+-- the prefix of the names of its flat files (flat_deltas.py).
 CREATE TABLE cache.facts (version VARCHAR, settled BOOLEAN, linked BOOLEAN, edition VARCHAR);
 
--- The Parquet files that are in here, and those that could not be read, with why.
+-- The Parquet files that are in here, and those that could not be read, with the reason.
 CREATE TABLE cache.files (name VARCHAR, bytes BIGINT, modified BIGINT, damage VARCHAR);
 
--- A number for each base, recipe and length of vectors, which are compared with each other.
+-- A number for each base, recipe and length of vectors that are comparable with each other.
 CREATE TABLE cache.families (
     base VARCHAR, recipe_id VARCHAR, hidden INTEGER, family INTEGER
 );
 
 -- Every vector that has a direction and is more than noise. `place` is its row of stored_vectors,
 -- `slot` its row of the table deltas_<hidden>, `norm` its length, and
--- `fold` what flat_deltas.py knows it by.
+-- `fold` the checksum of flat_deltas.py.
 CREATE TABLE cache.sketched (
     adapter VARCHAR, base VARCHAR, repo_id VARCHAR, subfolder VARCHAR, revision VARCHAR,
     recipe_id VARCHAR, family INTEGER, current BOOLEAN, newest BOOLEAN, signal DOUBLE,

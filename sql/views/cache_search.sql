@@ -1,7 +1,7 @@
 -- The search among vectors over the cache: sketches choose candidates, exact cosines rank them, and the linkage tells which adapters chains of near neighbors join.
 
--- In how many of their 1,024 bits two sketches differ; the angle of the vectors is about pi/1024 of
--- it each (Charikar, STOC 2002).
+-- In how many of their 1,024 bits two sketches differ; each accounts for about pi/1024 of the angle
+-- between the vectors (Charikar, STOC 2002).
 CREATE OR REPLACE MACRO hubdelta.differing(x, y) AS
     bit_count(xor(x.b0, y.b0))::SMALLINT + bit_count(xor(x.b1, y.b1))::SMALLINT
     + bit_count(xor(x.b2, y.b2))::SMALLINT + bit_count(xor(x.b3, y.b3))::SMALLINT
@@ -12,17 +12,17 @@ CREATE OR REPLACE MACRO hubdelta.differing(x, y) AS
     + bit_count(xor(x.b12, y.b12))::SMALLINT + bit_count(xor(x.b13, y.b13))::SMALLINT
     + bit_count(xor(x.b14, y.b14))::SMALLINT + bit_count(xor(x.b15, y.b15))::SMALLINT;
 
--- In how many bits vectors differ at most whose distance is `distance`, rounded to six decimals: the
--- expected number, five standard deviations, and three for where the expected number is near zero.
+-- The most bits in which sketches of vectors at `distance`, rounded to six decimals, differ: the
+-- expected number, five standard deviations, and three for when the expected number is near zero.
 CREATE OR REPLACE MACRO hubdelta.half_turns(distance) AS
     acos(greatest(1 - distance - 5e-7, -1)) / pi();
 CREATE OR REPLACE MACRO hubdelta.differing_within(distance) AS
     3 + 1024 * hubdelta.half_turns(distance)
     + 5 * sqrt(1024 * hubdelta.half_turns(distance) * (1 - hubdelta.half_turns(distance)));
 
--- hubdelta_search is a function of search.py: the k nearest, or all up to a distance (then `k` is not
--- read), nearest first. It is called as plainly as it can be: to plan a query of several levels takes
--- as long as the search.
+-- hubdelta_search is a function of search/function.py: the k nearest, or all up to a distance (then
+-- `k` is ignored), nearest first. It is called as plainly as possible: planning a query of several
+-- levels takes as long as the search.
 CREATE OR REPLACE MACRO neighbors(adapter, k := $NEIGHBORS, exact := false) AS TABLE
     SELECT unnest(
         hubdelta_search(
@@ -39,8 +39,8 @@ CREATE OR REPLACE MACRO within(adapter, distance := $DISTANCE, exact := false) A
 CREATE OR REPLACE VIEW hubdelta.linkage AS FROM cache.linkage;
 
 -- Single linkage: the adapters of a family in the order in which Prim's algorithm visits them, and
--- by which distance it reached each. Those that chains of steps up to a distance join are the runs
--- between larger gaps.
+-- the distance by which it reached each. Those joined by chains of steps up to a distance are the
+-- runs between larger gaps.
 CREATE OR REPLACE MACRO hubdelta.chained(base, distance) AS TABLE
     SELECT
         l.place, l.base, l.recipe_id,
@@ -50,8 +50,8 @@ CREATE OR REPLACE MACRO hubdelta.chained(base, distance) AS TABLE
     FROM hubdelta.linkage AS l
     WHERE base IS NULL OR l.base = base;
 
--- Two adapters within a distance are joined by steps of at most that distance: only those of one
--- chain are compared.
+-- Two adapters within a distance are joined by steps of at most that distance, so only adapters of
+-- one chain are compared.
 CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
     WITH members AS MATERIALIZED (
         SELECT
@@ -75,8 +75,8 @@ CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
     JOIN hubdelta.deltas AS x ON x.hidden = l.hidden AND x.slot = l.slot_a
     JOIN hubdelta.deltas AS y ON y.hidden = l.hidden AND y.slot = l.slot_b;
 
--- The domain of each adapter at a distance; domain 1 of a base is the largest, and equally large
--- ones follow the alphabet of their first members.
+-- The domain of each adapter at a distance; domain 1 of a base is the largest, and ties are ordered
+-- by their first members.
 CREATE OR REPLACE MACRO hubdelta.components(base, distance := $DISTANCE) AS TABLE
     WITH members AS (
         SELECT
@@ -98,8 +98,8 @@ CREATE OR REPLACE MACRO hubdelta.components(base, distance := $DISTANCE) AS TABL
     JOIN sized AS s
         ON s.base = m.base AND s.recipe_id = m.recipe_id AND s.chain = m.chain;
 
--- The member with the highest mean similarity to the others, of whom the first 20 speak for all;
--- the three that are compared exactly are chosen by their sketches.
+-- The member with the highest mean similarity to the others, represented by the first 20; sketches
+-- choose the three that are compared exactly.
 CREATE OR REPLACE MACRO hubdelta.most_central(base, distance) AS TABLE
     WITH members AS MATERIALIZED (
         SELECT
@@ -140,7 +140,7 @@ CREATE OR REPLACE MACRO hubdelta.most_central(base, distance) AS TABLE
     FROM ranked AS r
     GROUP BY r.base, r.domain;
 
--- Each adapter with the nearest other one of its family: the nearer end of an edge of the tree.
+-- Each adapter with its nearest other one in its family: the nearer end of an edge of the tree.
 CREATE OR REPLACE MACRO hubdelta.nearest_of(base) AS TABLE
     WITH edges AS (
         SELECT l.place, l.parent AS other, l.gap
@@ -158,8 +158,8 @@ CREATE OR REPLACE MACRO hubdelta.nearest_of(base) AS TABLE
     JOIN cache.sketched AS y ON y.place = e.other
     GROUP BY x.base, x.adapter;
 
--- cos(x, a + b) is the mean of cos(x, a) and cos(x, b) weighted by the norms of a and b; the
--- sketches tell it nearly enough to choose candidates.
+-- cos(x, a + b) is the mean of cos(x, a) and cos(x, b) weighted by the norms of a and b; sketches
+-- are accurate enough to choose candidates.
 CREATE OR REPLACE MACRO hubdelta.near_sum(a, b, k) AS TABLE
     WITH s AS MATERIALIZED (
         SELECT
@@ -195,7 +195,7 @@ CREATE OR REPLACE MACRO hubdelta.near_sum(a, b, k) AS TABLE
     JOIN hubdelta.deltas AS d ON d.hidden = c.hidden AND d.slot = c.slot
     WHERE d.slot IN (SELECT n.slot FROM candidates AS n);
 
--- Each adapter without a label beside every one with a label that is no further than `distance`.
+-- Each unlabeled adapter with every labeled one within `distance`.
 CREATE OR REPLACE MACRO hubdelta.labelled_neighbors(base, distance) AS TABLE
     WITH members AS MATERIALIZED (
         SELECT c.base, c.adapter, c.family, c.sketch, c.hidden, c.slot, l.label

@@ -1,5 +1,5 @@
--- The stored tables and the present state from the cache, attached as `cache`; cache_schema.sql says what its tables hold.
--- `hubdelta.deltas` (hidden, slot, delta) is defined by whoever loads this.
+-- The stored tables and the current state from the cache, attached as `cache`; cache_schema.sql
+-- describes its tables. `hubdelta.deltas` (hidden, slot, delta) is defined by the caller.
 
 CREATE OR REPLACE MACRO hubdelta.stored(name) AS TABLE FROM query_table('cache.stored_' || name);
 

@@ -1,5 +1,5 @@
--- A file that was set aside as damaged and came back leaves two rows of one (key, recipe): the
--- newer one counts. Rows are chosen by their place, so that no delta is ever sorted or hashed.
+-- A file that was set aside as damaged and later restored leaves two rows of one (key, recipe): the
+-- newer one counts. Rows are selected by place, so that deltas are never sorted or hashed.
 CREATE OR REPLACE VIEW hubdelta.embedded AS
 FROM hubdelta.stored_facts AS s
 QUALIFY row_number() OVER (

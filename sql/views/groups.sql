@@ -1,14 +1,14 @@
--- Groups of adapters that behave alike: those that chains of steps up to a distance join or, where the
--- distance is null, the domains that the last run found and numbered (`clusters`). A base that no
--- run has clustered yet gets chains of steps up to unclustered_distance().
+-- Groups of adapters that behave alike: those joined by chains of steps up to a distance or, if the
+-- distance is null, the domains that the last run found and numbered (`clusters`). In a base not yet
+-- clustered by a run, the distance is unclustered_distance().
 
--- Pools of fewer adapters are linked, each at a distance of its own, not clustered by density: FEW
--- in vectors/density.py.
+-- Pools of fewer adapters are linked, at a distance that depends on the pool, instead of clustered by
+-- density: FEW in vectors/density.py.
 CREATE OR REPLACE MACRO hubdelta.few() AS 40;
 CREATE OR REPLACE MACRO hubdelta.unclustered_distance() AS 0.22;
 
--- The base, or one that does not exist if every adapter that was asked for is in a clustered base:
--- so nothing is compared in vain.
+-- The base, or a nonexistent one if all requested adapters are in a clustered base, so that nothing
+-- is compared needlessly.
 CREATE OR REPLACE MACRO hubdelta.unclustered(wanted) AS (
     CASE WHEN EXISTS (
         FROM comparable AS v

@@ -1,21 +1,21 @@
 -- Names of domains: what distinguishes the members of one from all other adapters of the base.
 
--- What a term is worth by where it stands: a dataset is a fact, a word of a card an aside.
+-- What a term is worth by its source: a dataset is a fact, a word of a card an aside.
 CREATE OR REPLACE MACRO hubdelta.worth(source) AS
     CASE source WHEN 'dataset' THEN 4 WHEN 'tag' THEN 3 WHEN 'name' THEN 2 ELSE 1 END;
 
--- Adapters that have a term, as a frequency: n of one author count as 1 + ln n, so that nobody's
--- series of uploads rules a name.
+-- Adapters that have a term, as a frequency: n of one author count as 1 + ln n, so that no one
+-- author's series of uploads dominates a name.
 CREATE OR REPLACE MACRO hubdelta.frequency(worth, n) AS worth * (1 + ln(n));
 
--- Each domain with its members and the terms that distinguish it, the first ones first.
+-- Each domain with its members and the terms that distinguish it, best first.
 --
 -- Class-based TF-IDF (Grootendorst 2022, arXiv 2203.05794): W(t, c) = tf(t, c) log(1 + A / f(t)),
 -- f(t) the frequency of t in all classes together, A the mean over classes of the sum of their
--- frequencies. A class is a domain; those of a single member, and adapters in no domain
--- (null), are one class together, the rest.
--- Terms no more frequent inside than outside distinguish nothing. Where members share terms, those
--- of one member alone stand behind.
+-- frequencies. A class is a domain; domains of a single member and adapters in no domain (null)
+-- together form one class, the rest.
+-- Terms no more frequent inside than outside distinguish nothing. If members share terms, those of
+-- one member alone come after them.
 CREATE OR REPLACE MACRO hubdelta.summaries(base, distance) AS TABLE
     WITH grouped AS MATERIALIZED (
         SELECT g.base, g.domain, g.size, g.method, g.adapter, g.repo_id

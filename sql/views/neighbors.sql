@@ -1,9 +1,9 @@
--- Who is like whom. Distance is cosine distance, 1 - cos, from 0 to 2; vectors of different
--- recipes, and so of different bases, are never compared. `neighbors` and `within`, and how the others
--- search, are in parquet_search.sql and cache_search.sql.
+-- Similar adapters. Distance is cosine distance, 1 - cos, from 0 to 2; vectors of different recipes,
+-- and so of different bases, are never compared. `neighbors` and `within`, and the searches behind
+-- the others, are in parquet_search.sql and cache_search.sql.
 -- In a macro a bare name that equals a parameter is the argument: columns are always qualified.
 
--- Null where the two cannot be compared. Of recipes equally late, the one of common_vectors.
+-- Null if the two cannot be compared. Of equally recent recipes, the one of common_vectors.
 CREATE OR REPLACE MACRO similarity(a, b) AS (
     SELECT first(
         hubdelta.cosine(x.delta, y.delta)
@@ -14,8 +14,8 @@ CREATE OR REPLACE MACRO similarity(a, b) AS (
     JOIN hubdelta.vectors_of(b) AS y ON y.recipe_id = x.recipe_id AND y.base = x.base
 );
 
--- Every two adapters of one base (null: of each base) that are no further apart than `distance`,
--- each by its newest recipe.
+-- Every pair of adapters of one base (null: of each base) within `distance`, each by its newest
+-- recipe.
 CREATE OR REPLACE MACRO pairs(base, distance := $LARGEST_DISTANCE, exact := false) AS TABLE
     SELECT p.a, p.b, p.similarity, round(1 - p.similarity, 6) AS distance, p.base
     FROM hubdelta.near_pairs(base, distance, exact) AS p

@@ -1,7 +1,6 @@
--- The search among vectors over the Parquet files alone: exact, and as slow as reading every vector
--- is.
--- In DuckDB before 1.4, a materialized part of a macro (WITH ... AS MATERIALIZED) cannot have the
--- name of one in a macro that it asks: those of macros that call each other differ.
+-- The search among vectors over the Parquet files alone: exact, and as slow as reading every vector.
+-- In DuckDB before 1.4, a materialized CTE of a macro cannot have the same name as one in a macro
+-- that it calls, so the names differ in macros that call each other.
 
 CREATE OR REPLACE MACRO hubdelta.compared(adapter) AS TABLE
     SELECT
@@ -46,10 +45,10 @@ CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
 
 -- Domains: connected components of the graph that joins adapters within a distance.
 -- Each adapter starts with its own number as label. In each step it takes the smallest label among
--- itself, its neighbors and the adapter that its label names, and gives it to that one as well: so
--- even a long chain is done in few steps. A step's rows are all adapters; the last step finds
--- nothing to change and has no rows. Labels only fall, so an adapter's smallest is its last.
--- Domain 1 is the largest; equally large ones follow the alphabet of their first members.
+-- itself, its neighbors and the adapter that its label names, and passes it on to that one as well,
+-- so even a long chain takes few steps. A step's rows are all adapters; the last step finds nothing
+-- to change and has no rows. Labels only fall, so an adapter's smallest is its last.
+-- Domain 1 is the largest; ties are ordered by their first members.
 CREATE OR REPLACE MACRO hubdelta.components(base, distance := $DISTANCE) AS TABLE
     WITH RECURSIVE numbered AS MATERIALIZED (
         SELECT
@@ -147,8 +146,8 @@ CREATE OR REPLACE MACRO hubdelta.most_central(base, distance) AS TABLE
     FROM ranked AS r
     GROUP BY r.base, r.domain;
 
--- Each adapter, by its newest recipe, with the nearest other one there. An adapter that is alone in
--- its recipe has none, and no row.
+-- Each adapter with its nearest other one in its newest recipe. An adapter that is alone in its
+-- recipe has no row.
 CREATE OR REPLACE MACRO hubdelta.nearest_of(base) AS TABLE
     WITH members AS MATERIALIZED (
         SELECT
@@ -169,7 +168,7 @@ CREATE OR REPLACE MACRO hubdelta.nearest_of(base) AS TABLE
 CREATE OR REPLACE MACRO hubdelta.near_sum(a, b, k) AS TABLE
     SELECT c.* FROM comparable AS c WHERE c.current;
 
--- Each adapter without a label beside every one with a label that is no further than `distance`.
+-- Each unlabeled adapter with every labeled one within `distance`.
 CREATE OR REPLACE MACRO hubdelta.labelled_neighbors(base, distance) AS TABLE
     WITH members AS MATERIALIZED (
         SELECT c.base, c.adapter, c.recipe_id, c.delta, l.label

@@ -1,7 +1,7 @@
 -- The stored tables from the Parquet files themselves. `hubdelta.files(name)` gives the files of a
--- table; it is defined by whoever loads this. Every table has at least a file without rows, and
--- files of older versions lack the newer columns: those read as null. Where a table has a folder
--- for each base, the folder's name stands for the column `base`.
+-- table; it is defined by the caller. Every table has at least a file without rows, and files of
+-- older versions lack the newer columns, which read as null. If a table has a folder for each base,
+-- the folder's name holds the column `base`.
 
 CREATE OR REPLACE MACRO hubdelta.base_in(file) AS
     url_decode(regexp_extract(file, '/base=([^/]*)/[^/]*$', 1));

@@ -1,4 +1,4 @@
--- Adapters and their vectors over the Parquet files alone, worked out when they are read.
+-- Adapters and their vectors over the Parquet files alone, computed when they are read.
 
 CREATE OR REPLACE VIEW adapters AS FROM hubdelta.present_adapters;
 

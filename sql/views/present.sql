@@ -1,19 +1,19 @@
--- Which state of the catalog and which vector stand for each adapter now, worked out from
--- `catalog`, `failures` and `hubdelta.embedded`, whatever they are over.
+-- The current catalog state and vector of each adapter, derived from `catalog`, `failures` and
+-- `hubdelta.embedded`, over the cache or the files.
 
--- Zero, infinite and NaN deltas have no direction to compare, and one within the noise says nothing.
+-- Zero, infinite and NaN deltas have no direction to compare, and a delta within the noise is meaningless.
 -- Without the casts, DuckDB 1.1 cannot choose between list_dot_product of FLOAT[] and of DOUBLE[].
 CREATE OR REPLACE MACRO hubdelta.is_comparable(delta, signal) AS
     isfinite(list_dot_product(delta::FLOAT[], delta::FLOAT[]))
     AND list_dot_product(delta::FLOAT[], delta::FLOAT[]) > 0
     AND signal > 1 AND NOT isnan(signal);
 
--- A vector says nothing of an adapter that turns out to have been trained on another base.
+-- A vector is meaningless for an adapter that turns out to have been trained on another base.
 CREATE OR REPLACE MACRO hubdelta.is_of_another(base, canonical_base) AS
     coalesce(canonical_base <> base, false);
 
--- A catalog row is written when a crawl sees a change, so the newest row is the present state.
--- Mirrors of the base stand in the catalog for the crawler's sake; they are no adapters.
+-- A catalog row is written when a crawl sees a change, so the newest row is the current state.
+-- Mirrors of the base are in the catalog for the crawler; they are not adapters.
 CREATE OR REPLACE VIEW hubdelta.present_adapters AS
 WITH current AS (
     FROM catalog AS c
@@ -57,10 +57,10 @@ LEFT JOIN attempted AS f
     AND (v.revision IS NULL OR hubdelta.is_of_another(c.base, c.canonical_base))
 WHERE c.kind <> 'mirror';
 
--- In each recipe one of an adapter's vectors is `current`, it stands for the adapter: that of the
--- present revision, or else the one made last. This is decided before vectors without direction
--- are dropped: an older revision never speaks for a newer one. `newest` is current, and of the
--- recipe in which the adapter was embedded last. An adapter of another base has none.
+-- In each recipe one of an adapter's vectors is `current` and represents it: that of the current
+-- revision, or else the one made last. This is decided before vectors without direction are dropped,
+-- so an older revision never represents a newer one. `newest` is current, and in the recipe in which
+-- the adapter was embedded last. An adapter of another base has none.
 CREATE OR REPLACE VIEW hubdelta.standing AS
 WITH present AS (
     SELECT

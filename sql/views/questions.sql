@@ -1,5 +1,5 @@
--- Questions about one adapter among all, about two, and about a day. In a macro a bare name that
--- equals a parameter is the argument: columns are always qualified.
+-- Questions about one adapter, about two, and about new ones. In a macro, an unqualified name that
+-- equals a parameter is the argument, so columns are always qualified.
 
 CREATE OR REPLACE MACRO hubdelta.sum_neighbors(a, b, k) AS TABLE
     SELECT
@@ -17,7 +17,7 @@ CREATE OR REPLACE MACRO hubdelta.sum_neighbors(a, b, k) AS TABLE
     ORDER BY similarity DESC, c.adapter
     LIMIT k;
 
--- BETWEEN is a word of SQL, so the name is quoted wherever it is written.
+-- BETWEEN is an SQL keyword, so the name is always quoted.
 CREATE OR REPLACE MACRO "between"(a, b, k := $NEIGHBORS) AS TABLE
     SELECT
         n.adapter, n.similarity, round(1 - n.similarity, 6) AS distance, n.to_a, n.to_b, n.signal,
@@ -46,7 +46,7 @@ CREATE OR REPLACE MACRO outliers(base, k := $NEIGHBORS) AS TABLE
     ORDER BY f.other.distance DESC, f.adapter, f.base;
 
 -- When each revision of an adapter was first seen, by a crawl or by an engine, and first embedded;
--- and when the adapter itself was first seen, at whatever revision.
+-- and when the adapter itself was first seen, at any revision.
 CREATE OR REPLACE VIEW hubdelta.first_seen AS
 WITH sightings AS (
     SELECT
@@ -65,7 +65,7 @@ SELECT
 FROM sightings AS s
 GROUP BY s.base, s.repo_id, s.subfolder, s.revision;
 
--- Of an adapter that was known before, either its revision came in since, or only its vector.
+-- For an adapter that was known before, either its revision is new since then, or only its vector.
 CREATE OR REPLACE MACRO new_since(since) AS TABLE
     SELECT
         m.adapter, m.base,
@@ -84,8 +84,8 @@ CREATE OR REPLACE MACRO new_since(since) AS TABLE
     WHERE greatest(f.seen_at, f.embedded_at) >= since::TIMESTAMPTZ
     ORDER BY greatest(f.seen_at, f.embedded_at) DESC, m.adapter, m.base;
 
--- Third adapters among the k nearest of both. Where the two are of one base but have no recipe in
--- common, each has its neighbors in its own.
+-- Other adapters among the k nearest of both. If the two have the same base but no common recipe,
+-- each has its neighbors in its own recipe.
 CREATE OR REPLACE MACRO hubdelta.shared_neighbors(a, b, k := $NEIGHBORS) AS TABLE
     SELECT x.adapter, x.distance AS distance_to_a, y.distance AS distance_to_b
     FROM neighbors(a, k := k) AS x
@@ -105,24 +105,24 @@ CREATE OR REPLACE MACRO hubdelta.obstacle(a, b) AS (
     CROSS JOIN hubdelta.vectors_of(b) AS y
 );
 
--- A quantity in six digits, for people.
+-- A quantity with six significant digits, for display.
 CREATE OR REPLACE MACRO hubdelta.digits(x) AS
     CASE WHEN abs(x) >= 1e5 AND isfinite(x) THEN printf('%.0f', x::DOUBLE)
         ELSE printf('%.6g', x::DOUBLE) END;
 
--- Without the first cast, DuckDB 1.1 takes the moment for a time without a date.
+-- Without the first cast, DuckDB 1.1 reads the moment as a time without a date.
 CREATE OR REPLACE MACRO hubdelta.minute(moment) AS
     strftime(moment::TIMESTAMPTZ AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M UTC');
 
 CREATE OR REPLACE MACRO hubdelta.words(list) AS
     nullif(array_to_string(list, ', '), '');
 
--- Of two vectors by their cosine [degrees].
+-- The angle between two vectors by their cosine [degrees].
 CREATE OR REPLACE MACRO hubdelta.angle(cosine) AS
     round(degrees(acos(cosine)), 2);
 
--- What is known of an adapter, a row per property: its vector in the latest recipe that it has in
--- common with another adapter, or else its latest one, and the present state of its repository.
+-- What is known of an adapter, a row per property: its vector in the latest recipe in common with
+-- another adapter, or else in its latest one, and the current state of its repository.
 CREATE OR REPLACE MACRO hubdelta.properties(adapter, other) AS TABLE
     WITH compared AS (
         SELECT v.base, v.repo_id, v.subfolder, v.revision, v.recipe_id
@@ -197,8 +197,7 @@ CREATE OR REPLACE MACRO hubdelta.side_by_side(a, b) AS TABLE
     JOIN hubdelta.properties(b, a) AS y ON y.position = x.position
     ORDER BY x.position;
 
--- What is said of the two together stands in both columns.
--- Of an adapter that nothing is known of there is no row.
+-- Properties of the pair are in both columns. If either adapter is unknown, there are no rows.
 CREATE OR REPLACE MACRO compare(a, b) AS TABLE
     WITH sides AS MATERIALIZED (FROM hubdelta.side_by_side(a, b)),
     measured AS (

@@ -1,4 +1,4 @@
--- What present.sql says of the adapters in `touched` goes into the cache.
+-- The results of present.sql for the adapters in `touched` go into the cache.
 
 CREATE TABLE IF NOT EXISTS cache.present_adapters AS FROM hubdelta.present_adapters LIMIT 0;
 
@@ -14,7 +14,7 @@ WHERE w.base = t.base AND w.adapter = concat_ws('/', t.repo_id, nullif(t.subfold
 
 INSERT INTO cache.terms FROM hubdelta.terms;
 
--- A vector without standing is stored twice, and the other one counts.
+-- A vector missing from `standing` is stored twice, and the other copy counts.
 CREATE TEMP TABLE standing AS
 SELECT
     c.place, s.current IS NOT NULL AS counts, s.current, s.newest,

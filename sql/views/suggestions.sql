@@ -1,9 +1,9 @@
--- Labels for adapters that have none, from those of their neighbors.
+-- Labels for unlabeled adapters, from those of their neighbors.
 
--- The k nearest labeled neighbors vote. Closeness is 1 - d/distance: 1 for the same answers, 0 at
--- the border; a vote is its square, so that a few near ones outvote many far ones. Confidence is
--- the winner's share of the votes times the closeness of its nearest voter: a label is as sure as
--- the neighbors agree, and never surer than the best of them is near.
+-- The k nearest labeled neighbors vote. Closeness is 1 - d/distance: 1 for equal vectors, 0 at the
+-- limit; a vote is its square, so that a few near neighbors outvote many far ones. Confidence is the
+-- winner's share of the votes times the closeness of its nearest voter: a label is as certain as the
+-- neighbors agree, and never more than the nearest of them is close.
 CREATE OR REPLACE MACRO suggestions(base, k := $VOTERS, distance := $DISTANCE) AS TABLE
     WITH voters AS (
         SELECT n.*, coalesce(1 - n.distance / nullif(distance, 0), 1) AS closeness

@@ -22,7 +22,7 @@ FROM hubdelta.stored_by_base('bases');
 CREATE OR REPLACE VIEW runs AS
 FROM hubdelta.stored('runs');
 
--- Labels that differ in case only are one; each is spelt as it was last.
+-- Labels that differ only in case are one label, spelled as it was last.
 CREATE OR REPLACE VIEW labels AS
 WITH present AS (
     FROM hubdelta.stored('labels') AS l

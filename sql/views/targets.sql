@@ -1,27 +1,27 @@
--- What a name stands for, and how two vectors are compared.
+-- What a name refers to, and how two vectors are compared.
 
--- Cosines to six decimals: what float32 vectors carry, the same on every machine, so that ties are
--- ties and fall to the alphabet. (Adding zero makes -0 one of them.)
+-- Cosines to six decimals: the accuracy of float32 vectors, the same on every machine, so that ties
+-- are ties and are ordered by name. (Adding zero turns -0 into 0.)
 CREATE OR REPLACE MACRO hubdelta.rounded(cosine) AS round(cosine, 6) + 0;
 
 CREATE OR REPLACE MACRO hubdelta.cosine(x, y) AS
     hubdelta.rounded(list_cosine_similarity(x::DOUBLE[], y::DOUBLE[]));
 
--- `adapter` is 'org/name[/subfolder]', which takes the vectors that stand for it, or the same with
--- '@revision', which takes exactly those. A local folder's path may itself hold an '@'.
+-- `adapter` is 'org/name[/subfolder]', which selects its current vectors, or the same with
+-- '@revision', which selects exactly those. A local folder's path may itself contain an '@'.
 CREATE OR REPLACE MACRO hubdelta.vectors_of(adapter) AS TABLE
     FROM comparable AS c
     WHERE (c.current AND c.adapter = adapter)
         OR (c.revision = split_part(adapter, '@', -1) AND c.adapter || '@' || c.revision = adapter);
 
--- Adapters of several bases can have one name and be embedded at the same time: the order goes on to
--- the whole key, so that whoever asks, of whatever files, has the same answer.
+-- Adapters of several bases can have one name and be embedded at the same time: the order includes
+-- the whole key, so that the answer never depends on the files' order.
 CREATE OR REPLACE MACRO hubdelta.target(adapter) AS TABLE
     FROM hubdelta.vectors_of(adapter) AS v
     ORDER BY v.embedded_at DESC, v.base, v.recipe_id, v.repo_id, v.subfolder, v.revision
     LIMIT 1;
 
--- The vectors of two adapters in their latest common recipe: a row, or none.
+-- The vectors of two adapters in their latest common recipe: one row, or none.
 CREATE OR REPLACE MACRO hubdelta.common_vectors(a, b) AS TABLE
     SELECT
         x.base, x.recipe_id,
@@ -36,7 +36,7 @@ CREATE OR REPLACE MACRO hubdelta.common_vectors(a, b) AS TABLE
     LIMIT 1;
 
 -- The vector that training on the data of both would give, by the paper's additivity:
--- v(D1) + v(D2), neither of them normalized. No row where the two cancel out down to the noise.
+-- v(D1) + v(D2), not normalized. No row if the two cancel out to within the noise.
 CREATE OR REPLACE MACRO hubdelta.sum_of(a, b) AS TABLE
     WITH added AS (
         SELECT v.*, [pair[1] + pair[2] FOR pair IN list_zip(v.a_delta, v.b_delta)] AS delta

@@ -1,8 +1,8 @@
--- What each adapter's author says that it is for: datasets, tags, and words of names and cards.
+-- What each adapter's author says it is for: datasets, tags, and words of names and cards.
 
--- Tags that libraries and the Hub add by themselves; they say how a model was made, not for what.
+-- Tags that libraries and the Hub add automatically; they say how a model was made, not what for.
 -- A tag with a colon (base_model:, license:, region:, dataset:, arxiv:) is always one of them,
--- and a word of two letters is a language.
+-- and a two-letter word is a language.
 CREATE OR REPLACE MACRO hubdelta.is_boilerplate(tag) AS
     contains(tag, ':') OR length(tag) <= 2 OR list_contains([
         '4-bit', '4bit', '8-bit', '8bit', 'adapter', 'adapters', 'autotrain',
@@ -41,8 +41,8 @@ SELECT unnest(regexp_split_to_array('
     wrong yet you your yours yourself
 ', '\s+')) AS word;
 
--- What stands in most cards, whatever the model: all words of the template of huggingface_hub's
--- ModelCard, and what trainers write.
+-- Words in most cards, whatever the model: those of huggingface_hub's ModelCard template, and what
+-- trainers write.
 CREATE OR REPLACE VIEW hubdelta.card_words AS
 SELECT unnest(regexp_split_to_array('
     accelerate accelerator accumulation achieved achieves adam adamw adapter adapters additional
@@ -80,10 +80,10 @@ SELECT unnest(regexp_split_to_array('
     works write writes zero
 ', '\s+')) AS word;
 
--- A card's words are whole ones of letters: 'k_proj', '135m' and '2e' are none. Words of the names
--- of the base, the author and the datasets' authors say whose it is, not what it is for. Who says
--- a thing twice is taken at the stronger word: dataset, tag, name, card. What a card is about, it
--- says on its first page; what follows is of use, licence and method.
+-- A card's words consist of letters only: 'k_proj', '135m' and '2e' do not count. Words of the names
+-- of the base, the author and the datasets' authors say whose it is, not what it is for. A term from
+-- several sources counts for the strongest: dataset, tag, name, card. A card says what it is about on
+-- its first page; the rest is about usage, license and method.
 CREATE OR REPLACE VIEW hubdelta.terms AS
 WITH embedded AS (
     SELECT

@@ -1,5 +1,5 @@
--- What present.sql and terms.sql work on when the cache is brought up to date: all that is known of the adapters
--- in `touched`, which new rows speak of.
+-- What present.sql and terms.sql read when the cache is updated: all that is known of the adapters
+-- in `touched`, which are those that new rows are about.
 
 CREATE OR REPLACE VIEW catalog AS
 SELECT concat_ws('/', c.repo_id, nullif(c.subfolder, '')) AS adapter, c.*

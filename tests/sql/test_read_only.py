@@ -226,8 +226,8 @@ def test_an_error_is_one_line_that_helps(attacked: Queries) -> None:
         ("FROM Domain(NULL)", r"did you mean domains\(…\)\?"),
         ("FROM betwen('a/one', 'a/two')", r'did you mean "between"\(…\)\?'),
         ("FROM read_csv('x')", "does not offer read_csv"),
-        ("FROM between('a/one', 'a/two')", r'in quotes: "between"\(a, b\)'),
-        ("FROM adapters, Between ('a/one', 'a/two')", r'in quotes: "between"\(a, b\)'),
+        ("FROM between('a/one', 'a/two')", r'quote the macro: "between"\(a, b\)'),
+        ("FROM adapters, Between ('a/one', 'a/two')", r'quote the macro: "between"\(a, b\)'),
     ],
 )
 def test_what_was_perhaps_meant_is_named(attacked: Queries, query: str, says: str) -> None:
@@ -249,7 +249,7 @@ def test_times_are_utc(attacked: Queries) -> None:
 
 
 def test_ctrl_c_stops_a_query_and_the_next_one_runs(attacked: Queries) -> None:
-    import_module("polars")  # its handler of Ctrl-C makes an endless wait go on
+    import_module("polars")  # its Ctrl-C handler would resume a wait without a timeout
     timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
     started = time.monotonic()
