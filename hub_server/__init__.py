@@ -1,35 +1,35 @@
-"""A read-only Hub for a folder of repositories, spoken to by the unmodified huggingface_hub client.
+"""A read-only Hub that serves a folder of repositories to the unmodified huggingface_hub client.
 
     DIR/.hub.yaml                        who may see private and gated repositories
     DIR/org/name/…                       a repository: model card, configurations, weights
-    DIR/org/name/.hub.yaml               what its files cannot say
+    DIR/org/name/.hub.yaml               metadata that its files cannot hold
     DIR/org/name/.revisions/<commit>/…   an older commit, made by `keep_revision`
 
-What files say is read from them as on the Hub: the card's front matter gives tags and bases,
+Other metadata is read from the files as on the Hub: the card's front matter gives tags and bases,
 `adapter_config.json` the relation "adapter" and `config.peft`. A repository's `.hub.yaml` holds
 any of: gated (auto, manual, true, false), private, disabled, downloads, downloadsAllTime, likes,
-trendingScore, createdAt, lastModified, renamed_to (org/name: the old name answers 307 from then
-on), sha (the commit to show, for a copy that shall keep its name; by default it is a hash of the
-content). DIR's holds tokens:
+trendingScore, createdAt, lastModified, renamed_to (org/name: the old name then answers 307), sha
+(the commit to show, for a copy that should keep its commit id; by default a hash of the content).
+DIR's holds tokens:
 
     tokens:
       hf_team: [org, other-org/one-model]   # the private and gated repositories it opens
       hf_admin: "*"
 
-Anonymous callers see neither private repositories nor the files of gated ones. A `.hub.yaml` with
-a mistake takes its repository off the air, and the log says so: it might have said `private`.
+Anonymous callers see neither private repositories nor the files of gated ones. A repository whose
+`.hub.yaml` has a mistake is not served, since it might have said `private`; the log says so.
 
 Dotted names at the level of DIR and org, `.hub.yaml`, `.revisions`, `.git` and `.cache` are never
-served. DIR/org and DIR/org/name may be links, for who writes to DIR decides what it serves; links
-inside a repository are followed only to files of that same repository.
+served. DIR/org and DIR/org/name may be links, since whoever writes to DIR decides what it serves;
+links inside a repository are followed only to files of the same repository.
 
 app.py          the routes
-server.py, link.py      the running server; a line of a given speed
-access.py       who asks, and what they may see
+server.py, link.py      the running server; a simulated slow link
+access.py       who is calling, and what they may see
 listing.py, entries.py  listings; a repository as JSON
 repository.py, snapshot.py, tree.py, blobs.py   repositories, commits, files, contents
-metadata.py, card.py, settings.py   what a repository declares, and what its files cannot say
-errors.py, wire.py      the Hub's error answers, and what every answer carries
+metadata.py, card.py, settings.py   what a repository's files declare, and its .hub.yaml
+errors.py, wire.py      the Hub's error responses; common headers and request records
 """
 
 from hubdelta.hub_server.app import create_app

@@ -1,4 +1,4 @@
-"""Who asks, and what they may see."""
+"""Who is calling, and what they may see."""
 
 import hmac
 from dataclasses import dataclass
@@ -32,10 +32,10 @@ class Caller:
 
 
 def caller_of(connection: HTTPConnection, settings: ServerSettings) -> Caller:
-    """Who sends a request, by its bearer token.
+    """The sender of a request, by its bearer token.
 
-    Where no token is configured every caller is anonymous: a token for another Hub, which the
-    client sends unasked, must not lock its owner out.
+    If no token is configured, every caller is anonymous: the client may send a token for another
+    Hub unasked, and that must not lock its owner out.
 
     Raises:
         WrongToken: for a token that is not configured, on public repositories too, as the Hub.

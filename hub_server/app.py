@@ -1,4 +1,4 @@
-"""The routes of the local Hub: read a request, check who asks, answer in JSON or bytes."""
+"""The routes of the local Hub: read a request, check the caller, answer in JSON or bytes."""
 
 import base64
 import hashlib
@@ -43,14 +43,14 @@ from hubdelta.hub_server.wire import RequestRecord, WireMiddleware
 
 logger = logging.getLogger(__name__)
 
-# What may stand before a repository's name in a path.
+# What may precede a repository's name in a path.
 _REPOSITORY_PREFIXES = ("/api/models/", "/api/resolve-cache/models/", "/")
 _FORM_BYTES = 4 * 1024 * 1024
 _FORM_FIELDS = 10_000
 
 
 class _FileAnswer(FileResponse):
-    """Large reads: one hop between threads a megabyte keeps a fast network busy."""
+    """Reads in large chunks: one thread switch per megabyte keeps a fast network busy."""
 
     chunk_size = 1024 * 1024
 
@@ -66,10 +66,10 @@ def create_app(
 
     Args:
         folder: DIR, with repositories at DIR/org/name/.
-        records: where each request is written down; for tests.
-        rescan_seconds: how old the list of repositories may be in a listing. Whatever concerns a
-            single repository is always read afresh.
-        middleware: what stands between the wire and the routes; for tests.
+        records: where each request is recorded; for tests.
+        rescan_seconds: how old the list of repositories may be in a listing. Answers about a single
+            repository are always read fresh.
+        middleware: wrapped around the routes; for tests.
 
     Raises:
         UsageError: when the folder does not exist or its `.hub.yaml` cannot be understood.
@@ -105,7 +105,7 @@ def create_app(
 
 
 class _Routes:
-    """The endpoints. Plain functions: Starlette runs them in threads, since they read files."""
+    """The endpoints. Plain functions, which Starlette runs in threads, since they read files."""
 
     def __init__(self, hub: HubFolder) -> None:
         self.hub = hub
@@ -158,7 +158,7 @@ class _Routes:
         return await run_in_threadpool(answer)
 
     def resolve(self, request: Request) -> Response:
-        """Where a file's bytes are (302 for git-lfs, 307 for git), and the headers to cache by."""
+        """Where a file's bytes are (302 for git-lfs, 307 for git), with headers for caching."""
         _, repository, snapshot = self._open(request, for_files=True)
         path = request.path_params["path"]
         if path not in snapshot.files:
@@ -199,7 +199,7 @@ class _Routes:
     def _open(
         self, request: Request, *, for_files: bool = False
     ) -> tuple[Caller, Repository, Snapshot]:
-        """The repository and commit that a path names, if the caller may have them."""
+        """The repository and commit that a path names, if the caller may see them."""
         caller = caller_of(request, self.hub.settings())
         repo_id = f"{request.path_params['org']}/{request.path_params['name']}"
         repository = self.hub.get(repo_id)
@@ -238,7 +238,7 @@ def _json(content: Any, headers: Mapping[str, str] | None = None) -> Response:
 
 
 def _link(request: Request, cursor: str | None) -> dict[str, str]:
-    """The Link header to the next page: this request's own address with another cursor."""
+    """The Link header to the next page: this request's URL with another cursor."""
     if cursor is None:
         return {}
     sent = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -295,5 +295,5 @@ def _no_route(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": "This Hub is read-only."}, 405)
     if request.url.path.startswith("/api/models/"):  # a name without an organization
         return RepoNotFound(anonymous=True).response()
-    message = "This local Hub serves models only, and not this address."
+    message = "This local Hub serves models only; it does not have this address."
     return JSONResponse({"error": message}, error.status_code)

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# What the Hub's default .gitattributes gives to git-lfs; anything over 10 MB goes there as well.
+# Names that the Hub's default .gitattributes assigns to git-lfs; so is anything over 10 MB.
 _LFS_NAMES = re.compile(
     r".*\.(7z|arrow|bin|bz2|ckpt|ftz|gguf|gz|h5|joblib|keras|mlmodel|model|msgpack|npy|npz|onnx|ot"
     r"|parquet|pb|pickle|pkl|pt|pth|rar|safetensors|tar|tflite|tgz|wasm|xz|zip|zst)",
@@ -20,14 +20,14 @@ _TICK_NS = 50_000_000
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A regular file of a repository, as the last look at the folder found it.
+    """A regular file of a repository, as of the last scan of its folder.
 
     Attributes:
         path: its name inside the repository, with `/`.
-        place: where it lies.
+        place: its location on disk.
         size: bytes.
         mtime_ns: when its content was last changed, nanoseconds since 1970.
-        ctime_ns: the same as the kernel noted it, which no copying tool can set back.
+        ctime_ns: the same according to the kernel, which copying tools cannot set back.
     """
 
     path: str
@@ -38,7 +38,7 @@ class StoredFile:
 
     @property
     def in_lfs(self) -> bool:
-        """Whether the Hub would keep it in git-lfs rather than in git itself."""
+        """Whether the Hub would store it in git-lfs rather than in git itself."""
         return self.size > _LFS_BYTES or _LFS_NAMES.fullmatch(self.path) is not None
 
 
@@ -47,7 +47,7 @@ class Blob:
     """The identity of a file's content.
 
     Attributes:
-        oid: git's blob id: of the content, or of the pointer where git-lfs holds the content.
+        oid: git's blob id: of the content, or of the pointer if git-lfs holds the content.
         size: bytes of the content.
         sha256: of the content, in git-lfs only.
         pointer_size: bytes of the pointer, in git-lfs only.
@@ -65,23 +65,23 @@ class Blob:
 
 
 def is_settled(ctime_ns: int) -> bool:
-    """Whether a file's times can be trusted to tell its content from the next.
+    """Whether a later change of the file is sure to change its times.
 
-    The kernel stamps files by a clock that ticks every few milliseconds, so two contents written
-    within one tick look alike; git calls such an entry racy, and looks again.
+    The kernel stamps files with a clock that ticks every few milliseconds, so two contents written
+    within one tick look alike; git calls such an entry racy and checks it again.
     """
     return abs(time.time_ns() - ctime_ns) > _TICK_NS
 
 
 def git_oid(kind: str, content: bytes) -> str:
-    """Git's id of an object held in memory: sha1 over its kind, its length and itself."""
+    """Git's id of an object in memory: sha1 of its kind, length and content."""
     return hashlib.sha1(
         f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False
     ).hexdigest()
 
 
 class BlobHashes:
-    """Hashes of files, each computed once for as long as its times and size stay the same."""
+    """Hashes of files, each computed once as long as its times and size stay the same."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[tuple[int, int, int], Blob]] = {}
@@ -97,7 +97,7 @@ class BlobHashes:
         state = (file.size, file.mtime_ns, file.ctime_ns)
         with self._guard:
             lock = self._at_work.setdefault(file.place, threading.Lock())
-        # Held while hashing: eight clients asking for one large file must not read it eight times.
+        # Held while hashing: eight clients requesting one large file must not read it eight times.
         with lock:
             known = self._known.get(file.place)
             if known is not None and known[0] == state:

@@ -1,4 +1,4 @@
-"""The YAML of model cards and settings, read without trusting it, as JSON-ready values."""
+"""The YAML of model cards and settings, parsed as untrusted input into JSON-ready values."""
 
 import json
 import math
@@ -17,10 +17,10 @@ class UnreadableYAMLError(ValueError):
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader as the Hub's YAML 1.2 parser sees scalars, and without aliases.
+    """SafeLoader with scalars as in the Hub's YAML 1.2 parser, and without aliases.
 
-    `no` stays the language Norwegian and a date stays a string. Aliases are refused because a
-    few lines of them expand to gigabytes of JSON.
+    `no` stays the language Norwegian, and a date stays a string. Aliases are rejected because a few
+    lines of them can expand to gigabytes of JSON.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -46,7 +46,7 @@ def read_yaml(text: str) -> Any:
     """Read one YAML document into values that `json.dumps` accepts.
 
     Raises:
-        UnreadableYAMLError: for a syntax error, an alias, a tag, or nesting without end.
+        UnreadableYAMLError: for a syntax error, an alias, a tag, or too deep nesting.
     """
     try:
         return json_ready(yaml.load(text, Loader=_PlainLoader))  # noqa: S506 - a SafeLoader
@@ -58,7 +58,7 @@ def read_json(text: str) -> Any:
     """Read JSON as Python does (NaN allowed) into values that strict JSON can hold.
 
     Raises:
-        ValueError: when it is not JSON, or is nested without end.
+        ValueError: when it is not JSON, or is nested too deeply.
     """
     try:
         return json_ready(json.loads(text))
@@ -67,7 +67,7 @@ def read_json(text: str) -> Any:
 
 
 def front_matter(card: str) -> tuple[dict[str, Any] | None, str]:
-    """Split a model card into its metadata (None without any) and its text.
+    """Split a model card into its metadata (None if it has none) and its text.
 
     Raises:
         UnreadableYAMLError: when the front matter is not a YAML mapping.
@@ -84,7 +84,7 @@ def front_matter(card: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def json_ready(value: Any) -> Any:
-    """The same value with what JSON over UTF-8 cannot carry replaced.
+    """The value with everything replaced that JSON in UTF-8 cannot hold.
 
     NaN and infinities become None, lone surrogates question marks, keys strings.
     """

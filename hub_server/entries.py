@@ -1,4 +1,4 @@
-"""A repository as JSON: the fields that listings and model_info are made of."""
+"""A repository as JSON: the fields of listings and model_info."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,10 +20,10 @@ class View:
 
     Attributes:
         hub: where its bases and children are looked up.
-        caller: decides which of those exist.
-        repository: what the fields are about.
-        snapshot: the commit they are read from.
-        current_name: today's name of a base; a listing remembers each for the length of a page.
+        caller: determines which of those are visible.
+        repository: the repository.
+        snapshot: the commit that the fields are read from.
+        current_name: gives the current name of a base; a listing caches each for one page.
     """
 
     hub: HubFolder
@@ -39,7 +39,7 @@ class View:
 
     @property
     def tags(self) -> list[str]:
-        """Its tags, with the bases under their present names."""
+        """Its tags, with the bases under their current names."""
         return self.metadata.tags(self.current_name)
 
     @property
@@ -55,7 +55,7 @@ class View:
 
     @property
     def base_models(self) -> dict[str, Any] | None:
-        """The bases that exist here for this caller, with their relation."""
+        """The bases that this caller can see here, with their relation."""
         found = (self.hub.get(self.current_name(base)) for base in self.metadata.base_models)
         models = [
             {"_id": base.internal_id, "id": base.id}
@@ -155,12 +155,12 @@ INFO_DEFAULT = (*_ALWAYS, *_WHOLE, *_CONTENT, "mask_token", "widgetData", "space
 
 
 def entry(view: View, fields: Iterable[str], *, expanded: bool = False) -> dict[str, Any]:
-    """One repository with the fields asked for, after `_id` and `id`.
+    """One repository with the requested fields, after `_id` and `id`.
 
     Args:
         view: the repository.
         fields: keys of `FIELDS`.
-        expanded: whether `expand` asked for them: the Hub then sends an absent `model-index` as
+        expanded: whether `expand` requested them: the Hub then sends an absent `model-index` as
             null.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The Hub's error answers: status, X-Error-Code and X-Error-Message, as its client reads them.
+"""The Hub's error responses: status, X-Error-Code and X-Error-Message, as its client reads them.
 
 Refusal
 ├── BadRequest             400
@@ -16,13 +16,13 @@ from urllib.parse import quote
 from starlette.responses import JSONResponse
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, and mostly not an error of ours
-    """An answer other than the one asked for.
+class Refusal(Exception):  # noqa: N818 - a response, and mostly not an error of ours
+    """A response other than the requested one.
 
     Attributes:
-        status: of HTTP.
+        status: HTTP status.
         message: what the body says; `X-Error-Message` repeats it unless `headers` has its own.
-        headers: what the client tells the kinds apart by.
+        headers: by which the client distinguishes the kinds.
     """
 
     status = 400
@@ -33,18 +33,18 @@ class Refusal(Exception):  # noqa: N818 - an answer, and mostly not an error of 
         self.headers = headers or {}
 
     def response(self) -> JSONResponse:
-        """The answer to send."""
-        # A header is latin-1 on one line, while a message may quote any path.
+        """The response to send."""
+        # A header is one line of latin-1, while a message may quote any path.
         headers = {"X-Error-Message": _header_text(self.message)} | self.headers
         return JSONResponse({"error": self.message}, self.status, headers)
 
 
 class BadRequest(Refusal):
-    """A query that the Hub refuses, or that this server cannot answer."""
+    """A query that the Hub rejects, or that this server cannot answer."""
 
 
 class WrongToken(Refusal):
-    """The header is the one by which the client tells a wrong token from a missing repository."""
+    """The header lets the client distinguish a wrong token from a missing repository."""
 
     status = 401
 
@@ -58,8 +58,8 @@ class WrongToken(Refusal):
 class RepoNotFound(Refusal):
     """Missing, private and hidden look alike.
 
-    The real Hub leaves X-Error-Code out of this 401; its client then goes by `https://`, which a
-    local server does not have, so here the code is always sent.
+    The real Hub omits X-Error-Code from this 401, and its client then relies on `https://`, which a
+    local server does not use; so here the code is always sent.
     """
 
     def __init__(self, *, anonymous: bool) -> None:
@@ -71,7 +71,7 @@ class RepoNotFound(Refusal):
 
 
 class GatedRepo(Refusal):
-    """The files of a gated repository, asked for without the right."""
+    """The files of a gated repository, requested without permission."""
 
     def __init__(self, repo_id: str, *, anonymous: bool) -> None:
         self.status = 401 if anonymous else 403
@@ -86,7 +86,7 @@ class GatedRepo(Refusal):
 
 
 class DisabledRepo(Refusal):
-    """The client knows it by this message, word for word."""
+    """The client recognizes it by this exact message."""
 
     status = 403
 
@@ -104,7 +104,7 @@ class RevisionNotFound(Refusal):
 
 
 class EntryNotFound(Refusal):
-    """No such path at a commit; the client remembers that by the commit in the header."""
+    """No such path at a commit; the client caches that under the commit in the header."""
 
     status = 404
 

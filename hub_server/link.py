@@ -1,4 +1,4 @@
-"""A line of a given speed and distance between the local Hub and all of its clients."""
+"""A simulated link of a given bandwidth and latency between the local Hub and its clients."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_TURNS = 50  # pieces a second that all answers together are sent in, so that they share the line
+_TURNS = 50  # chunks per second over all responses together, so that they share the link
 
 
 @dataclass
 class Link:
-    """An ASGI application behind a slow line: to see how a run behaves far away from the Hub.
+    """An ASGI application behind a slow link, to see how a run behaves far away from the Hub.
 
     Attributes:
-        app: what answers.
-        delay: seconds before an answer begins.
-        bytes_per_second: of all bodies together; None for a line that is never full.
+        app: the application.
+        delay: seconds before a response begins.
+        bytes_per_second: of all bodies together; None for unlimited.
     """
 
     app: ASGIApp
@@ -44,7 +44,7 @@ class Link:
         await self.app(scope, receive, send_slowly)
 
     async def _pass(self, seconds: float) -> None:
-        """Take the line for so long, once those before are through."""
+        """Wait for earlier chunks, then occupy the link for this long."""
         now = time.monotonic()
         self._free_at = max(now, self._free_at) + seconds
         await anyio.sleep(self._free_at - now)

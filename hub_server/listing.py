@@ -1,4 +1,4 @@
-"""`GET /api/models`: which repositories, in which order, and one page of them."""
+"""`GET /api/models`: selecting, sorting and paging repositories."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ from hubdelta.hub_server.repository import HubFolder, Repository
 logger = logging.getLogger(__name__)
 
 PAGE_ENTRIES = 1000
-# Parameters of the Hub that would change the answer and that a folder cannot answer for.
+# Parameters of the Hub that would change the answer, but that a folder cannot support.
 _NOT_OFFERED = ("apps", "inference", "inference_provider", "num_parameters")
 
 _SORT_KEYS: Mapping[str, Callable[[Repository], float]] = {
@@ -48,7 +48,7 @@ class ListingQuery:
         gated: only gated ones, only others, or both (None).
         pipeline_tag: the task, or None for any.
         sort: a key of `_SORT_KEYS`; descending, then ascending by `_id`.
-        limit: entries of a page.
+        limit: entries per page.
         fields: of an entry.
         expanded: whether `expand` chose them.
         after: sort value and `_id` of the entry before the page, or None for the first page.
@@ -67,10 +67,10 @@ class ListingQuery:
 
     @classmethod
     def parse(cls, query: QueryParams) -> "ListingQuery":
-        """Read the query of a request.
+        """Parse the query of a request.
 
         Raises:
-            BadRequest: where the Hub answers 400, or where the answer would be wrong.
+            BadRequest: if the Hub answers 400, or if the answer would be wrong.
         """
         for name in _NOT_OFFERED:
             if name in query:
@@ -115,7 +115,7 @@ def list_models(
 ) -> tuple[list[dict[str, Any]], str | None]:
     """One page of the listing, and the cursor of the next (None after the last).
 
-    A cursor is a place in the order and not a number of entries: a repository that moves over it
+    A cursor is a place in the sort order, not a number of entries: a repository that moves past it
     between two pages is skipped or repeated, as on the real Hub.
     """
     value = _SORT_KEYS[query.sort]
@@ -138,8 +138,8 @@ def list_models(
         try:
             view = View(hub, caller, repository, repository.current, current_name)
             page.append(entry(view, query.fields, expanded=query.expanded))
-        except OSError as error:  # one unreadable file must not take the listing away
-            logger.error("left out of a listing: %s: %s", repository.id, error)
+        except OSError as error:  # one unreadable file must not break the listing
+            logger.error("skipped in a listing: %s: %s", repository.id, error)
     if len(ranked) <= query.limit:
         return page, None
     (negated, internal_id), _ = ranked[query.limit - 1]
@@ -147,7 +147,7 @@ def list_models(
 
 
 def expand_of(query: QueryParams, allowed: frozenset[str]) -> tuple[str, ...]:
-    """The fields that `expand` (or `expand[]`) asks for, each once.
+    """The fields that `expand` (or `expand[]`) requests, each once.
 
     Raises:
         BadRequest: for a field that is not allowed here.
@@ -160,7 +160,7 @@ def expand_of(query: QueryParams, allowed: frozenset[str]) -> tuple[str, ...]:
 
 
 def flag(query: QueryParams, name: str) -> bool | None:
-    """A yes or no of the query; None without it.
+    """A boolean parameter of the query; None if absent.
 
     Raises:
         BadRequest: for any other word.
@@ -176,7 +176,7 @@ def flag(query: QueryParams, name: str) -> bool | None:
 
 
 def page_limit(query: QueryParams, most: int) -> int:
-    """How many entries a page holds: `limit`, and never more than `most`.
+    """How many entries a page holds: `limit`, up to `most`.
 
     Raises:
         BadRequest: when it is not a positive number.
@@ -193,7 +193,7 @@ def _readable(repositories: Sequence[Repository]) -> list[Repository]:
         try:
             _ = repository.current.metadata
         except OSError as error:
-            logger.error("left out of a listing: %s: %s", repository.id, error)
+            logger.error("skipped in a listing: %s: %s", repository.id, error)
         else:
             readable.append(repository)
     return readable
@@ -210,4 +210,4 @@ def _after(cursor: str | None) -> tuple[float, str] | None:
         value, internal_id = json.loads(base64.urlsafe_b64decode(cursor))
         return float(value), str(internal_id)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise BadRequest('"cursor" is not one that this Hub gave out') from error
+        raise BadRequest('"cursor" was not issued by this Hub') from error

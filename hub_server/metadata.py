@@ -23,7 +23,7 @@ _ARXIV = re.compile(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})")
 _TEXT_BYTES = 32 * 1024 * 1024
 _HEADER_BYTES = 100 * 1000 * 1000  # the safetensors format's own limit
 
-# The ending of `architectures[0]` tells the task: transformers' AutoModel classes.
+# The ending of `architectures[0]` gives the task: transformers' AutoModel classes.
 _TASKS = {
     "ForCausalLM": ("AutoModelForCausalLM", "text-generation"),
     "ForConditionalGeneration": ("AutoModelForSeq2SeqLM", "text2text-generation"),
@@ -45,14 +45,15 @@ class Metadata:
     """What the files of one commit say.
 
     Attributes:
-        card_data: the card's front matter as written; None without a readable one.
-        config: the Hub's extract of config.json, adapter_config.json and tokenizer_config.json.
+        card_data: the card's front matter as written; None if there is no readable one.
+        config: as the Hub extracts it from config.json, adapter_config.json and
+            tokenizer_config.json.
         base_models: repositories the card names as bases, as written.
         relation: a `Relation`, to those bases.
         leading_tags: those before the lineage tags, in the Hub's order.
         trailing_tags: those after them.
         transformers_info: the Hub's guess at the class to load it with.
-        safetensors: parameters by dtype and in all, of a full model's weights.
+        safetensors: parameter counts of a full model's weights, by dtype and in total.
     """
 
     card_data: dict[str, Any] | None = None
@@ -67,7 +68,7 @@ class Metadata:
     safetensors: dict[str, Any] | None = field(default=None)
 
     def tags(self, current_name: Callable[[str], str]) -> list[str]:
-        """All tags; bases appear under the name that `current_name` gives them today."""
+        """All tags; bases appear under their current names, as given by `current_name`."""
         lineage: list[str] = []
         for base in map(current_name, self.base_models):
             lineage += [f"base_model:{base}", f"base_model:{self.relation}:{base}"]
@@ -130,9 +131,9 @@ def _relation(
     bases: int,
     quantized: bool,
 ) -> str:
-    """The card's word first; then an adapter at the root, several bases, quantized weights.
+    """The card's relation first; then an adapter at the root, several bases, quantized weights.
 
-    Adapters in subfolders alone leave a repository tagged as a finetune, as on the Hub.
+    Adapters only in subfolders leave a repository tagged as a finetune, as on the Hub.
     """
     if (said := card.get("base_model_relation")) in tuple(Relation):
         return str(said)
@@ -228,7 +229,7 @@ def _object(files: Mapping[str, StoredFile], name: str) -> dict[str, Any] | None
     try:
         value = read_json(text)
     except ValueError as error:
-        logger.warning("left aside, not JSON: %s: %s", files[name].place, error)
+        logger.warning("ignored, not JSON: %s: %s", files[name].place, error)
         return None
     return value if isinstance(value, dict) else None
 

@@ -1,4 +1,4 @@
-"""Repositories in a folder: found, looked at again when asked for, and kept while unchanged."""
+"""Repositories in a folder: found, rescanned on request, and cached while unchanged."""
 
 import hashlib
 import logging
@@ -26,16 +26,16 @@ from hubdelta.schemas.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-_RENAMES = 8  # a longer chain of renamed_to is a circle
+_RENAMES = 8  # a longer chain of renamed_to is a cycle
 
 
 @dataclass(frozen=True)
 class Repository:
-    """One repository as the last look found it.
+    """One repository as of its last scan.
 
     Attributes:
         id: `org/name`.
-        folder: where it lies.
+        folder: its location on disk.
         settings: its `.hub.yaml`.
         current: the commit that `main` points to.
     """
@@ -52,17 +52,17 @@ class Repository:
 
     @property
     def created_at(self) -> datetime:
-        """As the settings say, else the oldest file's time."""
+        """As set in `.hub.yaml`, or else the oldest file's time."""
         return self.settings.created_at or _moment(self.current.state.oldest_ns)
 
     @property
     def last_modified(self) -> datetime:
-        """As the settings say, else the time of the newest change to a file or folder."""
+        """As set in `.hub.yaml`, or else the time of the newest change to a file or folder."""
         return self.settings.last_modified or _moment(self.current.state.newest_ns)
 
     @property
     def internal_id(self) -> str:
-        """A 24-hex `_id` in the shape of the Hub's: the creation time, then the name's hash."""
+        """A 24-hex `_id` like the Hub's: the creation time, then the name's hash."""
         seconds = max(0, int(self.created_at.timestamp())) % 2**32
         return f"{seconds:08x}{hashlib.sha256(self.id.encode()).hexdigest()[:16]}"
 
@@ -74,9 +74,9 @@ def _moment(nanoseconds: int) -> datetime:
 class HubFolder:
     """All repositories of a folder `DIR/org/name/`.
 
-    `DIR/org` and `DIR/org/name` may be links: who can write to DIR decides what it serves. Names
-    that begin with a dot are not looked at. Every answer about one repository rests on a fresh
-    look at its folder; the whole folder is looked at again once `rescan_seconds` have passed.
+    `DIR/org` and `DIR/org/name` may be links: whoever can write to DIR decides what it serves.
+    Names that begin with a dot are ignored. Every answer about one repository comes from a fresh
+    scan of its folder; the whole folder is rescanned once `rescan_seconds` have passed.
     """
 
     def __init__(self, folder: Path, *, rescan_seconds: float = 0.0) -> None:
@@ -96,10 +96,10 @@ class HubFolder:
         self.settings()
 
     def settings(self) -> ServerSettings:
-        """The top `.hub.yaml`, read again when it has changed.
+        """The top-level `.hub.yaml`, read again when it has changed.
 
         Raises:
-            SettingsError: when it cannot be understood: nobody is let in by an older version.
+            SettingsError: when it cannot be parsed: an older version must not grant access.
         """
         path = self.folder / SETTINGS_NAME
         state = _file_state(path)
@@ -123,7 +123,7 @@ class HubFolder:
             return self._all
 
     def get(self, repo_id: str) -> Repository | None:
-        """A repository by its name; None where there is none that can be served."""
+        """A repository by its name; None if there is none that can be served."""
         org, _, name = repo_id.partition("/")
         if not (_is_name(org) and _is_name(name)):
             return None
@@ -138,7 +138,7 @@ class HubFolder:
             if known is not None and known[0] == (state, settings_state):
                 return known[1]
             settings = read_repository_settings(folder / SETTINGS_NAME)
-        except FileNotFoundError:  # deleted while being looked at
+        except FileNotFoundError:  # deleted while being scanned
             return None
         except (OSError, SettingsError) as error:
             self._complain(folder, str(error))
@@ -152,14 +152,14 @@ class HubFolder:
         return repository
 
     def current_name(self, repo_id: str) -> str:
-        """The name a repository has today, through every `renamed_to`; else the name given."""
+        """A repository's current name, following every `renamed_to`; or else the name given."""
         name = repo_id
         for _ in range(_RENAMES):
             repository = self.get(name)
             if repository is None or repository.settings.renamed_to is None:
                 return name
             name = repository.settings.renamed_to
-        logger.warning("renamed_to leads in a circle: %s", repo_id)
+        logger.warning("renamed_to forms a cycle: %s", repo_id)
         return repo_id
 
     def commit(self, repository: Repository, revision: str) -> Snapshot | None:
@@ -182,17 +182,16 @@ class HubFolder:
         return known
 
     def _complain(self, folder: Path, message: str) -> None:
-        """Log once per message: a broken repository is met again at every listing."""
+        """Log each message once: a broken repository shows up in every listing."""
         if self._complaints.get(folder) != message:
             self._complaints[folder] = message
             logger.error("not served: %s: %s", folder, message)
 
 
 def keep_revision(folder: Path, repo_id: str) -> str:
-    """Copy a repository's present files to `.revisions/<commit>/`, so that they stay available.
+    """Copy a repository's current files to `.revisions/<commit>/`, so that they stay available.
 
-    Call it before changing the files; afterwards `main` moves on and the old commit is served
-    still.
+    Call it before changing the files; then `main` moves on, and the old commit is still served.
 
     Args:
         folder: the served folder, DIR.
@@ -225,7 +224,7 @@ def _is_name(name: str) -> bool:
 
 
 def folders_in(place: Path) -> list[str]:
-    """The folders of a folder that can be names of a Hub, sorted; none where it cannot be read."""
+    """The subfolders that can be names on a Hub, sorted; none if the folder cannot be read."""
     try:
         with os.scandir(place) as entries:
             return sorted(

@@ -21,19 +21,19 @@ from hubdelta.schemas.errors import ListeningError, UsageError
 
 logger = logging.getLogger(__name__)
 
-# Listings of a large folder may be this old: a look at 10,000 repositories takes about a second.
+# How old listings of a large folder may be: scanning 10,000 repositories takes about a second.
 _RESCAN_SECONDS = 2.0
-# Longer than clients keep a connection for their next request, so that they close it, not we.
+# Longer than clients keep an idle connection, so that they close it, not we.
 _KEEP_ALIVE_SECONDS = 75
 _START_SECONDS = 30
 
 
 class LocalHub:
-    """A Hub in a thread, on a free port of this machine, for as long as the context lasts.
+    """A Hub in a thread, on a free port of this machine, while the context lasts.
 
     Attributes:
-        url: what HF_ENDPOINT, or a client's `endpoint`, must be.
-        requests: every request so far; tokens are not kept.
+        url: the value for HF_ENDPOINT, or a client's `endpoint`.
+        requests: every request so far, without tokens.
     """
 
     def __init__(self, folder: Path, *, middleware: Sequence[Middleware] = ()) -> None:
@@ -62,7 +62,7 @@ class LocalHub:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop serving; an answer still on its way has a second to arrive."""
+        """Stop serving; a pending response has a second to finish."""
         self._server.should_exit = True
         self._thread.join(_START_SECONDS)
 
@@ -80,9 +80,9 @@ def serve(
     Args:
         folder: DIR, with repositories at DIR/org/name/.
         host: address to listen at.
-        port: of TCP; 0 takes a free one.
-        delay: seconds before each answer begins.
-        bytes_per_second: of all answers together; None for as fast as it goes.
+        port: TCP port; 0 takes a free one.
+        delay: seconds before each response begins.
+        bytes_per_second: of all responses together; None for unlimited.
 
     Raises:
         UsageError: when the folder does not exist, is a repository itself, or its `.hub.yaml`
@@ -92,17 +92,17 @@ def serve(
     _check_repositories(folder)
     app = create_app(folder, rescan_seconds=_RESCAN_SECONDS)
     listener = _listen(host, port)
-    # Connections are accepted into the backlog from here on, so the line may be acted on at once.
+    # Connections are queued from here on, so the printed line may be acted on at once.
     print(_url(listener), flush=True)
     threading.Thread(target=_hash_all, args=[app.state.hub], daemon=True, name="hash").start()
     _server(Link(app, delay, bytes_per_second), graceful_seconds=5).run(sockets=[listener])
 
 
 def _check_repositories(named: Path) -> None:
-    """Refuse a folder that is a repository; say so where there is nothing to serve yet.
+    """Reject a folder that is a repository, and warn if there is nothing to serve yet.
 
     Raises:
-        UsageError: it is one, or holds some that stand a level too high.
+        UsageError: it is one, or holds repositories one level too high.
     """
     folder = named.resolve()
     if _is_repository(folder):
@@ -127,13 +127,13 @@ def _is_repository(folder: Path) -> bool:
 
 
 def _hash_all(hub: HubFolder) -> None:
-    """Know every commit before a listing asks: a client does not wait for terabytes of hashing."""
+    """Hash every commit before a listing needs it: a client would not wait for terabytes."""
     for repository in hub.all():
         try:
             logger.debug("%s is at %s", repository.id, repository.current.sha)
         except OSError as error:
             logger.error("cannot be read: %s: %s", repository.id, error)
-    logger.info("every commit is known")
+    logger.info("all commits are hashed")
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -144,8 +144,8 @@ def _listen(host: str, port: int) -> socket.socket:
         number = getattr(error, "errno", None)
         why = os.strerror(number) if number is not None and number > 0 else error
         raise ListeningError(f"cannot listen at {host} port {port}: {why}") from error
-    # asyncio sets it only on sockets that name their protocol; without it, headers and body of a
-    # small answer wait 40 ms for each other. Accepted connections inherit it.
+    # asyncio sets it only on sockets that name their protocol; without it, the body of a small
+    # response waits 40 ms after its headers. Accepted connections inherit it.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

@@ -1,4 +1,4 @@
-"""What a repository's files cannot say: the `.hub.yaml` beside them, and the Hub's own."""
+"""The `.hub.yaml` of a repository, for metadata that its files cannot hold, and of the Hub."""
 
 import re
 from dataclasses import dataclass, field
@@ -36,10 +36,10 @@ class RepositorySettings:
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """The `.hub.yaml` at the top: who may see private and gated repositories.
+    """The top-level `.hub.yaml`: who may see private and gated repositories.
 
     Attributes:
-        tokens: for each bearer token what it opens: organizations, `org/name`s, or `*`.
+        tokens: what each bearer token gives access to: organizations, `org/name`s, or `*`.
     """
 
     tokens: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
@@ -48,10 +48,10 @@ class ServerSettings:
 def read_repository_settings(path: Path) -> RepositorySettings:
     """Read a repository's `.hub.yaml`; without the file, the defaults.
 
-    An unknown key is an error and not a remark: a misspelt `private` must not publish anything.
+    An unknown key is an error, not a warning: a misspelled `private` must not publish anything.
 
     Raises:
-        SettingsError: when the file cannot be understood completely.
+        SettingsError: when the file cannot be parsed completely.
     """
     values = _mapping(path)
     known: dict[str, Any] = {}
@@ -70,7 +70,7 @@ def read_hub_settings(path: Path) -> ServerSettings:
     """Read the `.hub.yaml` at the top of the served folder; without the file, no tokens.
 
     Raises:
-        SettingsError: when the file cannot be understood completely.
+        SettingsError: when the file cannot be parsed completely.
     """
     values = _mapping(path)
     if unknown := set(values) - {"tokens"}:
@@ -96,7 +96,7 @@ def _mapping(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, UnreadableYAMLError) as error:
-        # A YAML message quotes the line it stumbled on, which could be a token's.
+        # A YAML error quotes the line at fault, which could hold a token.
         reason = "it is not valid YAML" if isinstance(error, UnreadableYAMLError) else error
         raise SettingsError(f"{path}: cannot be read: {reason}") from None
     if values is None:
@@ -119,7 +119,7 @@ def _gated(value: Any) -> Literal["auto", "manual", False]:
         case True:
             return "manual"
         case _:
-            raise ValueError(f"{value!r} is none of auto, manual, true, false")
+            raise ValueError(f"{value!r} is not auto, manual, true or false")
 
 
 def _count(value: Any) -> int:

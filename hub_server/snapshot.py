@@ -15,7 +15,7 @@ from hubdelta.hub_server.settings import SETTINGS_NAME
 logger = logging.getLogger(__name__)
 
 REVISIONS_NAME = ".revisions"
-# Never part of a repository: ours, git's own folder, and what huggingface_hub leaves in a
+# Never part of a repository: our own files, git's folder, and what huggingface_hub leaves in a
 # `local_dir` (its upload_folder leaves both out as well).
 _NOT_SERVED_ANYWHERE = frozenset({SETTINGS_NAME, ".git"})
 _NOT_SERVED_AT_ROOT = frozenset({REVISIONS_NAME, ".cache"})
@@ -23,7 +23,7 @@ _NOT_SERVED_AT_ROOT = frozenset({REVISIONS_NAME, ".cache"})
 
 @dataclass(frozen=True)
 class FolderState:
-    """What one look at a folder found; equal states mean unchanged files.
+    """The result of one scan of a folder; equal states mean unchanged files.
 
     Attributes:
         files: sorted by path.
@@ -37,15 +37,15 @@ class FolderState:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the next look can be compared with this one."""
+        """Whether the next scan can be compared with this one."""
         return all(is_settled(file.ctime_ns) for file in self.files)
 
 
 def look_at(folder: Path) -> FolderState:
-    """List the files of a repository folder without reading one.
+    """List the files of a repository folder without reading any.
 
-    A link is followed only to a served file of the same folder; every other one is left out with
-    a warning, so that no link can publish what lies elsewhere.
+    A link is followed only to a served file of the same folder; others are skipped with a warning,
+    so that no link can publish files from elsewhere.
 
     Raises:
         OSError: when a folder cannot be listed.
@@ -83,11 +83,11 @@ def _is_hidden(path: str) -> bool:
 
 
 def _is_text(path: str) -> bool:
-    """Whether a name can be written in a URL: file systems hold other bytes too."""
+    """Whether a name can be written in a URL: file systems allow other bytes too."""
     try:
         path.encode()
     except UnicodeEncodeError:
-        logger.warning("left out, its name is not UTF-8: %r", path)
+        logger.warning("skipped, its name is not UTF-8: %r", path)
         return False
     return True
 
@@ -97,7 +97,7 @@ def _stored(path: str, entry: os.DirEntry[str], root: Path) -> StoredFile | None
     if entry.is_symlink():
         place = Path(os.path.realpath(entry.path))
         if not place.is_relative_to(root) or _is_hidden(place.relative_to(root).as_posix()):
-            logger.warning("left out, a link to outside of the repository: %s", entry.path)
+            logger.warning("skipped, a link to outside the repository: %s", entry.path)
             return None
     try:
         if not place.is_file():
@@ -109,11 +109,11 @@ def _stored(path: str, entry: os.DirEntry[str], root: Path) -> StoredFile | None
 
 
 class Snapshot:
-    """The files of one commit. Hashes and metadata are read when first asked for, and kept.
+    """The files of one commit. Hashes and metadata are read on first use and cached.
 
     Attributes:
         files: by path, sorted.
-        state: the look at the folder that it stands for.
+        state: the scan of the folder that it represents.
     """
 
     def __init__(self, state: FolderState, hashes: BlobHashes, commit: str | None = None) -> None:
@@ -136,7 +136,7 @@ class Snapshot:
 
     @property
     def sha(self) -> str:
-        """The commit, 40 hex digits: given by the operator, or made of nothing but the content."""
+        """The commit, 40 hex digits: given by the operator, or a hash of the content alone."""
         with self._lock:
             if self._commit is None:
                 commit = f"tree {self.trees['']}\n\nserved from a folder\n"
@@ -188,7 +188,7 @@ class Snapshot:
 
 
 def _steps(path: str) -> Iterator[tuple[str, str]]:
-    """Each (folder, name in it) on the way from the root down to a file."""
+    """Each (folder, name in it) on the path from the root to a file."""
     folder = ""
     for name in path.split("/"):
         yield folder, name

@@ -45,14 +45,14 @@ def tree_page(
     """One page of names, and the cursor of the next (None after the last).
 
     Raises:
-        BadRequest: for a cursor that was not given out.
+        BadRequest: for a cursor that was not issued.
     """
     start = 0
     if cursor is not None:
         try:
             start = paths.index(base64.urlsafe_b64decode(cursor).decode()) + 1
         except (binascii.Error, ValueError) as error:
-            raise BadRequest('"cursor" is not one that this Hub gave out') from error
+            raise BadRequest('"cursor" was not issued by this Hub') from error
     page = paths[start : start + limit]
     if start + limit >= len(paths):
         return page, None
@@ -62,12 +62,12 @@ def tree_page(
 def tree_entries(
     repository: Repository, snapshot: Snapshot, paths: Iterable[str], *, expand: bool
 ) -> list[dict[str, Any]]:
-    """Names as the API's objects; those the commit does not have are left out.
+    """Names as the API's objects, without those that the commit does not have.
 
     Args:
         repository: whose files they are.
         snapshot: the commit.
-        paths: of files and folders, these with or without a slash at the end.
+        paths: of files and folders; a folder may end in a slash.
         expand: whether to add the last commit and the security scan (none was made).
 
     Raises:

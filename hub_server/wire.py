@@ -1,4 +1,4 @@
-"""What every answer carries: the Hub's common headers, and a record of the request."""
+"""For every response: the Hub's common headers, and a record of the request."""
 
 import logging
 import re
@@ -24,14 +24,14 @@ _COMMON_HEADERS = {
 
 @dataclass
 class RequestRecord:
-    """One request and what became of it; filled in while the answer is sent.
+    """One request and its outcome; filled in while the response is sent.
 
     Attributes:
         path: decoded.
         query: pairs, decoded, in the order sent.
         headers: as received, lower-case; tokens are replaced by `***`.
-        status: of HTTP; 0 until an answer begins.
-        bytes: of the body that were sent.
+        status: HTTP status; 0 until a response begins.
+        bytes: bytes of the body sent.
     """
 
     method: str
@@ -72,7 +72,7 @@ class WireMiddleware:
             self.records.append(record)
 
         async def send_with_headers(message: Message) -> None:
-            # Counted before it is sent: a test that has its answer finds it in the record.
+            # Counted before it is sent, so that a test that has the response finds the record.
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 _add_headers(MutableHeaders(scope=message), record)
@@ -83,7 +83,7 @@ class WireMiddleware:
         try:
             await self.app(scope, receive, send_with_headers)
         finally:
-            # The raw path: still percent-encoded, it cannot forge a line of the log.
+            # The raw path, which is still percent-encoded and cannot forge a log line.
             logger.info(
                 "%s %s %d %d bytes %.3f s",
                 record.method,
@@ -103,7 +103,7 @@ def _add_headers(headers: MutableHeaders, record: RequestRecord) -> None:
     headers.setdefault(
         "X-Request-Id", f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};{trace}"
     )
-    # An anonymous caller's quota of the real Hub, of which this server never takes anything.
+    # An anonymous caller's quota on the real Hub, which this server never counts down.
     if "/resolve" in record.path:
         kind, quota = "resolvers", 3000
     else:
