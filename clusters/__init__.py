@@ -1,5 +1,5 @@
-"""Density clusters of adapters, kept from night to night.
+"""Density clusters of adapters, with numbers that persist from run to run.
 
-table.py        the table `clusters`, brought up to date
-identity.py     which of tonight's clusters is which of last night's
+table.py        updating the table `clusters`
+identity.py     matching new clusters with earlier ones
 """

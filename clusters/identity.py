@@ -1,9 +1,9 @@
-"""Which of tonight's clusters is which of last night's: numbers go by the members in common.
+"""Matching new clusters with earlier ones: numbers follow the members in common.
 
-A number stays with the cluster that has the most of its members: where a cluster splits, with the
-largest part; where some merge, the number of the one that gave most stays. Adapters that have
-another name or recipe, or none any more, do not count. A cluster that had dissolved gets its
-number back when most of it is most of a cluster again. No number is given twice.
+A number stays with the cluster that has the most of its members: if a cluster splits, with the
+largest part; if clusters merge, the number of the largest contributor stays. Adapters that were
+renamed, have another recipe, or are gone do not count. A dissolved cluster gets its number back
+when most of its members form most of a cluster again. No number is given twice.
 """
 
 from collections import Counter, defaultdict
@@ -15,7 +15,7 @@ from hubdelta.schemas.rows import ClusterRow
 
 @dataclass(frozen=True)
 class Found:
-    """A cluster of tonight.
+    """A cluster found by this run.
 
     Attributes:
         recipe_id: of its vectors.
@@ -29,13 +29,13 @@ class Found:
 
     @property
     def rank(self) -> tuple[int, str, str]:
-        """What sorts clusters: the largest first, then by name."""
+        """Sort key of clusters: the largest first, then by name."""
         return -len(self.members), self.medoid, self.recipe_id
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A cluster of earlier nights, by its last row that has members."""
+    """A cluster of earlier runs, by its last row that has members."""
 
     recipe_id: str
     survivors: frozenset[str]
@@ -48,9 +48,9 @@ def number(
     """The number of each cluster of a base.
 
     Args:
-        found: the clusters of tonight, of all recipes.
+        found: the clusters of this run, of all recipes.
         past: all rows of the base, oldest first.
-        present: the names of all adapters that were clustered tonight, noise as well.
+        present: the names of all adapters that this run clustered, including noise.
 
     Returns:
         Old numbers, and for new clusters the next ones, larger clusters first, equal ones by the
@@ -79,11 +79,10 @@ def _known(past: Iterable[ClusterRow], present: frozenset[str]) -> dict[int, _Kn
 
 
 def _matches(found: Sequence[Found], known: dict[int, _Known]) -> list[tuple[int, int]]:
-    """Pairs of a cluster's place and a number it may have, the best first.
+    """Pairs of a cluster's place and a number it may get, best first.
 
-    Before all come clusters that still have most of their members in their own recipe, since two
-    recipes may have clusters of the same adapters; and a dissolved cluster never takes the place of
-    one that still is.
+    Clusters that still have most of their members in their own recipe come first, since two recipes
+    may have clusters of the same adapters; a dissolved cluster never displaces an existing one.
     """
     clusters_of = defaultdict(list)
     for old, past in known.items():

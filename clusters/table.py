@@ -1,4 +1,4 @@
-"""The table `clusters`, brought up to date: a row for each cluster of a base that changed."""
+"""Updating the table `clusters`: a row for each cluster of a base that changed."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,8 +18,8 @@ from hubdelta.vectors.measures import measure
 _STRENGTH_DIGITS = 2
 _LIKENESS_DIGITS = 4
 _TIE_DIGITS = 9
-"""Decimals that are kept, so that rounding of the arithmetic is no change: of strengths, of
-cohesion and silhouette, and of likenesses of which the highest makes the medoid."""
+"""Decimals kept, so that rounding differences do not count as changes: of strengths, of cohesion
+and silhouette, and of the likenesses that determine the medoid."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ClusterPool:
 
     Attributes:
         recipe_id: the recipe.
-        adapters: their names, org/name[/subfolder], all different [n].
+        adapters: their names, org/name[/subfolder], unique [n].
         tree: the minimum spanning tree of their vectors, whose vertices are their places.
         units: the vectors, each of length 1 [n, d]; a memory map is read by blocks of rows.
     """
@@ -42,17 +42,17 @@ class ClusterPool:
 def update_clusters(
     index: Index, base: str, pools: Sequence[ClusterPool], *, run_id: str, now: datetime
 ) -> list[ClusterRow]:
-    """Cluster the adapters of a base anew and write what changed since the last time.
+    """Cluster the adapters of a base again and write what has changed.
 
     Args:
-        index: where the clusters are kept, held for writing.
+        index: where the clusters are stored, held for writing.
         base: the base.
         pools: all its pools, one for each recipe; clusters of the others dissolve.
         run_id: the run.
         now: the time of the new rows.
 
     Returns:
-        The rows that were written, by number; none where nothing changed.
+        The rows written, by number; none if nothing changed.
 
     Raises:
         IndexWriteError: no space, no permission.
@@ -75,7 +75,7 @@ def update_clusters(
 
 
 def _rows(base: str, pool: ClusterPool, run_id: str, now: datetime) -> Iterator[ClusterRow]:
-    """The clusters of a pool as rows whose number is still to be found, 0."""
+    """The clusters of a pool as rows, with number 0 until it is determined."""
     labels, strengths = cluster(pool.tree)
     measures = measure(labels, pool.units)
     strengths = np.round(strengths, _STRENGTH_DIGITS).astype(np.float32)

@@ -23,7 +23,7 @@ class Export:
 
     Attributes:
         pool: the adapters, with their vectors.
-        placement: where they stand on the map.
+        placement: their positions on the map.
         domains: their domains.
     """
 
@@ -35,8 +35,8 @@ class Export:
         """A row for each adapter, sorted by name: what is known of it, and its coordinates.
 
         Args:
-            x: what the column of the first coordinate is called.
-            y: what that of the second is called.
+            x: name of the column of the first coordinate.
+            y: name of the column of the second.
         """
         n = len(self.pool)
         xy: Plane = self.placement.xy
@@ -73,7 +73,7 @@ def write_parquet(export: Export, file: BinaryIO) -> None:
 
 
 def write_npz(export: Export, file: BinaryIO) -> None:
-    """Write NumPy arrays, sorted by the adapters' names, which `numpy.load` reads without pickle.
+    """Write NumPy arrays, sorted by adapter name, that `numpy.load` reads without pickle.
 
     `vectors` float32 [n, d], `xy` float64 [n, 2], and texts [n]: `adapters`, `revisions`, `bases`,
     `recipe_ids`.
@@ -95,10 +95,10 @@ def write_npz(export: Export, file: BinaryIO) -> None:
 
 
 def write_embedding_atlas(export: Export, file: BinaryIO) -> None:
-    """Write what `embedding-atlas` reads: facts, projection_x, projection_y and neighbors.
+    """Write the columns that `embedding-atlas` reads: facts, projection_x, projection_y, neighbors.
 
-    `neighbors` is {ids: rows of this file, from 0; distances: cosine distances}, in each row as
-    many, and the row itself first, as Embedding Atlas does where it computes them.
+    `neighbors` is {ids: rows of this file, from 0; distances: cosine distances}, the same number in
+    each row, starting with the row itself, as when Embedding Atlas computes them.
     """
     facts = export.facts("projection_x", "projection_y")
     found, n = export.pool.neighbors, len(export.pool)
@@ -113,7 +113,7 @@ def write_embedding_atlas(export: Export, file: BinaryIO) -> None:
 
 
 def _lists(rows: np.ndarray[tuple[int, int], np.dtype[np.int32 | np.float32]]) -> pa.Array:
-    """Rows of one length as Arrow lists."""
+    """Rows of equal length as Arrow lists."""
     starts = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
     return pa.ListArray.from_arrays(pa.array(starts), pa.array(rows.ravel()))
 
@@ -123,4 +123,4 @@ WRITERS: Final[Mapping[str, Callable[[Export, BinaryIO], None]]] = {
     "npz": write_npz,
     "embedding-atlas": write_embedding_atlas,
 }
-"""Name of a format → what writes it."""
+"""Name of a format → its writer."""

@@ -1,9 +1,9 @@
-"""Vectors laid out in a plane: by t-SNE or, of large pools, by UMAP, from a given start if any.
+"""Laying vectors out in a plane: by t-SNE, or by UMAP for large pools, from a start if given.
 
 L. van der Maaten and G. Hinton, Visualizing data using t-SNE, JMLR 2008; L. McInnes, J. Healy and
-J. Melville, UMAP, arXiv 1802.03426. Both keep the arrangement of what they start from. So they
-start from the plane of the two principal components (D. Kobak and G. Linderman, Nature
-Biotechnology 2021), or from an earlier map.
+J. Melville, UMAP, arXiv 1802.03426. Both preserve the arrangement they start from, so they start
+from the plane of the two principal components (D. Kobak and G. Linderman, Nature Biotechnology
+2021), or from an earlier map.
 """
 
 import logging
@@ -26,28 +26,28 @@ Plane = NDArray[np.float64]
 """Coordinates [n, 2]."""
 
 LEAST_OF_UMAP: Final = 2000
-"""From so many vectors on, t-SNE takes minutes and UMAP is as good."""
+"""With this many vectors or more, t-SNE takes minutes and UMAP is as good."""
 
-_LEAST_OF_TSNE = 6  # of fewer, the plane of the principal components shows all there is
-_PERPLEXITY = 30.0  # t-SNE's own; a third of a smaller pool
-_NEAREST = 15  # UMAP's own number of neighbors
+_LEAST_OF_TSNE = 6  # with fewer, the plane of the principal components shows everything
+_PERPLEXITY = 30.0  # t-SNE's default; a third of a smaller pool
+_NEAREST = 15  # UMAP's default number of neighbors
 _SEED = 0
-_START = 1e-4  # standard deviation of what t-SNE starts from, which is its own
-_BASIS, _TURNS = 8, 12  # columns and rounds of the iteration that finds principal components
+_START = 1e-4  # standard deviation of the start, t-SNE's default
+_BASIS, _TURNS = 8, 12  # columns and iterations of the search for principal components
 
 
 def lay_out(
     units: NDArray[np.float32], neighbors: Callable[[], Neighbors], start: Plane | None = None
 ) -> tuple[Plane, str]:
-    """Coordinates that put near each other what is near; the same for the same vectors.
+    """Coordinates that keep near vectors near; deterministic.
 
     Args:
         units: the vectors, each of length 1 [n, d]; a memory map is read by blocks.
-        neighbors: gives at least 15 nearest of each; asked for a large pool only.
+        neighbors: gives at least 15 nearest of each; called for a large pool only.
         start: where to start from; None for the plane of the principal components.
 
     Returns:
-        Coordinates in no special range, and the method: plane, tsne or umap.
+        Coordinates in no particular range, and the method: plane, tsne or umap.
 
     Raises:
         MissingExtraError: the pool is large, and UMAP is not installed.
@@ -59,10 +59,10 @@ def lay_out(
         return principal_plane(units), "plane"
     if start is None:
         start = principal_plane(units)
-    # Equal vectors that start at one place would stay there, one on the other.
+    # Equal vectors that start at one point would stay on top of each other.
     noise = np.random.default_rng(_SEED).normal(size=start.shape)
     start = start + 1e-3 * noise * (start.std() or 1.0)
-    # Threads add in any order, and small differences grow with every step.
+    # Threads add in arbitrary order, and small differences grow with every step.
     with threadpool_limits(1):
         if n < LEAST_OF_UMAP:
             return _tsne(units, start), "tsne"
@@ -101,9 +101,9 @@ def _umap(neighbors: Neighbors, start: Plane) -> Plane:
         random_state=_SEED,
         n_jobs=1,
     )
-    # With neighbors and a start, of the vectors themselves it needs but their number.
+    # Given neighbors and a start, it needs only the number of vectors, not their values.
     vectors = np.zeros((n, 1), np.float32)
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # what it cannot do then
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # unavailable features
         return np.asarray(made.fit_transform(vectors), np.float64)
 
 
@@ -124,21 +124,21 @@ def principal_plane(units: NDArray[np.float32]) -> Plane:
     plane = np.zeros((n, 2))
     found = min(2, len(sizes))
     plane[:, :found] = left[:, :found] * sizes[:found]
-    # A component has no sign of its own.
+    # The sign of a component is arbitrary.
     signs = np.sign(plane[np.abs(plane).argmax(axis=0), [0, 1]])
     return plane * np.where(signs == 0, 1, signs)
 
 
 def aligned(plane: Plane, earlier: Plane, common: NDArray[np.bool_]) -> Plane:
-    """A plane turned, mirrored, scaled and moved so that it looks like an earlier one.
+    """A plane rotated, mirrored, scaled and moved to match an earlier one.
 
-    That is orthogonal Procrustes analysis (J. C. Gower, Psychometrika 40, 1975); the scale is
-    that of the sizes, since the best fit shrinks what has changed.
+    This is orthogonal Procrustes analysis (J. C. Gower, Psychometrika 40, 1975); the scale is the
+    ratio of the sizes, since the best fit would shrink what has changed.
 
     Args:
         plane: the coordinates [n, 2].
-        earlier: those that they shall look like [n, 2].
-        common: for which of them that is so [n].
+        earlier: the coordinates to match [n, 2].
+        common: which rows to match [n].
     """
     here, there = plane[common], earlier[common]
     here_at, there_at = here.mean(axis=0), there.mean(axis=0)
@@ -152,7 +152,7 @@ def aligned(plane: Plane, earlier: Plane, common: NDArray[np.bool_]) -> Plane:
 
 
 def fitted(plane: Plane) -> Plane:
-    """A plane moved and scaled so that it just fits -1 to 1; its proportions stay."""
+    """A plane moved and scaled to just fit -1 to 1, keeping its proportions."""
     low, high = plane.min(axis=0), plane.max(axis=0)
     half = (high - low).max() / 2
     scaled: Plane = (plane - (low + high) / 2) / (half or 1.0)

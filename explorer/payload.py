@@ -1,4 +1,4 @@
-"""What the page shows, as one JSON text: format 1."""
+"""The page's data as one JSON text: format 1."""
 
 import base64
 import json
@@ -18,16 +18,16 @@ from hubdelta.vectors.nearest import Neighbors
 
 FORMAT: Final = 1
 
-_LEAST = 2  # adapters of a domain
+_LEAST = 2  # adapters in the smallest domain
 
 
 @dataclass(frozen=True)
 class Domains:
-    """The domains of a pool, the largest first, and who belongs to which.
+    """The domains of a pool, largest first, and the domain of each adapter.
 
     Attributes:
-        numbers: of each, as `domains` shows them: those of clusters last.
-        names: what each is called.
+        numbers: of each, as `domains` shows them; numbers of clusters persist.
+        names: the name of each.
         sizes: how many adapters each has.
         of: the domain of each adapter of the pool, from 0; None for those in none [n].
     """
@@ -39,7 +39,7 @@ class Domains:
 
 
 def domains_of(pool: MapPool, distance: float | None = None) -> Domains:
-    """The domains of a pool, as `domains` finds them; those of a single adapter are none.
+    """The domains of a pool, as found by `domains`, without those of a single adapter.
 
     Raises:
         UsageError: the distance is out of range.
@@ -69,14 +69,14 @@ def payload(
     version: str,
     made_at: datetime,
 ) -> str:
-    """What the page shows of a pool.
+    """The page's data for a pool.
 
     Args:
         pool: the adapters.
-        placement: where they stand.
+        placement: their positions.
         domains: their domains.
-        threshold: up to which cosine distance neighbors are shown at first.
-        hub: address of the Hub, which repositories are linked to; without a slash at its end.
+        threshold: the initial maximum cosine distance of neighbors shown.
+        hub: address of the Hub that repositories are linked to, without a trailing slash.
         version: of hubdelta.
         made_at: now.
 

@@ -1,4 +1,4 @@
-"""Where each adapter stands: known ones stay, new ones join their like, or all move."""
+"""Positions on the map: known adapters stay, new ones join their neighbors, or all move."""
 
 import math
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from hubdelta.schemas.rows import MapRow, rows_of
 from hubdelta.vectors.nearest import nearest, nearest_among
 
 LATER: Final = "neighbors"
-"""The method of those who were placed among others of a finished map."""
+"""The method of adapters that were added to an existing map."""
 
 SHARE_OF_NEW: Final = 0.2
 """When more than this share was placed later, the map is recomputed."""
 
-_GUIDES = 5  # neighbors that say where a new one belongs
-_KIN = 20  # nearest other new ones that are looked at
+_GUIDES = 5  # neighbors that determine where a new one goes
+_KIN = 20  # nearest other new ones considered
 _CLOSE = 1e-3  # cosine distance below which neighbors count equally
-_SPREAD = 0.004  # how far beside that place it stands at most
+_SPREAD = 0.004  # largest offset from that place
 _DIGITS = 5  # decimals of a coordinate
 _GAP = 10.0**-_DIGITS
 _TURN = math.pi * (3 - math.sqrt(5))  # the golden angle
@@ -36,11 +36,11 @@ class Placement:
     """The map of a pool.
 
     Attributes:
-        xy: where each adapter of the pool stands: about -1 to 1, five decimals, no two at one place
+        xy: the position of each adapter of the pool: about -1 to 1, five decimals, all distinct
             [n, 2].
         methods: how each was placed: plane, tsne, umap or neighbors [n].
-        moved: how many stood on the map before, at another place.
-        news: the rows that the table `maps` lacks.
+        moved: how many were on the map before, at another position.
+        news: the rows to add to the table `maps`.
     """
 
     xy: Plane
@@ -50,11 +50,11 @@ class Placement:
 
 
 def place(pool: MapPool, now: datetime) -> Placement:
-    """The map of a pool, from the one that its index has, if it has one.
+    """The map of a pool, based on the index's existing map, if any.
 
-    An adapter stands where it stood, as long as its vector is of the same commit. New ones are put
+    An adapter keeps its position as long as its vector is of the same commit. New ones are placed
     beside their nearest neighbors. When more than 20% have been placed this way, the map is
-    recomputed from where they stood, and rotated to match the old one.
+    recomputed starting from these positions, and rotated to match the old one.
 
     Args:
         pool: the adapters.
@@ -103,14 +103,14 @@ def place(pool: MapPool, now: datetime) -> Placement:
 
 @dataclass(frozen=True)
 class _Stood:
-    """What an earlier map says of the adapters of a pool [n].
+    """The adapters of a pool on an earlier map [n].
 
     Attributes:
-        seen: whether it has the adapter, at whatever commit.
-        earlier: where it stood; zeros where it is not seen [n, 2].
-        known: whether it is of the same commit.
+        seen: whether it has the adapter, at any commit.
+        earlier: its position; zeros if not seen [n, 2].
+        known: whether it has the adapter at the same commit.
         laid_out: known, and placed with the whole map.
-        methods: how it was placed; of those that are not known, how they will be.
+        methods: how it was placed, or will be placed if not known.
     """
 
     seen: NDArray[np.bool_]
@@ -147,10 +147,10 @@ def _stood(pool: MapPool, rows: Sequence[MapRow | None]) -> _Stood:
 
 
 def _among(pool: MapPool, stood: _Stood) -> Plane:
-    """Coordinates of all: known ones where they stood, new ones beside their nearest neighbors.
+    """Coordinates of all adapters: known ones stay, new ones go beside their nearest neighbors.
 
-    The new ones that are nearest to a known one come first, and guide the others: so what is new
-    together stays together.
+    New ones nearest to a known one are placed first and guide the others, so that groups of new
+    adapters stay together.
     """
     xy = stood.earlier.copy()
     known, new = np.flatnonzero(stood.known), np.flatnonzero(~stood.known)
@@ -176,7 +176,7 @@ def _among(pool: MapPool, stood: _Stood) -> Plane:
 
 
 def _beside(adapter: str) -> NDArray[np.float64]:
-    """A small step that is the adapter's own."""
+    """A small offset derived from the adapter's name."""
     digest = sha256(adapter.encode()).digest()
     angle = int.from_bytes(digest[:4], "big") / 2**32 * 2 * math.pi
     length = _SPREAD * math.sqrt(int.from_bytes(digest[4:8], "big") / 2**32)
@@ -184,7 +184,7 @@ def _beside(adapter: str) -> NDArray[np.float64]:
 
 
 def _rounded(plane: Plane, *, fixed: NDArray[np.bool_]) -> Plane:
-    """Coordinates with few decimals, no two adapters at one place; those that are fixed stay."""
+    """Coordinates rounded to few decimals, all distinct; fixed ones stay."""
     xy = np.round(plane, _DIGITS) + 0.0  # no negative zeros
     taken = {(x, y) for x, y in xy[fixed].tolist()}
     for row in np.flatnonzero(~fixed).tolist():

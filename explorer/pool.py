@@ -1,4 +1,4 @@
-"""The adapters that are points of a map: those of one base and recipe whose newest vectors rank."""
+"""The adapters on a map: those of one base and recipe whose newest vectors are comparable."""
 
 import logging
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _ROWS = 2048  # vectors read at once
 
 _LARGE_POOL, _NEIGHBORS_IF_LARGE, _NEIGHBORS = 5000, 20, 50
-"""From this many adapters on, each keeps fewer neighbors, since the page has to hold them."""
+"""From this pool size on, each adapter keeps fewer neighbors, since the page holds them all."""
 
 CARD = 400
 """How many characters of a model card are kept."""
@@ -50,9 +50,9 @@ ORDER BY c.adapter
 
 @dataclass
 class MapPool:
-    """The adapters of one map; `opened_pool` makes it.
+    """The adapters of one map; made by `opened_pool`.
 
-    Vectors and neighbors are read and computed when they are first asked for.
+    Vectors and neighbors are read and computed on first use.
 
     Attributes:
         queries: the index.
@@ -95,7 +95,7 @@ class MapPool:
 
     @cached_property
     def neighbors(self) -> Neighbors:
-        """The nearest other adapters of each: 50, or 20 in a pool of 5,000 and more.
+        """The nearest other adapters of each: 50, or 20 in a pool of 5,000 or more.
 
         Raises:
             QueryError: the vectors cannot be read.
@@ -103,7 +103,7 @@ class MapPool:
         return nearest(self.units, _NEIGHBORS if len(self) < _LARGE_POOL else _NEIGHBORS_IF_LARGE)
 
     def deltas(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        """The vectors as they are stored, in blocks.
+        """The vectors as stored, in blocks.
 
         Yields:
             Rows of `facts` [rows], and their vectors [rows, hidden].
@@ -129,18 +129,18 @@ class MapPool:
 def opened_pool(queries: Queries, base: str | None = None) -> Iterator[MapPool]:
     """The adapters of a base that a map can show.
 
-    Vectors of several recipes are not comparable: those of the recipe with the most adapters are
-    on the map, and a warning says how many others there are.
+    Vectors of different recipes are not comparable: the map shows those of the recipe with the most
+    adapters, and a warning says how many others there are.
 
     Args:
         queries: the index.
-        base: the base; None where there is only one.
+        base: the base; None if there is only one.
 
     Raises:
-        QueryError: the index has no such base, or no vector that ranks.
+        QueryError: the index has no such base, or no comparable vector.
         SeveralBasesError: no base is given, and there are several.
     """
-    queries.link()  # domains need it; brought up to date later, it might show another state
+    queries.link()  # domains need it; updating it later might switch to another state
     if base is not None:
         check_base(queries, base)
     families = queries.run(

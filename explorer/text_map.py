@@ -1,4 +1,4 @@
-"""A map in characters, each of two by four dots; the first domains have a key and a color."""
+"""A map in braille characters, two by four dots each; the first domains have a key and a color."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from hubdelta.explorer.payload import Domains
 from hubdelta.schemas.errors import printable
 
 KEYS: Final = "123456789abcdefghijklmnopqrstuvwxyz"
-"""What stands for the domain of each number, on the map and in the legend, from 1 on."""
+"""The symbol of each domain by number, on the map and in the legend, from 1 on."""
 
 _COLORS = (
     *("cyan", "magenta", "green", "yellow", "blue", "red"),
     *("bright_cyan", "bright_magenta", "bright_green", "bright_yellow", "bright_blue"),
     "bright_red",
 )
-_PLAIN = "bright_black"  # of adapters in no domain, or in one without a key
+_PLAIN = "bright_black"  # adapters in no domain, or in one without a key
 
-_BLANK = 0x2800  # Unicode's braille patterns: a bit a dot
+_BLANK = 0x2800  # Unicode's braille patterns: one bit per dot
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row and column
 _LEAST_ROWS = 6
 
@@ -41,10 +41,10 @@ def draw(xy: Plane, domains: Domains, *, width: int, height: int) -> Text:
     """The map of a pool with its legend, each line at most `width` wide.
 
     Args:
-        xy: where the adapters stand [n, 2].
-        domains: their domains; texts from the Hub can neither style nor steer the terminal.
+        xy: the adapters' positions [n, 2].
+        domains: their domains; texts from the Hub cannot style or control the terminal.
         width: columns of the terminal.
-        height: its lines; a map is drawn even where there are too few.
+        height: its lines; a map is drawn even if there are too few.
     """
     named = min(len(_COLORS), len(domains.names), max(height // 3, 1))
     legend = _legend(domains, named, width)
@@ -74,7 +74,7 @@ def _color(domain: int | None, named: int) -> str:
 def _spots(xy: Plane, columns: int, rows: int) -> NDArray[np.int64]:
     """Row and column of each adapter in dots, from the top left [n, 2]."""
     low, high = xy.min(axis=0), xy.max(axis=0)
-    # A dot is as wide as high, since a character is twice as high as wide.
+    # Dots are square, since a character is twice as high as it is wide.
     steps = np.array([2 * columns - 1, 4 * rows - 1])
     extent = np.maximum(high - low, 1e-9)
     scale = (steps / extent).min()
@@ -87,7 +87,7 @@ def _spots(xy: Plane, columns: int, rows: int) -> NDArray[np.int64]:
 def _cells(
     xy: Plane, of: Sequence[int | None], columns: int, rows: int
 ) -> dict[tuple[int, int], _Cell]:
-    """The characters that have dots, each with the domain that most of its adapters are of."""
+    """The characters that have dots, each with the domain of most of its adapters."""
     dots: Counter[tuple[int, int]] = Counter()
     inside: dict[tuple[int, int], Counter[int | None]] = {}
     for (down, right), domain in zip(_spots(xy, columns, rows).tolist(), of, strict=True):
@@ -100,7 +100,7 @@ def _cells(
 def _keys(
     xy: Plane, of: Sequence[int | None], named: int, columns: int, rows: int
 ) -> dict[tuple[int, int], int]:
-    """Where the key of each of the first domains stands: at the adapter nearest to its middle."""
+    """The position of each key: at the adapter nearest to the middle of its domain."""
     spots, keys = _spots(xy, columns, rows), dict[tuple[int, int], int]()
     domain_of = np.array([-1 if domain is None else domain for domain in of])
     for domain in range(named):
@@ -113,7 +113,7 @@ def _keys(
 
 
 def _symbols(domains: Domains, named: int) -> str:
-    """What stands for each of the first domains: its number, or its place if one is too high."""
+    """The symbol of each of the first domains: its number, or its rank if a number is too high."""
     numbers = domains.numbers[:named]
     if max(numbers, default=0) > len(KEYS):
         numbers = list(range(1, named + 1))
