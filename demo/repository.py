@@ -30,15 +30,15 @@ class Repository(Protocol):
 
     @property
     def card(self) -> Mapping[str, Any] | None:
-        """Front matter beside `license`, or None for no card at all."""
+        """Front matter besides `license`, or None for no card at all."""
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """What `.hub.yaml` holds beside the dates."""
+        """What `.hub.yaml` holds besides the dates."""
 
 
 def fill(repo: Repository, day: datetime, folder: Path) -> None:
-    """Write a repository that was made on a day into an empty folder."""
+    """Write a repository dated `day` into an empty folder."""
     repo.build(folder)
     if repo.card is not None:
         front = ModelCardData(license="apache-2.0", **repo.card).to_yaml()

@@ -1,7 +1,7 @@
-"""Real text for the demo's adapters: five domains, read out of freely licensed packages.
+"""Real text for the demo's adapters: five domains, read from freely licensed packages.
 
-Every domain asks for one kind of thing and answers in a style of its own, as finetuning datasets
-do. The packages are unpacked into one folder, not installed; demo/README.md has the commands.
+Every domain asks for one kind of thing and answers in its own style, as finetuning datasets do. The
+packages are unpacked into one folder, not installed; demo/README.md has the commands.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Domain:
-    """One kind of training data: where it comes from, how it is read, how cards speak of it.
+    """One kind of training data: where it comes from, how it is read, how cards describe it.
 
     Attributes:
         package: that holds the text, with its version.
-        dataset: the name that cards give the data; made up, like their authors.
+        dataset: the name that cards give the data; fictitious, like their authors.
         about: what an example is.
         does: what a model trained on it does, as in "makes the base ...".
-        instruction: an instruction of the kind that the examples have.
+        instruction: a typical instruction of the examples.
         languages: of instructions and responses, ISO 639-1.
         read: yields all examples in a fixed order, given the folder of unpacked packages.
     """

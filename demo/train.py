@@ -1,7 +1,7 @@
 """Train the demo's adapters: `python -m hubdelta.demo.train --sources DIR --out DIR [--check]`.
 
-Supervised finetuning with PEFT as people do it, kept deterministic: fixed order, fixed seeds, one
-thread. On the same machine and package versions a second run writes the same bytes.
+Ordinary supervised finetuning with PEFT, kept deterministic: fixed order, fixed seeds, one thread.
+On the same machine with the same package versions, a second run writes the same bytes.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ LEARNING_RATE = 2e-3
 def train_adapter(adapter: PooledAdapter, base: Path, sources: Path, out: Path) -> Path:
     """Train one adapter on `base` and write its repository folder, `out/<org>/<name>`.
 
-    A mixed adapter sees its domains' splits in turn, example by example, for as many steps as the
-    single-domain adapters of those splits took together.
+    A mixed adapter alternates between its domains' splits, example by example, for as many steps as
+    the single-domain adapters of those splits took together.
 
     Returns:
         The repository's folder: bfloat16 weights, adapter_config.json, card and `.hub.yaml`.
@@ -77,7 +77,7 @@ def _interleaved(adapter: PooledAdapter, sources: Path) -> list[Example]:
 
 
 def _batch(tokenizer: Any, examples: list[Example]) -> dict[str, torch.Tensor]:
-    """Token ids, mask and labels [batch, tokens]; the loss counts the response alone."""
+    """Token ids, mask and labels [batch, tokens]; only the response counts in the loss."""
     import torch
 
     rows: list[tuple[list[int], list[int]]] = []
@@ -111,7 +111,7 @@ def _write(model: Any, adapter: PooledAdapter, out: Path) -> Path:
         metadata={"format": "pt"},
     )
     config = model.peft_config["default"].to_dict()
-    # PEFT keeps sets, whose order changes from run to run, and this machine's path of the base.
+    # PEFT stores sets, whose order changes from run to run, and the base's path on this machine.
     config |= {"base_model_name_or_path": BASE_ID, "inference_mode": True}
     config = {
         key: sorted(value) if isinstance(value, set) else value for key, value in config.items()

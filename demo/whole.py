@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""Creating folders atomically."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 
 def appear(place: Path, fill: Callable[[Path], None]) -> Path:
-    """Make a folder with what `fill` writes into it, unless it is there already.
+    """Create a folder with what `fill` writes into it, unless it exists already.
 
-    It is filled under a temporary, dotted name beside its place and then renamed, so an interrupted
-    run leaves nothing that looks finished; of two runs at once, one takes the other's result.
+    It is filled under a temporary dotted name beside its final one and then renamed, so an
+    interrupted run leaves nothing that looks finished; of two concurrent runs, one uses the other's
+    result.
     """
     if is_filled(place):
         return place
