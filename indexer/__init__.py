@@ -5,9 +5,9 @@ probes.py       the fixed prompts
 settings.py     how an index run works
 process.py      threads and memory of the whole process
 base_structure.py   a base's modules and shapes, without its weights
-building.py, memory.py, prefetch.py     what several folders share
+building.py, memory.py, prefetch.py     shared by several folders
 
-adapters/       reading adapters: configurations, names, weights, wherever they lie
+adapters/       reading adapters: configurations, names, weights, on the Hub or on disk
 engines/        computing activations
-pipeline/       the plan of a run, its stages side by side, and the rows it writes
+pipeline/       the plan of a run, its concurrent stages, and the rows it writes
 """

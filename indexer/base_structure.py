@@ -1,4 +1,4 @@
-"""What is known of a base model without its weights: its modules, their shapes, its vocabulary."""
+"""A base model without its weights: its modules, their shapes, its vocabulary."""
 
 import os
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ LOADING_ERRORS = (
 
 @dataclass(frozen=True)
 class BaseStructure:
-    """The modules of a base model; enough to tell whether an adapter fits it.
+    """The modules of a base model; enough to decide whether an adapter fits it.
 
     Attributes:
         folder: the transformers folder that it was read from.
@@ -64,14 +64,14 @@ class BaseStructure:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of all modules and parameters, as adapters' patterns are matched with them."""
+        """Names of all modules and parameters, which adapters' patterns are matched against."""
         modules = (name for name, _ in self.model.named_modules())
         parameters = (name for name, _ in self.model.named_parameters(remove_duplicate=False))
         return (*modules, *parameters)
 
     @cached_property
     def output_layer(self) -> str | None:
-        """Name of the layer that makes logits, as in lm_head: nothing here ever needs it."""
+        """Name of the layer that computes logits, such as lm_head: nothing here needs it."""
         output = self.model.get_output_embeddings()
         return next((name for name, module in self.model.named_modules() if module is output), None)
 
@@ -97,7 +97,7 @@ class BaseStructure:
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
-    """Read a model's config.json, running no code of its own.
+    """Read a model's config.json without running its code.
 
     Raises:
         LOADING_ERRORS: what transformers raises.
@@ -109,13 +109,13 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def language_model_class(config: PreTrainedConfig) -> type[AutoModelForCausalLM]:
-    """The class of transformers that makes a model of such a config; all of them work alike.
+    """The transformers class for models of such a config; all of them work alike.
 
-    Some families have no class for text alone (Qwen3-VL, Mistral 3): an image-text model answers to
-    a text as its text part does.
+    Some families have no text-only class (Qwen3-VL, Mistral 3): an image-text model responds to a
+    text like its text part.
 
     Raises:
-        ValueError: transformers knows neither, as of speech models.
+        ValueError: transformers has neither, as for speech models.
     """
     chosen: type[AutoModelForCausalLM] = AutoModelForCausalLM
     if config.is_encoder_decoder:
@@ -126,12 +126,12 @@ def language_model_class(config: PreTrainedConfig) -> type[AutoModelForCausalLM]
     ):
         chosen = AutoModelForImageTextToText
     if type(config) not in chosen._model_mapping:
-        raise ValueError(f"transformers has no language model of the type {config.model_type}")
+        raise ValueError(f"transformers has no language model of type {config.model_type}")
     return chosen
 
 
 def brief(error: Exception) -> str:
-    """What transformers says of a failure, on one line: it likes to add long lists."""
+    """A transformers error message on one line, cut off, since it may contain long lists."""
     return " ".join(str(error).split())[:300]
 
 
@@ -157,8 +157,8 @@ def below_head(model: PreTrainedModel) -> tuple[torch.nn.Module, str]:
     apart there).
 
     Returns:
-        The part, and the prefix of its modules' names in the model; the model itself and "" where
-        no part of it has no head, as in T5.
+        The part, and the prefix of its modules' names in the model; the model itself and "" if
+        every part of it has a head, as in T5.
     """
     body: torch.nn.Module = model.base_model
     while body is model or _has_head(body):
@@ -174,9 +174,9 @@ def _has_head(model: torch.nn.Module) -> bool:
 
 
 def _parts(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The models inside a model, the one that holds its text layers first.
+    """The models inside a model, starting with the one that holds its text layers.
 
-    Llama 4's have other names than `base_model` looks for, and one has another head.
+    Llama 4's names differ from what `base_model` looks for, and one of its parts has another head.
     """
     decoder = model.get_decoder() if isinstance(model, PreTrainedModel) else model
     inside = [part for part in model.children() if isinstance(part, PreTrainedModel)]

@@ -1,9 +1,9 @@
-"""One lock around all that makes or loads modules."""
+"""One lock around everything that creates or loads modules."""
 
 from threading import RLock
 from typing import Final
 
 BUILDING: Final = RLock()
-"""Held while modules are made or loaded: accelerate and PEFT make those without weights by
-exchanging, for a moment, a method of every module of the process, and transformers sets its default
+"""Held while modules are created or loaded: to create them without weights, accelerate and PEFT
+temporarily replace a method of every module in the process, and transformers sets the default
 dtype."""

@@ -1,4 +1,4 @@
-"""Memory for weights that goes back to the system the moment they are let go."""
+"""Memory for weights that returns to the system as soon as they are released."""
 
 import math
 import mmap
@@ -8,14 +8,14 @@ from typing import Any, Final
 import torch
 from torch.overrides import TorchFunctionMode
 
-_SMALLEST: Final = 256 << 10  # bytes; below it the allocator's own memory does
+_SMALLEST: Final = 256 << 10  # bytes; below it the allocator's own memory is fine
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """A tensor on the CPU, not filled.
+    """An uninitialized tensor on the CPU.
 
-    The allocator of the C library keeps what is freed, and cuts it up: layers that come in one
-    thread and go in another would take more and more of it.
+    The C library's allocator keeps and fragments freed memory: layers allocated in one thread and
+    freed in another would take more and more of it.
     """
     size = math.prod(shape) * dtype.itemsize
     if size < _SMALLEST:
@@ -24,17 +24,17 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 
 
 class LargeTensorsApart(TorchFunctionMode):
-    """Lets `torch.empty` on the CPU take its memory as `empty` here does.
+    """Makes `torch.empty` on the CPU allocate memory as `empty` here does.
 
-    Modules are made with weights, even where these are dropped the next moment. The allocator's
-    heap would grow by a whole model that nobody touches, with the objects that stay spread over it,
-    which fragments the heap for everything computed later.
+    Modules are created with weights, even if these are dropped right away. The allocator's heap
+    would grow by a whole unused model, with the remaining objects spread over it, which fragments
+    the heap for everything computed later.
     """
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Answer one call of a function of torch."""
+        """Handle one call of a torch function."""
         kwargs = kwargs or {}
         if func is torch.empty and args and kwargs.keys() <= {"dtype", "device"}:
             dtype = kwargs.get("dtype") or torch.get_default_dtype()

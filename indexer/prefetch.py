@@ -1,4 +1,4 @@
-"""One item of a generator ahead of its reader, so that the two work at the same time."""
+"""Computing a generator's next item while its reader uses the current one."""
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 def one_ahead(items: Iterator[T]) -> Generator[T]:
-    """The same items; while one is in the reader's hands, the next is made in a thread.
+    """The same items; while the reader uses one, the next is computed in a thread.
 
     Raises:
-        Exception: what the generator raises, when the reader comes to that item.
+        Exception: as raised by the generator, when the reader gets to that item.
     """
     end = object()
     with ThreadPoolExecutor(1, thread_name_prefix="hubdelta-stack") as executor:
@@ -19,4 +19,4 @@ def one_ahead(items: Iterator[T]) -> Generator[T]:
         while (item := upcoming.result()) is not end:
             upcoming = executor.submit(next, items, end)
             yield item  # type: ignore[misc]
-            del item  # lets it go before the next one is waited for
+            del item  # releases it before waiting for the next one

@@ -10,7 +10,7 @@ class ProbeSet:
     """An ordered list of prompts with a name.
 
     Attributes:
-        name: what a person calls it.
+        name: a name for people.
         prompts: the probes, in order.
     """
 
@@ -19,7 +19,7 @@ class ProbeSet:
 
     @property
     def id(self) -> str:
-        """Hash of the prompts: 16 hex digits, the same wherever and whenever it is computed."""
+        """Hash of the prompts: 16 hex digits, always and everywhere the same."""
         return sha256(json.dumps(self.prompts).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Settings of the whole process: threads of every library, and how memory is kept."""
+"""Settings of the whole process: threads of every library, and memory management."""
 
 import atexit
 import ctypes
@@ -23,13 +23,13 @@ _MOST_BEFORE_2_35 = 32 << 20  # bytes, HEAP_MAX_SIZE / 2: older glibcs refuse a 
 
 
 def use_threads(threads: int | None) -> int:
-    """Let torch, BLAS, OpenMP and Arrow use so many threads, by default as many as there are cores.
+    """Let torch, BLAS, OpenMP and Arrow use this many threads; by default one per core.
 
-    OMP_NUM_THREADS is respected where no number is given. That threads sleep while they wait is
-    set before torch is loaded (OMP_WAIT_POLICY, in cli.py).
+    OMP_NUM_THREADS is respected if no number is given. OMP_WAIT_POLICY, which makes waiting threads
+    sleep, is set before torch is loaded (in cli.py).
 
     Returns:
-        How many.
+        The number used.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if threads is not None and threads > (cores or threads):
@@ -44,16 +44,16 @@ def use_threads(threads: int | None) -> int:
 
 
 def threads_of_one_core(threads: int) -> ThreadPoolExecutor:
-    """Threads in each of which torch uses that thread alone, whatever it does elsewhere.
+    """A pool of threads in which torch uses only the current thread, unlike elsewhere.
 
-    A few that each copy with as many threads as there are cores take twice as long together.
+    If each of them used all cores for copying, they would take twice as long together.
     """
     everywhere = torch.get_num_threads()
     started = Barrier(threads + 1)
 
     def start() -> None:
-        torch.set_num_threads(1)  # of this thread, and of all that torch sees for the first time
-        torch.get_num_threads()  # so that it has seen this one
+        torch.set_num_threads(1)  # for this thread, and for all that torch has not seen yet
+        torch.get_num_threads()  # so that torch has seen this one
         started.wait()
 
     executor = ThreadPoolExecutor(threads, thread_name_prefix="hubdelta-copy", initializer=start)
@@ -65,26 +65,26 @@ def threads_of_one_core(threads: int) -> ThreadPoolExecutor:
 
 
 def collect_around_what_is_loaded() -> None:
-    """Let the garbage collector look no more at the objects that are there by now.
+    """Exclude all objects that exist now from garbage collection.
 
-    Libraries and a model are a million objects, and stay; reading adapters makes so many new ones
-    that all of those would be looked through every few seconds, while no other thread runs.
+    Libraries and a model are a million permanent objects; reading adapters creates so many new ones
+    that all of those would be scanned every few seconds, while no other thread runs.
     """
     gc.collect()
     gc.freeze()
-    atexit.register(gc.unfreeze)  # else extensions report what is never freed, as DuckDB's does
+    atexit.register(gc.unfreeze)  # or extensions such as DuckDB's report leaks
 
 
 def keep_freed_memory() -> None:
-    """Let the allocator keep what is freed, up to a gigabyte, instead of giving it back each time.
+    """Let the allocator keep up to a gigabyte of freed memory instead of returning it each time.
 
-    A forward pass frees and asks for the same megabytes hundreds of times a second; when each
-    comes fresh from the kernel, page faults take a sixth of the time. Only glibc is told.
+    A forward pass frees and requests the same megabytes hundreds of times a second; if they come
+    fresh from the kernel, page faults take a sixth of the time. Only glibc is supported.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    # Setting either ends glibc's own adaptation, so the trim threshold alone would do harm.
+    # Setting either ends glibc's dynamic adjustment, so setting only the trim threshold would hurt.
     if any(mallopt(_M_MMAP_THRESHOLD, most) for most in (_KEPT // 4, _MOST_BEFORE_2_35)):
         mallopt(_M_TRIM_THRESHOLD, _KEPT)
     else:

@@ -6,9 +6,9 @@ state depends on the base alone:
 - A decoder-only base reads the probe, with its tokenizer's default special tokens, and the state
   is that of the last token, after the last layer and the final norm (arXiv 2509.04442).
 - An encoder-decoder base (T5, FLAN-T5, BART) reads the probe with its encoder, with its tokenizer's
-  default special tokens (T5 ends it with </s>). The decoder is given one token,
+  default special tokens (T5 ends it with </s>). The decoder gets one token,
   `decoder_start_token_id`, and the state is the decoder's at that token, after its last layer and
-  its final norm: the state from which it would make the first token of an answer.
+  its final norm: the state from which it would generate the first token of an answer.
 """
 
 import json
@@ -20,12 +20,12 @@ from hubdelta.indexer.probes import ProbeSet
 from hubdelta.schemas.errors import HubdeltaError
 
 MAX_PROBE_TOKENS = 256
-"""Probes are cut after this many tokens, as in the paper."""
+"""Probes are truncated to this many tokens, as in the paper."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a vector is made, but for engine and precision, which must not change it.
+    """How a vector is computed, except engine and precision, which must not change it.
 
     Attributes:
         base: ORG/NAME, or the absolute path of a local folder.
@@ -55,14 +55,14 @@ class Recipe:
             base: ORG/NAME, or the absolute path of a local folder.
             base_revision: 40-hex commit of the base.
             probes: the probe set.
-            encoder_decoder: whether the base is one; `is_encoder_decoder` tells.
+            encoder_decoder: whether the base is one; see `is_encoder_decoder`.
         """
         token = "decoder_start" if encoder_decoder else "last"
         return cls(base, base_revision, probes.name, probes.id, token=token)
 
     @property
     def id(self) -> str:
-        """Hash of all that matters, 16 hex digits; the probe set's name does not."""
+        """Hash of everything that matters, 16 hex digits; the probe set's name does not."""
         parts = {name: value for name, value in asdict(self).items() if name != "probe_set"}
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -71,7 +71,7 @@ def is_encoder_decoder(config_file: Path) -> bool:
     """Whether a model's config.json says that it has an encoder and a decoder; needs no torch.
 
     Raises:
-        HubdeltaError: the file cannot be read, or is no config.json.
+        HubdeltaError: the file cannot be read, or is not a config.json.
     """
     try:
         config = json.loads(config_file.read_bytes())

@@ -18,8 +18,8 @@ class PeftAdapter:
     Attributes:
         key: which adapter.
         config: its adapter_config.json.
-        tensors: its weights by name as saved, floats in fp32, fp16 or bf16 as stored, all finite,
-            on the CPU; without those of the output layer.
+        tensors: its weights by saved name, floats in fp32, fp16 or bf16 as stored, all finite, on
+            the CPU; without those of the output layer.
         weight_bytes: size of its weight files.
         card: text of its model card, if it has one.
     """

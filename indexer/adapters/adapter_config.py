@@ -1,4 +1,4 @@
-"""Reading adapter_config.json for what it says, whichever PEFT version wrote it."""
+"""Reading adapter_config.json as written by any PEFT version."""
 
 import json
 import logging
@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "adapter_config.json"
 MLX = "MLX"
-"""Stands for the type of an adapter that mlx-lm saved, whose config names none."""
+"""The type given to an adapter saved by mlx-lm, whose config names none."""
 LONGEST_CONFIG = 1 << 20  # bytes; real ones have a few thousand
 
-_MOST = 2**31  # beyond any rank or alpha, and what a column holds
+_MOST = 2**31  # beyond any real rank or alpha, and the limit of a column
 
 _NO_EFFECT = frozenset(
     {
@@ -54,7 +54,7 @@ class AdapterConfig:
 
     Attributes:
         peft_type: LORA, IA3, ..., upper case; MLX for an adapter of mlx-lm.
-        values: every key as written, nulls left out (a null means PEFT's default).
+        values: every key as written, without nulls (a null means PEFT's default).
     """
 
     peft_type: str
@@ -95,7 +95,7 @@ class AdapterConfig:
                 values[key] = _numbers(key, values[key])
         for key in _MODULES & values.keys():
             _check_modules(key, values[key])
-        # Some tools write Python's name of the enumeration's member.
+        # Some tools write the Python name of the enum member.
         return cls(printable(peft_type.upper().removeprefix("PEFTTYPE.")), values)
 
     @property
@@ -113,15 +113,15 @@ class AdapterConfig:
         return float(alpha) if abs(alpha) < _MOST else None
 
     def known_values(self, known: frozenset[str]) -> dict[str, Any]:
-        """The values that the installed PEFT knows, if the others cannot change what is computed.
+        """The values that the installed PEFT knows, if the others cannot change the result.
 
-        PEFT itself leaves out what it does not know (`PeftConfigMixin.from_peft_type`). Trainers
-        add keys of their own, and old versions of PEFT had some that are gone: what they change is
-        in the tensors, each of which must have its place. Only a setting of a later PEFT may change
-        the arithmetic and no tensor, as use_rslora did.
+        PEFT itself drops keys that it does not know (`PeftConfigMixin.from_peft_type`). Trainers
+        add their own keys, and old versions of PEFT had some that are gone: what those change shows
+        in the tensors, each of which must have a place. Only a setting of a later PEFT may change
+        the arithmetic without changing any tensor, as use_rslora did.
 
         Args:
-            known: the keys that the installed PEFT's class for this type takes.
+            known: the keys accepted by the installed PEFT's class for this type.
 
         Raises:
             AdapterError: unsupported_adapter, naming the key: a later PEFT saved the config.
@@ -144,7 +144,7 @@ class AdapterConfig:
         return {key: value for key, value in self.values.items() if key in known}
 
     def _is_of_later_peft(self) -> bool:
-        """Whether a later PEFT than the installed one saved it; no PEFT before 0.15 says which."""
+        """Whether a later PEFT than the installed one saved it; versions before 0.15 do not say."""
         try:
             saved = Version(str(self.values.get("peft_version", "0")).partition("@")[0])
         except InvalidVersion:
@@ -153,7 +153,7 @@ class AdapterConfig:
 
 
 def _number(key: str, value: Any) -> Any:
-    """A setting that is a number, also where it was written as a string.
+    """A number setting, even if it was written as a string.
 
     Raises:
         AdapterError: corrupt: it is something else.
@@ -168,9 +168,9 @@ def _number(key: str, value: Any) -> Any:
 
 
 def _numbers(key: str, value: Any) -> Any:
-    """A setting that gives modules their own numbers, also where these were written as strings.
+    """A setting that maps modules to numbers, even if these were written as strings.
 
-    AdaLoRA's rank_pattern has lists of flags in their place.
+    AdaLoRA's rank_pattern has lists of flags instead of numbers.
 
     Raises:
         AdapterError: corrupt: one of them is something else.
@@ -180,7 +180,7 @@ def _numbers(key: str, value: Any) -> Any:
     if not isinstance(value, dict):
         raise AdapterError(
             Reason.CORRUPT,
-            f"{CONFIG_FILE}: {key} is {value!r:.40}, not an object that gives modules numbers",
+            f"{CONFIG_FILE}: {key} is {value!r:.40}, not an object that maps modules to numbers",
         )
     return {
         pattern: number if isinstance(number, list) else _number(f"{key} {pattern:.60}", number)
@@ -189,7 +189,7 @@ def _numbers(key: str, value: Any) -> Any:
 
 
 def _check_modules(key: str, value: Any) -> None:
-    """Refuse what names no modules.
+    """Reject a value that does not name modules.
 
     Raises:
         AdapterError: corrupt: neither a pattern nor a list of names.

@@ -1,10 +1,10 @@
-"""Where each tensor of an adapter belongs in the base, whatever its trainer called the base.
+"""Where each tensor of an adapter belongs in the base, whatever names its trainer used.
 
-PEFT names a tensor after the module that it found in the model it wrapped. The same layer is
+PEFT names a tensor after the module in the model that it wrapped. The same layer is
 `model.layers.0…` in a text model, and in image-text models of newer and older transformers
-`model.language_model.layers.0…` or `language_model.model.layers.0…`. Here every name becomes that
-of the loaded base, once, before anything is checked or computed. What no prompt of text can reach
-is left out.
+`model.language_model.layers.0…` or `language_model.model.layers.0…`. Here every name is translated
+to the loaded base's, once, before anything is checked or computed. Modules that no text prompt can
+reach are left out.
 """
 
 import re
@@ -34,33 +34,33 @@ _UNREACHED: Final = re.compile(
     r"|multimodal_projector|patch_merger|connector|aligner|resampler|audio\w*|embed_vision"
     r"|embed_audio|mlp1)\."
 )
-"""Modules that only images or sound reach."""
+"""Modules that only images or audio reach."""
 
 _UNEMBEDDING: Final = re.compile(r"(?:model\.)?unembed_tokens\.")
 """What Tinker calls the output layer."""
 
 _OF_METHODS: Final = tuple(sorted(set(filter(None, PEFT_TYPE_TO_PREFIX_MAPPING.values()))))
-"""How the part of a tensor's name begins that a method adds to the name of a module it adapts."""
+"""Prefixes of what each method appends to the name of an adapted module."""
 
 _PARTS: Final = (
     *_OF_METHODS,
     *("base_layer", "token_adapter", "trainable_tokens", "modules_to_save", "original_module"),
 )
-"""The same of every part that PEFT adds."""
+"""The same for every part that PEFT adds."""
 
 _NAMES_MODULES: Final = ("exclude_modules", "layers_to_transform", "layers_pattern")
-"""Settings that are settled once target_modules holds whole names."""
+"""Settings that are resolved once target_modules holds full names."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """An adapter in the words of the base.
+    """An adapter under the base's names.
 
     Attributes:
-        config: its config, with the base's names where they differ from its own.
-        names: tensor name as saved → as PEFT names it on this base; those that count.
-        transposed: names as saved of tensors that PEFT holds transposed.
-        parameters: module of the base → the shapes of its parameters that target_parameters names.
+        config: its config, with the base's names where they differ.
+        names: saved tensor name → PEFT's name on this base, for the tensors that count.
+        transposed: saved names of tensors that PEFT holds transposed.
+        parameters: module of the base → the shapes of its parameters named by target_parameters.
     """
 
     config: AdapterConfig
@@ -96,7 +96,7 @@ class AdapterNames:
 
     @cached_property
     def _paths(self) -> tuple[str, ...]:
-        """Where the text part may stand, as model.language_model., the innermost first."""
+        """Possible paths of the text part, such as model.language_model., innermost first."""
         model = self._base.model
         decoder = model.get_decoder()
         inner = (f"{name}." for name, module in self._modules.items() if module is decoder)
@@ -105,14 +105,14 @@ class AdapterNames:
     def place(self, config: AdapterConfig, shapes: Mapping[str, Shape]) -> Placement:
         """Find the place of every tensor.
 
-        A tensor that has none keeps its name, so that what checks it can say so.
+        A tensor without one keeps its name, so that later checks can report it.
 
         Args:
             config: the adapter's.
-            shapes: tensor name → shape, as saved.
+            shapes: saved tensor name → shape.
 
         Raises:
-            AdapterError: corrupt (no tensor of PEFT's, or empty ones) or unsupported_adapter.
+            AdapterError: corrupt (no PEFT tensors, or empty ones) or unsupported_adapter.
         """
         saved = {name: name for name in shapes}
         transposed: frozenset[str] = frozenset()
@@ -154,13 +154,13 @@ class AdapterNames:
         return Placement(config, names, transposed, of_modules)
 
     def _own(self, name: str) -> str | None:
-        """A tensor's or a module's name in the base; None where the base has no such module."""
+        """A tensor's or module's name in the base; None if the base has no such module."""
         if self._module_of(name) is not None:
             return name
         return next((own for own in self._elsewhere(name) if self._module_of(own)), None)
 
     def _elsewhere(self, name: str) -> Iterator[str]:
-        """What else a module may be called in this base."""
+        """Other possible names of a module in this base."""
         tail = name
         while outer := _OUTER.match(tail):
             tail = tail[outer.end() :]
@@ -170,7 +170,7 @@ class AdapterNames:
         yield from (path + name for path in self._paths)
 
     def _module_of(self, name: str) -> str | None:
-        """The module of the base to which a name belongs, if it names one to its end."""
+        """The module of the base that a name fully names, if any."""
         module, parts = name, ""
         while module and module not in self._modules:
             module, _, part = module.rpartition(".")
@@ -186,7 +186,7 @@ class AdapterNames:
         return own is not None and isinstance(self._modules.get(own), nn.Embedding)
 
     def _reject_without_prefix(self, names: Any) -> None:
-        """Refuse low-rank factors under the base's own names, of which PEFT loads none."""
+        """Reject low-rank factors without PEFT's prefix, which PEFT does not load."""
         bare = [name for name in names if ".lora_" in name and not name.startswith("base_model.")]
         if any(self._module_of(name) for name in bare):
             raise AdapterError(
@@ -197,10 +197,10 @@ class AdapterNames:
             )
 
     def _saved_modules(self, names: Mapping[str, str]) -> dict[str, str]:
-        """What the modules of the base were called when an adapter was saved.
+        """The names of the base's modules when an adapter was saved.
 
         Args:
-            names: a tensor's name on this base → as saved, without PREFIX.
+            names: a tensor's name on this base → its saved name, without PREFIX.
         """
         found = {}
         for own, saved in names.items():
@@ -213,12 +213,12 @@ class AdapterNames:
     def _target_parameters(
         self, config: AdapterConfig, saved_modules: Mapping[str, str]
     ) -> dict[str, dict[str, Shape]]:
-        """The parameters that target_parameters names: module of the base → last name → shape."""
+        """The parameters named by target_parameters: module of the base → last name → shape."""
         targets = _listed(config.values.get("target_parameters"))
         found: dict[str, dict[str, Shape]] = {}
         for own, saved in saved_modules.items() if targets else ():
             for last, parameter in self._modules[own].named_parameters(recurse=False):
-                # As PEFT matches them: the whole name, or its end.
+                # As PEFT matches them: the full name, or its end.
                 names = (f".{own}.{last}", f".{saved}.{last}")
                 if any(name.endswith(f".{target}") for name in names for target in targets):
                     found.setdefault(own, {})[last] = tuple(parameter.shape)
@@ -231,7 +231,7 @@ class AdapterNames:
         saved_modules: Mapping[str, str],
         parameters: Mapping[str, Mapping[str, Shape]],
     ) -> dict[str, Any]:
-        """Settings that name modules, in the base's words; the tensors say which are adapted."""
+        """Settings that name modules, under the base's names; tensors say which are adapted."""
         values = {key: value for key, value in config.values.items() if key not in _NAMES_MODULES}
         adapted: dict[str, Shape] = {}
         for name, shape in shapes.items():
@@ -270,9 +270,9 @@ def _listed(names: Any) -> list[str]:
 
 
 def _settled(pattern: Mapping[str, Any], modules: Mapping[str, str]) -> dict[str, Any]:
-    """The values of a pattern for whole names of modules.
+    """The values of a pattern, by full module name.
 
-    PEFT matches the names that it found in the model it wrapped, which the base may not have.
+    PEFT matches names of the model that it wrapped, which the base may not have.
 
     Args:
         pattern: regular expression → value, as in rank_pattern.
@@ -282,6 +282,6 @@ def _settled(pattern: Mapping[str, Any], modules: Mapping[str, str]) -> dict[str
     for own, saved in modules.items():
         key = get_pattern_key(list(pattern), saved)
         if key in pattern:
-            # PEFT puts an optional path before it, which must stay empty.
+            # PEFT prepends an optional path, which must stay empty.
             found[f"^{re.escape(own)}"] = pattern[key]
     return found

@@ -1,4 +1,4 @@
-"""All weights of a model in one or several files, read tensor by tensor wherever they lie."""
+"""All weights of a model in one or several files, read by tensor from disk or from the Hub."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Checkpoint:
-    """The tensors of a model; its methods are safe in threads.
+    """The tensors of a model; its methods are thread-safe.
 
     Args:
         shards: its files, by name.
         index: the index file that names them, if there is one.
-        remote: those of them that come over the network.
+        remote: the files among them that are read over the network.
 
     Raises:
         AdapterError: corrupt: files disagree about a tensor.
 
     Attributes:
-        tensors: all that there are, by name.
+        tensors: all of them, by name.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class Checkpoint:
 
     @property
     def needed_bytes(self) -> int:
-        """What was read so far of files that come over the network."""
+        """Bytes read so far from remote files."""
         return sum(source.asked for source in self._remote)
 
     @property
     def fetched_bytes(self) -> int:
-        """What came over the network so far."""
+        """Bytes received over the network so far."""
         return sum(source.fetched for source in self._remote)
 
     def read(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Some tensors as they are stored, each in memory of its own on the CPU.
+        """Some tensors as stored, each in its own memory on the CPU.
 
         Raises:
             AdapterError: they cannot be read, and why.
@@ -73,7 +73,7 @@ class Checkpoint:
         return tensors
 
     def read_rows(self, name: str, rows: Sequence[int]) -> torch.Tensor:
-        """Some rows of a matrix as they are stored, [rows, …] in the order given.
+        """Some rows of a matrix as stored, [rows, …] in the order given.
 
         Raises:
             AdapterError: they cannot be read, and why.
@@ -83,7 +83,7 @@ class Checkpoint:
 
 
 def open_local(files: Sequence[Path], index: WeightIndex | None = None) -> Checkpoint:
-    """A checkpoint of files on disk, safetensors or torch.save's.
+    """A checkpoint of files on disk, safetensors or torch.save files.
 
     Args:
         files: all of them.
@@ -117,17 +117,17 @@ def open_remote(
     index: WeightIndex | None = None,
     connections: int = 8,
 ) -> Checkpoint:
-    """A checkpoint of safetensors files on the Hub, of which only what is read is fetched.
+    """A checkpoint of safetensors files on the Hub; only what is read is fetched.
 
-    A file that is the base's to the last byte, by its hash, is read from the base's folder.
+    A file identical to the base's, by its hash, is read from the base's folder.
 
     Args:
         hub: where from.
-        key: whose files, and the commit.
+        key: the repository and commit.
         headers: of all its files by path, as `weight_header` reads them.
         base_folder: the base's, with its weights.
         index: the index file that names the files, if there is one.
-        connections: requests at once.
+        connections: simultaneous requests.
 
     Raises:
         AdapterError: corrupt or unsupported_adapter.
@@ -145,7 +145,7 @@ def open_remote(
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files that transformers reads of a folder.
+    """The weight files that transformers reads from a folder.
 
     Raises:
         HubdeltaError: there are none, or the list of them cannot be read.
@@ -164,11 +164,11 @@ def _files_and_index(folder: Path) -> tuple[list[Path], WeightIndex | None]:
 
 
 def _copy_of(header: Header, folder: Path) -> Path | None:
-    """A file in the folder with the content of a file on the Hub."""
+    """A file in the folder with the same content as a file on the Hub."""
     if header.hash is None or not _SHA256.fullmatch(header.hash):
         return None
     for path in folder.glob("*.safetensors"):
-        blob = path.resolve()  # the cache of huggingface_hub keeps LFS files under their hashes
+        blob = path.resolve()  # huggingface_hub's cache stores LFS files under their hashes
         status = blob.stat()
         if status.st_size != header.file_bytes:
             continue

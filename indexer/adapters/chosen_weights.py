@@ -1,4 +1,4 @@
-"""The weight files of an adapter or a whole model, as PEFT and transformers would choose them."""
+"""The weight files of an adapter or a whole model, chosen as PEFT and transformers do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ from hubdelta.schemas.errors import AdapterError, Reason
 
 @dataclass(frozen=True)
 class ChosenWeights:
-    """Weight files, and what is known of them before they are fetched.
+    """Weight files, and what is known of them before fetching.
 
     Attributes:
         files: paths inside the repository.
         size: of all of them, in bytes.
         index: the index file that names them, if there is one.
-        headers: of each file; None where only reading them tells what they hold.
+        headers: of each file; None if only reading the files shows what they hold.
         file_of: tensor → the file that it is read from; empty without headers.
     """
 
@@ -37,16 +37,16 @@ class ChosenWeights:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """What the files hold, by name, each from the file that it is read from."""
+        """The tensors by name, each from the file that it is read from."""
         headers = self.headers or {}
         return {name: headers[file].tensors[name] for name, file in self.file_of.items()}
 
 
 def reject_unreadable(listed: list[str]) -> None:
-    """Reject weights whose file names already show that nothing can read them.
+    """Reject weights in formats that their file names show to be unreadable.
 
     Args:
-        listed: the weight files that the catalog has.
+        listed: the weight files according to the catalog.
 
     Raises:
         AdapterError: no_weights, naming the formats that are there instead.
@@ -68,15 +68,15 @@ def reject_unreadable(listed: list[str]) -> None:
 
 
 def choose_weights(source: Source, listed: list[str]) -> ChosenWeights:
-    """Follow the index file, where there is one, to the weight files, and look at them.
+    """Follow the index file, if there is one, to the weight files, and read their headers.
 
     Args:
         source: where they are.
-        listed: a weight file, the index file of several, or shards, as the catalog has them.
+        listed: a weight file, the index file of several, or shards, as in the catalog.
 
     Raises:
         AdapterError: no_weights (a file or shard is missing), corrupt
-            (also: files that disagree about a tensor), gated, not_found, disabled or network.
+            (including files that disagree about a tensor), gated, not_found, disabled or network.
         HubError: offline, or a refused token.
     """
     index = _index(source, listed)

@@ -1,4 +1,4 @@
-"""Does an adapter fit the base? Told from tensor names and shapes, before weights are fetched."""
+"""Whether an adapter fits the base, judged by tensor names and shapes before fetching weights."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,18 +8,18 @@ from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.schemas.errors import AdapterError, Reason, printable
 
 PREFIX = "base_model.model."
-"""What PEFT puts before the base's own module names when it saves an adapter."""
+"""The prefix that PEFT puts before the base's module names when it saves an adapter."""
 
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])(?:\.weight)?$")
 
 _WRAPPED = re.compile(r"(?:\.base_layer)+$")
-"""What PEFT adds where several parameters of one module are adapted."""
+"""What PEFT adds if several parameters of one module are adapted."""
 
 _UNUSED_RANK = 1024
 
 _CUT_RANKS = frozenset({"ADAMSS", "DEFT", "LOKR", "OSF", "TINYLORA"})
-"""Methods of which PEFT cuts a rank down to the size of the layer; LyCORIS writes 100000 for LoKr's
-factors that are whole."""
+"""Methods whose rank PEFT limits to the size of the layer; for full LoKr factors, LyCORIS writes
+100000."""
 
 Shape = tuple[int, ...]
 
@@ -32,22 +32,22 @@ def check_fit(
     """Check the low-rank factors of an adapter against the base's layers.
 
     A factor A is [r, in_features] and B is [out_features, r]; on an embedding layer A is
-    [r, rows] and B is [columns, r] (PEFT, tuners/lora/layer.py). Those of a parameter on its own,
+    [r, rows] and B is [columns, r] (PEFT, tuners/lora/layer.py). Factors of a single parameter,
     such as a router's, follow the parameter's shape; an expert's is [experts, out, in] or
-    [experts, in, out], and r is multiplied by the experts. Tensors of other kinds are checked when
-    they are loaded.
+    [experts, in, out], and r is multiplied by the number of experts. Tensors of other kinds are
+    checked when they are loaded.
 
     Args:
-        tensors: tensor name → shape, as saved.
+        tensors: saved tensor name → shape.
         modules: the base's module name → (out_features, in_features).
-        parameters: the base's module name → shapes of its parameters that are adapted on their own.
+        parameters: the base's module name → shapes of its individually adapted parameters.
 
     Raises:
-        AdapterError: no_weights (no tensor at all), base_mismatch (naming the tensor), corrupt (a
-            part of each tensor).
+        AdapterError: no_weights (no tensors), base_mismatch (naming the tensor), corrupt (only a
+            shard of each tensor).
     """
     if not tensors:
-        raise AdapterError(Reason.NO_WEIGHTS, "the weight file holds no tensor")
+        raise AdapterError(Reason.NO_WEIGHTS, "the weight file holds no tensors")
     ranks: dict[str, int] = {}
     known = 0
     for name, shape in tensors.items():
@@ -72,9 +72,9 @@ def check_fit(
             if not is_a and (parts := _parts(name, tensors, out_features)) > 1:
                 raise AdapterError(
                     Reason.CORRUPT,
-                    f"tensor {name} has shape {list(shape)}, 1/{parts} of its rows, as has the "
-                    "other factor: one rank's part of an FSDP training. Its author should gather "
-                    "the weights before saving (FULL_STATE_DICT)",
+                    f"tensor {name} has shape {list(shape)}, 1/{parts} of its rows, and so has the "
+                    "other factor: it is one rank's shard of an FSDP training. Its author should "
+                    "gather the weights before saving (FULL_STATE_DICT)",
                 )
             raise AdapterError(
                 Reason.BASE_MISMATCH,
@@ -85,7 +85,7 @@ def check_fit(
         if ranks.setdefault(match["module"], rank) != rank:
             raise AdapterError(
                 Reason.BASE_MISMATCH,
-                f"tensor {name} has rank {rank}, its other factor {ranks[match['module']]}",
+                f"tensor {name} has rank {rank}, but its other factor {ranks[match['module']]}",
             )
     factors = [name for name in tensors if _FACTOR.match(name)]
     # PEFT renames and joins the factors of experts that were saved one by one.
@@ -98,7 +98,7 @@ def check_fit(
 
 
 def _check_parameter(name: str, shape: Shape, is_a: bool, held: Sequence[Shape]) -> None:
-    """Check a factor against the parameters of its module that are adapted on their own."""
+    """Check a factor against the individually adapted parameters of its module."""
     sizes = {
         size
         for whole in held
@@ -113,10 +113,10 @@ def _check_parameter(name: str, shape: Shape, is_a: bool, held: Sequence[Shape])
 
 
 def _parts(up: str, tensors: Mapping[str, Shape], out_features: int) -> int:
-    """Into how many parts both factors were cut along their rows, of which one is there; else 1.
+    """How many shards both factors were split into along their rows, if this is one; or 1.
 
     Args:
-        up: name of the factor B; whole it is [out_features, r], and A is [r, in_features].
+        up: name of the factor B; complete, it is [out_features, r], and A is [r, in_features].
         tensors: tensor name → shape.
         out_features: of the base's layer.
     """
@@ -129,7 +129,7 @@ def _parts(up: str, tensors: Mapping[str, Shape], out_features: int) -> int:
 
 
 def check_ranks(config: AdapterConfig, tensors: Mapping[str, Shape]) -> None:
-    """Check the sizes that a config asks for against its tensors: PEFT allocates by the config.
+    """Check the sizes in a config against its tensors, since PEFT allocates by the config.
 
     Raises:
         AdapterError: corrupt: the config asks for more than the weights hold.
@@ -142,7 +142,7 @@ def check_ranks(config: AdapterConfig, tensors: Mapping[str, Shape]) -> None:
     asked = dict(pattern) if isinstance(pattern, dict) else {}
     if config.peft_type == "LORA" and ranks:
         allowed = max(ranks)
-        # With a pattern for each module the general rank may go unused.
+        # With a pattern for each module, the general rank may be unused.
         general_allowed = max(allowed, _UNUSED_RANK) if asked else allowed
     else:
         allowed = general_allowed = max((max(s) for s in tensors.values() if s), default=0)

@@ -1,8 +1,8 @@
-"""Quantized weights of whole models, multiplied out where their format is stated and simple.
+"""Dequantizing whole models' weights if their format is stated and simple.
 
-That is 8-bit numbers with a scale for each tensor, row or block, and the 4-bit blocks of gpt-oss:
-their product is exact in fp32. Any other format is refused by name. What activations are rounded
-to when such a model is served is no part of its weights.
+Supported are 8-bit numbers with a scale per tensor, row or block, and the 4-bit blocks of gpt-oss:
+their product is exact in fp32. Any other format is rejected by name. How activations are rounded
+when such a model is served is not part of its weights.
 """
 
 import re
@@ -28,7 +28,7 @@ _FP8: Final = frozenset(
 )
 
 _SCALES: Final = ("_scale_inv", "_scale")
-"""Endings of the name of a tensor's scale, by which it is multiplied whatever it is called."""
+"""Suffixes of the name of a tensor's scale; the tensor is multiplied by it under either name."""
 
 _ZERO_POINT: Final = "_zero_point"
 
@@ -40,10 +40,11 @@ _BESIDE_WEIGHTS: Final = re.compile(
 
 
 def plain(checkpoint: Checkpoint, config: Mapping[str, Any]) -> "Checkpoint | Dequantized":
-    """A checkpoint whose tensors are weights as they are computed with.
+    """A checkpoint whose tensors are the weights used in computation.
 
     Raises:
-        AdapterError: unsupported_adapter, a format that is not simple; corrupt, scales do not fit.
+        AdapterError: unsupported_adapter, a format that is not simple; corrupt, scales that do not
+            fit.
     """
     statement = stated(config)
     return Dequantized(checkpoint, statement) if statement else checkpoint
@@ -54,9 +55,9 @@ class _Parts:
     """What a weight is made of.
 
     Attributes:
-        names: of the tensors, the numbers first, then their scale, perhaps their zero point.
+        names: of the tensors: the numbers, then their scale, perhaps their zero point.
         shape: of the weight.
-        make: the weight in fp32 from them.
+        make: computes the weight in fp32 from them.
     """
 
     names: tuple[str, ...]
@@ -65,17 +66,17 @@ class _Parts:
 
 
 class Dequantized:
-    """The plain weights, in fp32, of a checkpoint that holds others; safe in threads.
+    """The plain weights, in fp32, of a quantized checkpoint; thread-safe.
 
     Args:
-        checkpoint: the one that is stored.
+        checkpoint: the stored one.
         statement: its format.
 
     Raises:
         AdapterError: unsupported_adapter, the format is not simple; corrupt, scales do not fit.
 
     Attributes:
-        tensors: all that there are, by name; those that only quantization needs are not.
+        tensors: all weights by name, without tensors that only quantization needs.
     """
 
     def __init__(self, checkpoint: Checkpoint, statement: Statement) -> None:
@@ -83,7 +84,7 @@ class Dequantized:
         try:
             parts = find(checkpoint.tensors, statement) if find else None
         except (TypeError, ValueError, AttributeError) as error:
-            raise quantized(f"{described(statement)}, stated in a way of its own") from error
+            raise quantized(f"{described(statement)}, stated in an unknown way") from error
         if parts is None:
             raise quantized(described(statement))
         self._checkpoint, self._parts = checkpoint, parts
@@ -97,7 +98,7 @@ class Dequantized:
         self.tensors: dict[str, Stored] = kept | made
 
     def read(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Some tensors, each in memory of its own on the CPU.
+        """Some tensors, each in its own memory on the CPU.
 
         Raises:
             AdapterError: they cannot be read, and why.
@@ -131,7 +132,7 @@ class Dequantized:
 def _scaled_parts(
     tensors: Mapping[str, Stored], numbers: Collection[torch.dtype], block: Sequence[int] | None
 ) -> dict[str, _Parts]:
-    """The weights that are stored as 8-bit numbers, each with its scale beside it."""
+    """The weights stored as 8-bit numbers with a scale."""
     parts = {}
     for name, stored in tensors.items():
         if name.endswith(_ZERO_POINT) or stored.dtype not in {*_FP8, torch.int8}:
@@ -163,7 +164,7 @@ class _Multiply:
         weight = numbers.float()
         if zero_point is not None:
             weight -= _spread(zero_point.float(), weight.shape, self.lengths[1])
-        # As bytes, a scale is its exponent alone (E8M0).
+        # A scale stored as bytes is only an exponent (E8M0).
         factor = scale.float() if scale.dtype is not torch.uint8 else (scale.float() - 127).exp2()
         weight *= _spread(factor, weight.shape, self.lengths[0])
         return weight
@@ -174,10 +175,10 @@ def _block_lengths(
 ) -> tuple[int, ...]:
     """How many numbers share a scale along each axis.
 
-    Scales of fewer axes than the weight are those of its first ones, as of rows.
+    Scales with fewer axes than the weight apply to its first axes, such as rows.
 
     Raises:
-        AdapterError: corrupt, there are not as many as it takes.
+        AdapterError: corrupt, the number of scales does not match.
     """
     if all(size == 1 for size in scales):
         return shape
@@ -199,7 +200,7 @@ def _block_lengths(
 
 
 def _spread(scales: torch.Tensor, shape: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
-    """Scales repeated for all numbers of their blocks, or as much of it as broadcasts."""
+    """Scales repeated for all numbers of their blocks, or in a shape that broadcasts."""
     spread = scales.reshape(scales.shape if scales.numel() > 1 else (1,) * len(shape))
     spread = spread.reshape(*spread.shape, *(1,) * (len(shape) - spread.dim()))
     for axis, (size, length) in enumerate(zip(shape, lengths, strict=True)):
@@ -258,7 +259,7 @@ def _mxfp4(tensors: Mapping[str, Stored], statement: Statement) -> dict[str, _Pa
         if name == blocks or scales not in tensors:
             continue
         if len(stored.shape) != 4 or (*tensors[scales].shape, 16) != stored.shape:
-            raise AdapterError(Reason.CORRUPT, f"tensors {blocks} and {scales} do not fit together")
+            raise AdapterError(Reason.CORRUPT, f"tensors {blocks} and {scales} do not match")
         experts, rows, groups, _ = stored.shape
         shape = (experts, 32 * groups, rows)
         parts[name] = _Parts((blocks, scales), shape, _unpack_mxfp4)
@@ -279,4 +280,4 @@ _SIMPLE: Final[
     "compressed-tensors": _compressed_tensors,
     "mxfp4": _mxfp4,
 }
-"""Methods by name → the weights that a checkpoint's tensors make, None if they are not simple."""
+"""Method name → how to find the weights in a checkpoint's tensors; None if not simple."""

@@ -1,7 +1,7 @@
-"""The layers that a config asks for with layer_replication, before PEFT makes them.
+"""Checks of layer_replication in a config, before PEFT creates the layers.
 
-PEFT copies every module of a layer for each time that the setting names it. What an adapter may
-ask for is bounded by the layers of which it holds tensors, as its ranks are.
+PEFT copies every module of a layer each time that the setting names it. How many layers an adapter
+may request is limited by the layers that it has tensors for, as with ranks.
 """
 
 import re
@@ -18,7 +18,7 @@ from hubdelta.schemas.errors import AdapterError, Reason
 _KEY: Final = "layer_replication"
 _LISTS: Final = ("layers", "bert.encoder.layer", "encoder.layer", "h")
 _MOST_TIMES: Final = 4
-"""So many times the base's layers may be there without tensors: layers_to_transform skips some."""
+"""How many times the base's layers may occur without tensors: layers_to_transform skips some."""
 
 
 def check_replication(config: AdapterConfig, base: BaseStructure) -> None:
@@ -36,13 +36,13 @@ def check_replication(config: AdapterConfig, base: BaseStructure) -> None:
     found = _layers(base)
     count = len(found[1]) if found else 0
     for start, end in pairs if found else ():
-        # As of any list of Python's, -1 is the last one.
+        # As in any Python list, -1 is the last one.
         if start < end and not -count <= start < end <= count:
             raise _refusal(f"asks for layers {start} to {end} of a base of {count}")
 
 
 def check_layer_count(config: AdapterConfig, base: BaseStructure, tensors: Iterable[str]) -> None:
-    """Check how many layers a config asks for against the layers of which there are tensors.
+    """Check the number of layers in a config against the layers that have tensors.
 
     Args:
         config: one that `check_replication` has passed.
@@ -67,10 +67,10 @@ def check_layer_count(config: AdapterConfig, base: BaseStructure, tensors: Itera
 
 
 def replicated_names(config: AdapterConfig, base: BaseStructure) -> Iterator[str]:
-    """Names that modules and parameters have in the layers that PEFT makes.
+    """Names of modules and parameters in the layers that PEFT creates.
 
     Args:
-        config: one that both checks have passed.
+        config: one that has passed both checks.
         base: the base.
     """
     found = _layers(base)
@@ -88,14 +88,14 @@ def replicated_names(config: AdapterConfig, base: BaseStructure) -> Iterator[str
 
 
 def _asked(config: AdapterConfig) -> list[list[int]]:
-    """The setting as it is written; no other type of PEFT's has it."""
+    """The setting as written; no other PEFT type has it."""
     return config.values.get(_KEY) or [] if config.peft_type == "LORA" else []
 
 
 def _layers(base: BaseStructure) -> tuple[str, nn.ModuleList] | None:
-    """The list of layers that PEFT replicates (`replicate_layers`) and its name, if it finds one.
+    """The list of layers that PEFT replicates (`replicate_layers`) and its name, if found.
 
-    Where it finds none, it refuses the adapter itself.
+    If PEFT finds none, it rejects the adapter itself.
     """
     path, body = "", base.model
     while isinstance(inner := getattr(body, "model", None), nn.Module):

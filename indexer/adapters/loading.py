@@ -1,8 +1,9 @@
 """From a row of the catalog to an adapter in memory: inspect, then fetch, then read.
 
 Inspecting costs a ranged request and a small file, and settles whether the weights are worth
-fetching; the fetch then takes only the files that the engine reads, at the cataloged commit, and
-of an adapter's safetensors not the tensors of the output layer, which no hidden state depends on.
+fetching. The fetch then takes only the files that the engine reads, at the cataloged commit, and
+omits tensors of the output layer from an adapter's safetensors, since no hidden state depends on
+them.
 """
 
 import logging
@@ -47,7 +48,7 @@ from hubdelta.schemas.rows import CatalogRow
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_NAME = 100  # characters of a repository's name in that of a folder
+_LONGEST_NAME = 100  # characters of a repository's name in a folder's name
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class Inspected:
     Attributes:
         pending: which one.
         config: its adapter_config.json, or the config.json of a full finetune.
-        text: that config, as it was read.
+        text: that config, as read.
         weights: its weight files.
-        memory_bytes: what it takes until it is embedded, on disk or in memory.
-        needed_bytes: what must come over the network for it.
+        memory_bytes: the space it takes until it is embedded, on disk or in memory.
+        needed_bytes: how much to fetch over the network.
         card: text of its model card, if it has one.
     """
 
@@ -77,14 +78,14 @@ class Inspected:
 class Obtainer:
     """Gets adapters from the Hub, or from local folders.
 
-    Its methods are called from several threads at once, each for an adapter of its own.
+    Its methods are called from several threads at once, each for a different adapter.
 
     Attributes:
         hub: the Hub.
         base: the base that they must fit.
-        folder: where downloads are put.
+        folder: where downloads go.
         max_bytes: weights larger than this are not fetched.
-        keep: leave the downloads where they are.
+        keep: do not delete downloads.
     """
 
     hub: Hub
@@ -94,7 +95,7 @@ class Obtainer:
     keep: bool = False
 
     def inspect(self, pending: Pending) -> Inspected:
-        """Check all that can be checked before the weights are fetched.
+        """Check everything that can be checked before fetching the weights.
 
         Raises:
             AdapterError: it cannot be embedded, and why.
@@ -128,7 +129,7 @@ class Obtainer:
             memory_bytes = sum(map(_held_bytes, needed))
             needed_bytes = sum(tensor.bytes for tensor in needed)
         elif weights.headers is not None:
-            memory_bytes = needed_bytes = 0  # it is streamed, when its turn has come
+            memory_bytes = needed_bytes = 0  # it is streamed when its turn comes
         needed_bytes += sum(header.header_bytes for header in (weights.headers or {}).values())
         size = weights.size if self.keep else memory_bytes
         if size > self.max_bytes:
@@ -140,7 +141,7 @@ class Obtainer:
         )
 
     def fetch(self, inspected: Inspected) -> None:
-        """Fetch what is read of an adapter, or all of it where it is to be kept.
+        """Fetch what is needed of an adapter, or all of it if it is to be kept.
 
         Raises:
             AdapterError: it cannot be embedded, and why.
@@ -149,7 +150,7 @@ class Obtainer:
         row, weights = inspected.pending.row, inspected.weights
         adapter = isinstance(inspected.config, AdapterConfig)
         if _is_local(row) and not adapter:
-            return  # it is read where it is
+            return  # it is read in place
         source, root = self._source(inspected.pending), self._place(inspected.pending)
         if weights.headers is None:
             for file in weights.files:
@@ -162,7 +163,7 @@ class Obtainer:
             (root / _config_path(row)).write_bytes(inspected.text)
 
     def read(self, inspected: Inspected) -> Adapter:
-        """Read weights that are there; the files are deleted unless they are to be kept.
+        """Read fetched weights; the files are deleted unless they are to be kept.
 
         Raises:
             AdapterError: it cannot be embedded, and why.
@@ -187,7 +188,7 @@ class Obtainer:
         finally:
             self.release(pending)
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        seen = weights.headers is not None  # then they were checked, with those that are not read
+        seen = weights.headers is not None  # then all tensors were checked, even those not read
         place = self._names.place if seen else self._place_tensors
         placement = place(inspected.config, shapes)
         return PeftAdapter(
@@ -206,8 +207,8 @@ class Obtainer:
     def _needs(self, name: str) -> bool:
         """Whether a hidden state may depend on a tensor of an adapter.
 
-        Where the output layer is tied to the input embedding, PEFT saves what it changes in the
-        embedding under the embedding's own name as well.
+        If the output layer is tied to the input embedding, PEFT saves changes to the embedding
+        under the embedding's own name as well.
         """
         return not self.base.is_above_hidden_state(name.removeprefix(PREFIX))
 
@@ -215,8 +216,8 @@ class Obtainer:
         """Find the places of an adapter's tensors in the base, and check that they fit there."""
         placement = self._names.place(config, saved)
         shapes = placement.shapes(saved)
-        # With tensors of the output layer alone nothing is changed. BD-LoRA's factors are blocks of
-        # a matrix's diagonal, which PEFT checks as it loads them.
+        # Tensors of the output layer alone change nothing. BD-LoRA's factors are blocks on a
+        # matrix's diagonal, which PEFT checks when it loads them.
         if (shapes or not saved) and not config.values.get("use_bdlora"):
             check_fit(shapes, self.base.shapes, placement.parameters)
         check_ranks(placement.config, {**saved, **shapes})
@@ -229,7 +230,7 @@ class Obtainer:
         return AdapterNames(self.base)
 
     def _check_base(self, row: CatalogRow, config: AdapterConfig) -> None:
-        """Check the base that an adapter's own config names, where no crawl could see that.
+        """Check the base that an adapter's own config names, if a crawl could not see it.
 
         Raises:
             AdapterError: base_mismatch, or network.
@@ -256,7 +257,7 @@ class Obtainer:
         return Repository(self.hub, pending.key)
 
     def _root(self, inspected: Inspected) -> Path:
-        """The folder that its files are read from."""
+        """The folder to read its files from."""
         row, adapter = inspected.pending.row, isinstance(inspected.config, AdapterConfig)
         in_place = _is_local(row) and not adapter
         return Path(row.repo_id) if in_place else self._place(inspected.pending)
@@ -273,7 +274,7 @@ def _every(name: str) -> bool:
 
 
 def _held_bytes(tensor: Tensor) -> int:
-    """What a tensor takes as it is read: fp8 comes as fp32, the others as they are stored."""
+    """The size of a tensor once read: fp8 becomes fp32, others stay as stored."""
     return tensor.bytes * (4 if tensor.dtype.startswith("F8_") else 1)
 
 

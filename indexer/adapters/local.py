@@ -1,4 +1,4 @@
-"""Adapters that stand in a folder of this machine, as rows of the catalog."""
+"""Catalog rows of adapters in local folders."""
 
 import os
 from collections.abc import Mapping
@@ -32,15 +32,15 @@ def describe_folder(
 ) -> CatalogRow:
     """The catalog row of an adapter or a whole model in a local folder.
 
-    It says that the adapter belongs to the base that the caller names. The revision is the SHA-1
-    of its files, so that a folder whose contents change becomes a new key. They are read in full
-    for it, so files that their sizes and headers already rule out are rejected first.
+    It assigns the adapter to the base that the caller names. The revision is the SHA-1 of its
+    files, so a folder with changed contents gets a new key. Hashing reads them in full, so files
+    that their sizes and headers already rule out are rejected first.
 
     Args:
         name: a local adapter.
         base: the base it is to be embedded under.
         run_id: goes into the row.
-        max_bytes: an adapter with larger weights is refused; by default none is.
+        max_bytes: an adapter with larger weights is rejected; unlimited by default.
 
     Raises:
         AdapterError: not_found (the folder holds no adapter and no model), corrupt, too_large.
@@ -103,7 +103,7 @@ def folder_revision(folder: Path) -> str:
     """The SHA-1 of a local model's configuration and weights, 40 hex digits.
 
     Raises:
-        AdapterError: a file is none, or cannot be read.
+        AdapterError: a file is not a regular file, or cannot be read.
     """
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")])
     return _state(folder, [MODEL_CONFIG, *(path.name for path in weights)])[1]
@@ -121,7 +121,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
 
 
 def _shards(folder: Path, weights: list[str]) -> list[str]:
-    """What an index file names and is there; what is missing is found when they are read."""
+    """Files that an index file names and that exist; missing ones are noticed when read."""
     if not weights or not weights[0].endswith(INDEX_SUFFIX):
         return []
     index = parse_index(weights[0], Folder(folder).text(weights[0], limit=LONGEST_INDEX))
@@ -129,7 +129,7 @@ def _shards(folder: Path, weights: list[str]) -> list[str]:
 
 
 def _check_headers(folder: Path, weights: list[str]) -> None:
-    """Refuse files that are no safetensors, or not as long as their headers say.
+    """Reject files that are not safetensors, or not as long as their headers say.
 
     Raises:
         AdapterError: corrupt, or no_weights (one is missing).
@@ -140,7 +140,7 @@ def _check_headers(folder: Path, weights: list[str]) -> None:
 
 
 def _check_size(folder: Path, weights: list[str], limit: int) -> None:
-    """Refuse an adapter of which no copy would be made: it is read from one.
+    """Reject an adapter that is too large to copy: it is read from a copy.
 
     Raises:
         AdapterError: too_large.
@@ -151,7 +151,7 @@ def _check_size(folder: Path, weights: list[str], limit: int) -> None:
 
 
 def _state(folder: Path, files: list[str]) -> tuple[float, str]:
-    """When the newest of the files was changed [seconds], and the SHA-1 of all of them."""
+    """When the newest file was changed [seconds], and the SHA-1 of all files."""
     modified, digest = 0.0, sha1(usedforsecurity=False)
     for name in files:
         with open_file(folder / name) as file:

@@ -1,4 +1,4 @@
-"""Files of this machine that a person named: read with no trust in what stands under a name."""
+"""Local files that the user named, read without trusting them to be regular files."""
 
 import os
 import stat
@@ -27,7 +27,7 @@ _KINDS: Final = (
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open a regular file; does not wait for the other end of a pipe.
+    """Open a regular file, without blocking on a pipe.
 
     Raises:
         AdapterError: no_weights (there is none), corrupt (it is something else, or not readable).

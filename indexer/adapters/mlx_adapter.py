@@ -1,7 +1,7 @@
-"""Adapters that mlx-lm writes, as PEFT would have saved them.
+"""Converting mlx-lm adapters to PEFT's form.
 
 mlx-lm multiplies from the other side: y = W x + scale · (x A) B with lora_a [in, r] and lora_b
-[r, out], so that PEFT's factors are their transposes and lora_alpha is scale · r. DoRA's `m` is
+[r, out], so PEFT's factors are their transposes, and lora_alpha is scale · r. DoRA's `m` is
 PEFT's magnitude vector (mlx_lm/tuner/lora.py and dora.py).
 """
 
@@ -34,7 +34,8 @@ def peft_names(shapes: Mapping[str, Shape], is_embedding: Callable[[str], bool])
         is_embedding: whether a module of that name is an embedding in the base.
 
     Raises:
-        AdapterError: unsupported_adapter: a tensor is not one of a dense layer's or an embedding's.
+        AdapterError: unsupported_adapter: a tensor of something other than a dense layer or
+            embedding.
     """
     names = {}
     for name, shape in shapes.items():
@@ -42,7 +43,7 @@ def peft_names(shapes: Mapping[str, Shape], is_embedding: Callable[[str], bool])
         if match is None or len(shape) != (1 if match["part"] == "m" else 2):
             raise AdapterError(
                 Reason.UNSUPPORTED_ADAPTER,
-                f"tensor {name} {list(shape)} of this MLX adapter is no low-rank factor of a "
+                f"tensor {name} {list(shape)} of this MLX adapter is not a low-rank factor of a "
                 "linear layer or an embedding",
             )
         parts = _OF_EMBEDDING if is_embedding(match["module"]) else _OF_LAYER
@@ -51,10 +52,10 @@ def peft_names(shapes: Mapping[str, Shape], is_embedding: Callable[[str], bool])
 
 
 def peft_settings(config: AdapterConfig, shapes: Mapping[str, Shape]) -> AdapterConfig:
-    """The config that PEFT would have written; which modules are adapted, the tensors say.
+    """The config that PEFT would have written; the tensors say which modules are adapted.
 
     Raises:
-        AdapterError: unsupported_adapter: a whole model, or settings that say no scale.
+        AdapterError: unsupported_adapter: a whole model, or settings without a scale.
     """
     values = config.values
     kind = values.get("fine_tune_type", "lora")

@@ -14,21 +14,21 @@ _SWITCHES: Final = re.compile(
     r"\w+_implementation(_internal)?|use_kernels|(kernel|fusion|distributed)_config|auto_map"
     r"|output_(attentions|hidden_states)|return_dict"
 )
-"""Settings that say how a model is run, not what it is: a stranger's config decides neither which
-code that is nor how much memory it takes."""
+"""Settings of how a model is run, not of what it is: an untrusted config must not decide which code
+runs or how much memory it takes."""
 
 _SIZES: Final = re.compile(r"layer|position|n_ctx|head|expert|depth")
-"""Names of settings by which a model grows."""
+"""Names of settings that determine a model's size."""
 
 _MOST_TIMES: Final = 64
-"""A finetune may have so many times the base's: modules are made before tensors are looked at, and
-a million layers would keep a run from its work."""
+"""How many times the base's sizes a finetune may have: modules are created before tensors are read,
+and a million layers would block a run."""
 
 
 def parse_model_config(content: bytes, base: BaseStructure) -> Mapping[str, Any]:
-    """Read a full finetune's config.json, and check that its text model is one of the base's kind.
+    """Read a full finetune's config.json, and check that its text model is of the base's kind.
 
-    An image-text model and the model of its text part alone are of one kind: what is saved through
+    An image-text model and its text part alone are of the same kind: what is saved through
     the text class of an image-text base (gemma3_text under gemma3) is a finetune of it, and the
     other way around.
 
@@ -37,11 +37,11 @@ def parse_model_config(content: bytes, base: BaseStructure) -> Mapping[str, Any]
         base: the base that it must fit.
 
     Returns:
-        The settings as they are written.
+        The settings as written.
 
     Raises:
-        AdapterError: corrupt (no JSON), base_mismatch (another architecture or hidden size, or
-            sizes beyond all measure), or unsupported_adapter (transformers cannot read it).
+        AdapterError: corrupt (not JSON), base_mismatch (another architecture or hidden size, or
+            excessive sizes), or unsupported_adapter (transformers cannot read it).
     """
     try:
         found = json.loads(content)
@@ -63,10 +63,10 @@ def parse_model_config(content: bytes, base: BaseStructure) -> Mapping[str, Any]
 
 
 def model_config(settings: Mapping[str, Any]) -> PreTrainedConfig:
-    """A config as transformers understands it, without the settings that choose code.
+    """A transformers config, without the settings that choose code.
 
     Raises:
-        AdapterError: unsupported_adapter, transformers refuses it.
+        AdapterError: unsupported_adapter, transformers rejects it.
     """
     try:
         config: PreTrainedConfig = CONFIG_MAPPING[settings["model_type"]].from_dict(
@@ -78,18 +78,18 @@ def model_config(settings: Mapping[str, Any]) -> PreTrainedConfig:
 
 
 def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The config of the language model: of an image-text model, a part of it."""
+    """The config of the language model: in an image-text model, a part of it."""
     text: PreTrainedConfig = config.get_text_config(decoder=True)
     return text
 
 
 def config_error(error: Exception) -> AdapterError:
-    """The failure of a finetune whose config transformers cannot make a model of."""
+    """The failure of a finetune whose config transformers cannot build a model from."""
     return AdapterError(Reason.UNSUPPORTED_ADAPTER, f"its config.json makes no model: {error!r}")
 
 
 def _plain(value: Any) -> Any:
-    """A config without switches; infinities, which JSON has not, as transformers writes them."""
+    """A config without switches; infinities, which JSON lacks, as transformers writes them."""
     if isinstance(value, dict):
         if value.keys() == {"__float__"}:
             return float(value["__float__"])
@@ -100,18 +100,18 @@ def _plain(value: Any) -> Any:
 
 
 def _check_sizes(found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Refuse a model too large to be built, before transformers makes as much as its config."""
+    """Reject a model that is too large to build, before transformers creates even its config."""
     usual = dict(_integers(own))
     for name, value in _integers(found):
         if _SIZES.search(name) and value > _MOST_TIMES * usual.get(name, value) > 0:
             raise AdapterError(
                 Reason.BASE_MISMATCH,
-                f"its config.json says {name}={value:.3g}, the base's {usual[name]}",
+                f"its config.json says {name}={value:.3g}, but the base's says {usual[name]}",
             )
 
 
 def _integers(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, int]]:
-    """All whole numbers of a config by name; those of its text part as if they were its own."""
+    """All integers of a config by name; those of its text part count as its own."""
     for name, value in settings.items():
         if isinstance(value, int):
             yield within + name, value

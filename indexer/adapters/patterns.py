@@ -1,9 +1,9 @@
-"""Regular expressions in an adapter's config, tried with a deadline before PEFT meets them.
+"""Regular expressions in an adapter's config, tried with a deadline before PEFT uses them.
 
 PEFT matches target_modules, exclude_modules, rank_pattern and others with Python's `re` against the
 names of all modules, and of the parameters that target_parameters adapts. A pattern like (a+)+$ can
-take longer than the universe exists, and no signal is heard in the meantime. So a child process
-tries them first, and is killed when it is late.
+take practically forever, and signals are not handled meanwhile. So a child process tries them
+first, and is killed at the deadline.
 """
 
 import json
@@ -21,10 +21,10 @@ _LONGEST: Final = 10_000  # characters
 _MOST_PARAMETERS: Final = 100  # of different last names; real configs have a few
 
 _PATTERNS: Final = ("_modules", "_pattern", "_parameters", "modules_to_save")
-"""Ends of the keys under which PEFT takes texts as patterns: as values, in lists, as dict keys."""
+"""Suffixes of keys whose texts PEFT treats as patterns: as values, in lists, as dict keys."""
 
 _SPECIAL: Final = frozenset("*+{?([\\|")
-"""A text without any of these is the name of a module, with nothing to backtrack over."""
+"""A text without any of these is a module name, with nothing to backtrack over."""
 
 _TRY: Final = r"""
 import json, re, sys
@@ -49,11 +49,11 @@ print("done", flush=True)
 
 
 def check_patterns(config: AdapterConfig, names: Sequence[str]) -> None:
-    """Refuse a config with a pattern that cannot be matched in a few seconds.
+    """Reject a config with a pattern that cannot be matched in a few seconds.
 
     Args:
         config: the adapter's.
-        names: of modules and parameters of the base; none is nothing to try.
+        names: of modules and parameters of the base; if empty, nothing is tried.
 
     Raises:
         AdapterError: corrupt, naming the key.
@@ -77,10 +77,10 @@ def check_patterns(config: AdapterConfig, names: Sequence[str]) -> None:
 
 
 def _with_parameters(config: AdapterConfig, names: Sequence[str]) -> tuple[str, ...]:
-    """The names, and those of what target_parameters may adapt in modules of these names.
+    """The names, plus the names of parameters in them that target_parameters may adapt.
 
     Raises:
-        AdapterError: corrupt: it has too many of its own.
+        AdapterError: corrupt: target_parameters is too long.
     """
     parameters = {
         parameter.rpartition(".")[2] for parameter in _texts(config.values.get("target_parameters"))
@@ -88,15 +88,15 @@ def _with_parameters(config: AdapterConfig, names: Sequence[str]) -> tuple[str, 
     if len(parameters) > _MOST_PARAMETERS:
         raise AdapterError(
             Reason.CORRUPT,
-            f"{CONFIG_FILE}: target_parameters has {len(parameters):,} different last names, of "
-            f"which no layer has more than {_MOST_PARAMETERS}",
+            f"{CONFIG_FILE}: target_parameters has {len(parameters):,} different last names, but "
+            f"layers have {_MOST_PARAMETERS} at most",
         )
     inner = (f"{name}.{parameter}" for parameter in sorted(parameters) for name in names)
     return tuple(dict.fromkeys((*names, *inner)))
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts that a value holds: itself, or those of a list, or the keys of a dict."""
+    """The texts in a value: itself, the items of a list, or the keys of a dict."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):
@@ -105,12 +105,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 @lru_cache(maxsize=256)
 def _complaint(patterns: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, str] | None:
-    """The place of a pattern that is no good, and what is wrong with it.
+    """The position of a bad pattern, and what is wrong with it.
 
-    Most adapters of a base say the same, so an answer is kept.
+    Most adapters of a base have the same patterns, so answers are cached.
     """
     try:
-        done = subprocess.run(  # noqa: S603 (this Python, with a text of ours)
+        done = subprocess.run(  # noqa: S603 (this Python, with our own code)
             [sys.executable, "-I", "-S", "-c", _TRY],
             input=json.dumps([patterns, names]),
             capture_output=True,

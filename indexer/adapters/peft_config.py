@@ -26,17 +26,17 @@ _LACKING = {
     "POLY": "the id of a task",
     "XLORA": "other adapters",
 }
-"""PEFT types that do not say what to answer to a prompt alone."""
+"""PEFT types that need more than a prompt to answer, and what they need."""
 
 COPY = re.compile(r"\.(?:original_module|modules_to_save)\.")
-"""PEFT saves replaced modules under these names too, with bias="all" or a resized vocabulary; what
-it loads is what stands under the module's own name."""
+"""PEFT also saves replaced modules under these names, with bias="all" or a resized vocabulary; it
+loads what is under the module's own name."""
 
 _MAGNITUDE = ".lora_magnitude_vector"
-"""End of the names of DoRA's magnitudes, which PEFT loads where the config says use_dora alone."""
+"""Suffix of DoRA's magnitudes, which PEFT loads only if the config says use_dora."""
 
 INITS_THAT_KEEP_THE_BASE = (True, False, "gaussian", "eva", "orthogonal")
-"""Values of init_lora_weights that leave the base's weights alone when PEFT loads an adapter;
+"""Values of init_lora_weights that leave the base's weights unchanged when PEFT loads an adapter;
 the others (pissa, olora, corda, loftq) subtract something from them."""
 
 
@@ -44,8 +44,8 @@ def peft_config(config: AdapterConfig, base: BaseStructure) -> Any:
     """PEFT's configuration object for an adapter of a base, as far as the hidden state needs it.
 
     Raises:
-        AdapterError: unsupported_adapter: the installed PEFT does not know all that it says, or
-            it does not describe an adapter that answers to a prompt.
+        AdapterError: unsupported_adapter: the installed PEFT does not know all its settings, or it
+            does not describe an adapter that answers a plain prompt.
     """
     config_class = peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.get(config.peft_type)
     if config_class is None:
@@ -74,7 +74,7 @@ def peft_config(config: AdapterConfig, base: BaseStructure) -> Any:
         present.discard((base.output_layer or "").rpartition(".")[2])
         kept = [name for name in modules_to_save if name.rpartition(".")[2] in present]
         values["modules_to_save"] = kept or None
-    values.pop("ensure_weight_tying", None)  # with the output layer, which is not needed
+    values.pop("ensure_weight_tying", None)  # concerns the output layer, which is not needed
     values["task_type"] = None
     if issubclass(config_class, peft.PromptLearningConfig) or config.peft_type == "CPT":
         of_decoder = base.is_encoder_decoder
@@ -87,15 +87,15 @@ def peft_config(config: AdapterConfig, base: BaseStructure) -> Any:
 
 @cache
 def _parameters(config_class: type) -> frozenset[str]:
-    """What a class of PEFT's takes; found once, as looking takes a tenth of a millisecond."""
+    """The parameters of a PEFT class; cached, since inspection takes a tenth of a millisecond."""
     return frozenset(inspect.signature(config_class).parameters)
 
 
 def tensors_that_count(adapter: PeftAdapter, base: BaseStructure) -> dict[str, torch.Tensor]:
-    """An adapter's tensors but for those that PEFT does not load, or that no hidden state needs.
+    """An adapter's tensors, except those that PEFT does not load or that no hidden state needs.
 
-    These are second copies, the magnitudes of a DoRA whose config does not say that it is one, and
-    what belongs to task heads and the output layer.
+    The exceptions are second copies, DoRA magnitudes if the config does not say use_dora, and
+    tensors of task heads and the output layer.
     """
     present = {name for name, _ in base.model.named_children()}
     saved = adapter.config.values.get("modules_to_save")

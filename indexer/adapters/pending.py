@@ -1,4 +1,4 @@
-"""An adapter that is yet to be embedded."""
+"""An adapter waiting to be embedded."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from hubdelta.schemas.rows import CatalogRow, FailureRow
 
 @dataclass(frozen=True)
 class Pending:
-    """An adapter that is to be embedded.
+    """An adapter waiting to be embedded.
 
     Attributes:
-        row: what the Hub said of it.
+        row: its catalog row.
         attempt: which attempt this will be, from 1.
     """
 

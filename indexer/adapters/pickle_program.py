@@ -1,8 +1,8 @@
-"""What a pickle says, without running it: its instructions are read, and nothing is called.
+"""What a pickle describes, without running it: its instructions are read, and nothing is called.
 
-Enough of the pickle machine for what torch.save writes of a dictionary of tensors. What a pickle
-would import or call becomes a note of its name and arguments. Keys are texts alone, so that no
-chain of nested tuples has to be hashed.
+It implements enough of the pickle machine for what torch.save writes for a dictionary of tensors.
+What a pickle would import or call becomes a note of its name and arguments. Keys can only be texts,
+so that nested tuples never have to be hashed.
 """
 
 import pickletools
@@ -12,11 +12,11 @@ from typing import IO, Any, Final
 
 
 class BadPickleError(ValueError):
-    """The bytes are no pickle; the text says why."""
+    """The bytes are not a pickle; the message says why."""
 
 
 class UnusualPickleError(ValueError):
-    """It does what no dictionary of tensors needs; the text says what."""
+    """It does what no dictionary of tensors needs; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Persistent:
-    """What stands outside of the pickle: a storage."""
+    """A reference outside the pickle: a storage."""
 
     content: Any
 
 
 def in_words(value: Any) -> str:
-    """What a value of a pickle is called in a message."""
+    """How to describe a pickle's value in a message."""
     match value:
         case Global(name) | Call(name):
             return name[:80]
@@ -55,7 +55,7 @@ def read_pickle(file: IO[bytes]) -> Any:
     """The value that a pickle describes, made of plain values and the notes above.
 
     Args:
-        file: stands behind the pickle's last instruction afterwards.
+        file: positioned after the pickle's last instruction afterwards.
 
     Raises:
         BadPickleError, UnusualPickleError
@@ -77,7 +77,7 @@ def read_pickle(file: IO[bytes]) -> Any:
 
 
 class _Machine:
-    """A stack of values, the places marked on it, and what is remembered."""
+    """A stack of values, the marks on it, and the memo."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -109,7 +109,7 @@ class _Machine:
             raise UnusualPickleError(f"items of a {type(target).__name__}")
         for key, value in zip(values[::2], values[1::2], strict=True):
             if not isinstance(key, str):
-                raise UnusualPickleError("a key that is no text")
+                raise UnusualPickleError("a key that is not a text")
             target[key] = value
 
     def call(self, _: object = None) -> None:

@@ -1,7 +1,7 @@
-"""Whether weights of a whole model are quantized, and how: by what is stated, or by their names.
+"""Whether a whole model's weights are quantized, and how: as stated, or judged by tensor names.
 
-A repository states its format in config.json, or in a file beside it. Where it states nothing,
-names of tensors show what was done to them, though not how they are meant.
+A repository states its format in config.json, or in a file beside it. If it does not, tensor names
+show what was done to them, but not how to interpret them.
 """
 
 import json
@@ -12,21 +12,21 @@ from typing import Any, Final
 from hubdelta.schemas.errors import AdapterError, Reason
 
 Statement = Mapping[str, Any]
-"""What a repository says of its format, with at least a `quant_method`."""
+"""What a repository says about its format, with at least a `quant_method`."""
 
 BESIDE: Final = {
     "hf_quant_config.json": "modelopt",
     "quant_config.json": "awq",
     "quantize_config.json": "gptq",
 }
-"""Files of older quantizers that config.json does not repeat → the method that writes each."""
+"""Files of older quantizers not repeated in config.json → the method that writes each."""
 
 _KEYS: Final = {
     "compression_config": "compressed-tensors",
     "quantization": "mlx",
     "quantization_config": "unknown",
 }
-"""Keys of config.json that hold a statement → the method of one that names none."""
+"""Keys of config.json that hold a statement → the method, if the statement names none."""
 
 _PLAIN: Final = frozenset({"F64", "F32", "F16", "BF16"})
 
@@ -49,11 +49,11 @@ _MARKS: Final = (
     ("unknown format", r"(^|[._])(scales?|zero_points?|zeros|pre_quant_scale|amax)$"),
     ("unknown format", r"_(scale|zero_point|amax)$"),
 )
-"""Formats by names of the tensors that they add, the most telling first."""
+"""Formats by names of the tensors that they add, most specific first."""
 
 
 def stated(config: Mapping[str, Any]) -> Statement | None:
-    """What a config.json says of how its weights are quantized; None if they are not."""
+    """What a config.json says about how its weights are quantized; None if they are not."""
     text = config.get("text_config")
     for settings in (config, text if isinstance(text, Mapping) else {}):
         for key, method in _KEYS.items():
@@ -79,15 +79,15 @@ def stated_beside(file: str, content: Any) -> Statement:
 def with_statement_beside(
     config: Mapping[str, Any], dtypes: Collection[str], read: Callable[[str], bytes]
 ) -> Mapping[str, Any]:
-    """A config.json completed by what a file beside it states, where the weights ask for that.
+    """A config.json completed from a file beside it, if the weights' types suggest quantization.
 
     Args:
-        config: the settings as they are written.
+        config: the settings as written.
         dtypes: of the tensors, as safetensors spells them.
         read: gives the content of a file beside it.
 
     Raises:
-        AdapterError: what `read` raises, other than no_weights, which says that there is no such
+        AdapterError: as raised by `read`, except no_weights, which means that there is no such
             file.
     """
     if stated(config) or _PLAIN.issuperset(dtypes):
@@ -108,7 +108,7 @@ def with_statement_beside(
 
 
 def quantized(what: str) -> AdapterError:
-    """The failure of a finetune whose weights cannot be had from what is there."""
+    """The failure of a finetune whose weights cannot be recovered."""
     return AdapterError(
         Reason.UNSUPPORTED_ADAPTER, f"its weights are quantized ({what}): embed the original"
     )
@@ -124,7 +124,7 @@ def format_of(names: Collection[str]) -> str | None:
 
 
 def described(statement: Statement) -> str:
-    """A format by its name, for a message."""
+    """The name of a format, for a message."""
     bits = statement.get("bits") or statement.get("w_bit")
     details = (statement.get("quant_algo"), statement.get("format"), bits and f"{bits}-bit")
     return " ".join(map(str, filter(None, (statement["quant_method"], *details))))

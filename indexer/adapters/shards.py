@@ -1,4 +1,4 @@
-"""One weight file of a checkpoint, of which single tensors, or rows of them, are read."""
+"""One weight file of a checkpoint, from which single tensors, or rows of them, are read."""
 
 import math
 from abc import ABC, abstractmethod
@@ -40,7 +40,7 @@ _DTYPES: Final = {
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor as a file holds it.
+    """A tensor as stored in a file.
 
     Attributes:
         dtype: of its elements.
@@ -57,7 +57,7 @@ class Stored:
 
 
 class Shard(ABC):
-    """A weight file; its methods are safe in threads.
+    """A weight file; its methods are thread-safe.
 
     Attributes:
         tensors: what it holds, by name.
@@ -67,7 +67,7 @@ class Shard(ABC):
 
     @abstractmethod
     def read(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Some tensors, in memory of their own on the CPU.
+        """Some tensors, each in its own memory on the CPU.
 
         Raises:
             AdapterError: they cannot be read, and why.
@@ -83,13 +83,13 @@ class Shard(ABC):
 
 
 class FileShard(Shard):
-    """A weight file, here or elsewhere, of which ranges are read.
+    """A weight file, local or remote, from which ranges are read.
 
     Args:
         tensors: what it holds, by name.
-        offsets: where the first element of each stands in the file, in bytes.
-        read_pieces: fills buffers with what stands at offsets of the file.
-        strided: those whose elements do not stand one after another.
+        offsets: where the first element of each is in the file, in bytes.
+        read_pieces: fills buffers from offsets of the file.
+        strided: those that are not contiguous.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class FileShard(Shard):
         self._offsets, self._read_pieces, self._strided = offsets, read_pieces, strided or {}
 
     def read(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """All of them in one go: what lies side by side is one read."""
+        """All of them at once: adjacent tensors share one read."""
         buffers = {name: empty([self._span_bytes(name)], torch.uint8) for name in names}
         self._read_pieces([(self._offsets[name], _view(buffers[name])) for name in names])
         return {name: self._shaped(name, buffer) for name, buffer in buffers.items()}
@@ -136,15 +136,15 @@ class FileShard(Shard):
 def safetensors_shard(
     file: str, header: Header, read_pieces: Callable[[Sequence[Piece]], None]
 ) -> FileShard:
-    """A safetensors file, here or elsewhere.
+    """A safetensors file, local or remote.
 
     Args:
         file: its name, for messages.
         header: its header.
-        read_pieces: fills buffers with what stands at offsets of the file.
+        read_pieces: fills buffers from offsets of the file.
 
     Raises:
-        AdapterError: corrupt, or unsupported_adapter (of a type that torch does not have).
+        AdapterError: corrupt, or unsupported_adapter (a type that torch does not have).
     """
     tensors = {name: _stored(file, name, t) for name, t in header.tensors.items()}
     offsets = {name: header.header_bytes + t.start for name, t in header.tensors.items()}
@@ -152,7 +152,7 @@ def safetensors_shard(
 
 
 def pickle_shard(path: Path) -> FileShard:
-    """A file on disk as torch.save writes it.
+    """A torch.save file on disk.
 
     Raises:
         AdapterError: corrupt, or unsafe_format (it holds more than tensors).
@@ -179,7 +179,7 @@ def local_shard(path: Path) -> FileShard:
 def _read_file(path: Path, pieces: Sequence[Piece]) -> None:
     """Fill buffers from a file on disk.
 
-    Not a map of the file: its pages would count as memory of this process until they are dropped.
+    The file is not mapped: its pages would count as this process's memory until they are dropped.
     """
     try:
         with open_file(path) as file:

@@ -1,4 +1,4 @@
-"""Where an adapter's files are: a repository on the Hub, or a folder of this machine."""
+"""Where an adapter's files are: a repository on the Hub, or a local folder."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 def too_large(size: int, limit: int) -> AdapterError:
-    """Why weights are not copied.
+    """The failure of weights that are too large to copy.
 
     Args:
-        size: theirs, in bytes.
+        size: of the weights, in bytes.
         limit: bytes of the disk budget.
     """
     return AdapterError(
@@ -39,17 +39,17 @@ def too_large(size: int, limit: int) -> AdapterError:
 
 
 class Source(ABC):
-    """The files of one adapter; paths are those inside the repository or folder.
+    """The files of one adapter; paths are relative to the repository or folder.
 
-    Every method raises AdapterError where a file is missing (no_weights) or cannot be had, and the
+    Every method raises AdapterError if a file is missing (no_weights) or cannot be read, and the
     Hub's also HubError (offline, or a refused token) and IndexWriteError (no disk space).
     """
 
     def text(self, file: str, *, limit: int) -> bytes:
-        """A small file of text, which is not another thing left in its place.
+        """A small text file, checked for foreign content.
 
         Raises:
-            AdapterError: also corrupt: longer than `limit` bytes, a pointer, a page.
+            AdapterError: also corrupt: longer than `limit` bytes, an LFS pointer, an HTML page.
         """
         content = self._read(file, limit)
         if what := foreign_content(content):
@@ -61,7 +61,7 @@ class Source(ABC):
 
     @abstractmethod
     def card(self) -> bytes:
-        """The first bytes of the model card; none where there is no readable one."""
+        """The first bytes of the model card; b"" if there is no readable one."""
 
     @abstractmethod
     def header(self, file: str) -> Header:
@@ -73,13 +73,13 @@ class Source(ABC):
 
     @abstractmethod
     def copy(self, file: str, into: Path) -> None:
-        """Put a whole file into a folder, below which it keeps its path."""
+        """Copy a whole file into a folder, keeping its path below it."""
 
     @abstractmethod
     def copy_tensors(
         self, file: str, header: Header, wanted: Callable[[str], bool], into: Path
     ) -> None:
-        """Put at least the tensors wanted of a safetensors file into a folder, as `copy` does."""
+        """Copy at least the wanted tensors of a safetensors file into a folder, as `copy` does."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,13 @@ class Repository(Source):
     def copy_tensors(
         self, file: str, header: Header, wanted: Callable[[str], bool], into: Path
     ) -> None:
-        """Those wanted and no others."""
+        """Only the wanted tensors."""
         fetch_tensors(self.hub, self.key, file, header, wanted, into)
 
 
 @dataclass(frozen=True)
 class Folder(Source):
-    """A folder of this machine; whose files may change, shrink or be no files at any time.
+    """A local folder, whose files may change, shrink or be replaced by other things at any time.
 
     Attributes:
         path: the folder.
@@ -152,7 +152,7 @@ class Folder(Source):
         return [file_size(self.path / file) for file in files]
 
     def copy(self, file: str, into: Path) -> None:
-        """So that it can be mapped: a mapped file that shrinks would kill the process."""
+        """Needed for mapping: if a mapped file shrank, the process would be killed."""
         target = into / file
         target.parent.mkdir(parents=True, exist_ok=True)
         copy_file(self.path / file, target)
@@ -160,5 +160,5 @@ class Folder(Source):
     def copy_tensors(
         self, file: str, header: Header, wanted: Callable[[str], bool], into: Path
     ) -> None:
-        """All of them: the whole file."""
+        """The whole file."""
         self.copy(file, into)

@@ -1,4 +1,4 @@
-"""What a file of torch.save holds, and where: found without unpickling, and before any is read.
+"""Which tensors a torch.save file holds, and where: found without unpickling or reading them.
 
 Two formats: a zip archive of a pickle and a record for each storage (torch 1.6 and later), and
 pickles one after another, followed by the storages (before). torch/serialization.py writes both.
@@ -34,11 +34,11 @@ _LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C
 _LONGEST_PICKLE: Final = 8 << 20  # bytes; a tensor takes about 200
 _MOST_TIMES: Final = 2
 _SPARE: Final = 16 << 20  # bytes
-"""Tensors may take so many times the file, and this much more, for they may share storages."""
+"""Tensors may take so many times the file's size, plus this much, since they may share storages."""
 
 _MALFORMED: Final = (
-    *(ValueError, LookupError, TypeError, AttributeError),  # of what stands where a value should
-    *(OSError, NotImplementedError),  # of zipfile
+    *(ValueError, LookupError, TypeError, AttributeError),  # from malformed values
+    *(OSError, NotImplementedError),  # from zipfile
 )
 
 _STORAGES: Final = {
@@ -58,13 +58,13 @@ _STORAGES: Final = {
 
 @dataclass(frozen=True)
 class StridedTensor:
-    """A tensor of a file, as a view of bytes in it.
+    """A tensor in a file, as a view of its bytes.
 
     Attributes:
         dtype: of its elements.
         shape: its dimensions.
         strides: from one element to the next in each dimension, in elements.
-        start: where its first element stands in the file, in bytes.
+        start: where its first element is in the file, in bytes.
     """
 
     dtype: torch.dtype
@@ -74,7 +74,7 @@ class StridedTensor:
 
     @property
     def span_bytes(self) -> int:
-        """From its first element to behind its last one."""
+        """Bytes from its first element to the end of its last one."""
         if 0 in self.shape:
             return 0
         steps = ((size - 1) * step for size, step in zip(self.shape, self.strides, strict=True))
@@ -82,7 +82,7 @@ class StridedTensor:
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether its elements stand one after another."""
+        """Whether its elements are adjacent, in order."""
         return self.span_bytes == math.prod(self.shape) * self.dtype.itemsize and all(
             step == math.prod(self.shape[place + 1 :])
             for place, (size, step) in enumerate(zip(self.shape, self.strides, strict=True))
@@ -100,7 +100,7 @@ class _Storage:
 
 
 def read_contents(path: Path) -> dict[str, StridedTensor]:
-    """The tensors of a file by name; none lies outside of it, or takes much more than it has.
+    """The tensors of a file by name; none is outside the file, or much larger than it.
 
     Raises:
         AdapterError: corrupt, or unsafe_format (it holds more than tensors).
@@ -126,8 +126,9 @@ def read_contents(path: Path) -> dict[str, StridedTensor]:
     if needed > _MOST_TIMES * file_bytes + _SPARE:
         raise AdapterError(
             Reason.CORRUPT,
-            f"{path.name} has {file_bytes / 1e6:,.1f} MB, its tensors {needed / 1e6:,.3g} MB: they "
-            "are expanded views; its author has to save them with contiguous() or as safetensors",
+            f"{path.name} has {file_bytes / 1e6:,.1f} MB, but its tensors {needed / 1e6:,.3g} MB: "
+            "they are expanded views; its author has to save them with contiguous() or as "
+            "safetensors",
         )
     return tensors
 
@@ -157,9 +158,9 @@ def _read_zip(file: BinaryIO) -> tuple[Any, Storages]:
         if used and (entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1):
             raise ValueError(f"record {name} is compressed, as torch.save never writes it")
     if records["data.pkl"].file_size > _LONGEST_PICKLE:
-        raise ValueError("its pickle is too long for one of tensors")
+        raise ValueError("its pickle is too long for a dictionary of tensors")
     if "byteorder" in records and archive.read(records["byteorder"]) != b"little":
-        raise ValueError("it comes from a machine with another order of bytes")
+        raise ValueError("it comes from a machine with a different byte order")
     storages = {}
     for name, entry in records.items():
         if name.startswith("data/"):
@@ -173,7 +174,7 @@ def _read_zip(file: BinaryIO) -> tuple[Any, Storages]:
 
 
 def _read_legacy(file: BinaryIO) -> tuple[Any, Storages]:
-    """The fourth of five pickles, and the storages behind the last, each after its length."""
+    """The fourth of five pickles, and the storages after the last, each preceded by its length."""
     file_bytes = os.fstat(file.fileno()).st_size
     file.seek(0)
     start = BytesIO(file.read(_LONGEST_PICKLE))
@@ -182,7 +183,7 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Storages]:
         raise UnusualPickleError("torch.save did not write it")
     _, system, value, keys = (read_pickle(start) for _ in range(4))
     if not system.get("little_endian", True):
-        raise ValueError("it comes from a machine with another order of bytes")
+        raise ValueError("it comes from a machine with a different byte order")
     sizes = _element_sizes(value)
     storages, place = {}, start.tell()
     for key in keys:
@@ -190,14 +191,14 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Storages]:
         (count,) = struct.unpack("<q", file.read(8))
         length = count * sizes.get(key, 1)
         if count < 0 or place + 8 + length > file_bytes:
-            raise BadPickleError(f"storage {in_words(key)} ends behind the file")
+            raise BadPickleError(f"storage {in_words(key)} extends past the end of the file")
         storages[key] = (place + 8, length)
         place += 8 + length
     return value, storages
 
 
 def _element_sizes(value: Any) -> dict[str, int]:
-    """Bytes of an element of each storage that tensors are views of."""
+    """Bytes per element of each storage that tensors are views of."""
     found = {}
     for call in _calls(value).values():
         _, kind, key, *_ = _note(call.arguments[0])
@@ -213,7 +214,7 @@ _TENSORS: Final = {
     "torch._utils._rebuild_tensor_v2": 6,
     "torch._utils._rebuild_tensor_v3": 7,
 }
-"""Functions that make a tensor → how many arguments come before metadata."""
+"""Functions that make a tensor → the number of arguments before metadata."""
 
 
 def _tensors_of(value: Any, storages: Storages) -> dict[str, StridedTensor]:
@@ -221,9 +222,9 @@ def _tensors_of(value: Any, storages: Storages) -> dict[str, StridedTensor]:
 
 
 def _calls(value: Any) -> dict[str, Call]:
-    """The calls that make the tensors of a dictionary, by name."""
+    """The calls that build the tensors of a dictionary, by name."""
     if not isinstance(value, dict):
-        raise UnusualPickleError("it is no dictionary")
+        raise UnusualPickleError("it is not a dictionary")
     calls = {}
     for name, call in value.items():
         while isinstance(call, Call) and call.function in _PARAMETERS and call.arguments:
@@ -252,7 +253,7 @@ def _tensor(name: str, call: Call, storages: Storages) -> StridedTensor:
 
 
 def _note(note: Any) -> tuple[Any, ...]:
-    """What a pickle says of a storage."""
+    """A pickle's description of a storage."""
     if not isinstance(note, Persistent) or note.content[0] != "storage":
         raise ValueError("a tensor without a storage")
     content: tuple[Any, ...] = note.content
@@ -260,7 +261,7 @@ def _note(note: Any) -> tuple[Any, ...]:
 
 
 def _storage(note: Any, storages: Storages) -> _Storage:
-    """The storage that a note of a pickle stands for, or the part of one."""
+    """The storage, or part of one, that a pickle's note refers to."""
     _, kind, key, _, _, *views = _note(note)
     dtype = _storage_dtype(kind)
     if key not in storages:

@@ -1,4 +1,4 @@
-"""Adapters whose files were written by a wrapped, sharded or ungathered model: named for that."""
+"""Rejecting adapters saved from a wrapped, sharded or ungathered model, with the cause."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ _WRAPPED: Final = re.compile(rf"(?<![^.])({'|'.join(_WRAPPERS)})\.|^(module)\.")
 
 
 def reject_wrapped(names: Iterable[str]) -> None:
-    """Refuse tensor names that a wrapper changed: PEFT finds no place for them.
+    """Reject tensor names changed by a wrapper: PEFT has no place for them.
 
     Raises:
         AdapterError: corrupt, naming the wrapper.
@@ -30,14 +30,14 @@ def reject_wrapped(names: Iterable[str]) -> None:
         wrapper = _WRAPPERS.get(word, "DistributedDataParallel or DeepSpeed")
         raise AdapterError(
             Reason.CORRUPT,
-            f"{len(found)} of its tensor names hold {word}., which {wrapper} puts there "
+            f"{len(found)} of its tensor names contain {word}., which {wrapper} adds "
             f"(the first is {name}), and PEFT loads none of these: its author should save the "
             "unwrapped model",
         )
 
 
 def reject_empty(shapes: Mapping[str, Shape]) -> None:
-    """Refuse tensors without a number where the base has a place for them.
+    """Reject empty tensors if the base has a place for them.
 
     Raises:
         AdapterError: corrupt, naming ZeRO-3.

@@ -1,4 +1,4 @@
-"""Reading an adapter's tensors from disk, without running anything they bring along."""
+"""Reading an adapter's tensors from disk without running any code in them."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -18,12 +18,12 @@ _EXPONENT: Final = {
     torch.float16: (torch.int16, 0x7C00),
     torch.bfloat16: (torch.int16, 0x7F80),
 }
-"""Float types that engines take as they are stored → integers of their size, and their exponent."""
+"""Float types that engines accept as stored → integers of their size, and their exponent bits."""
 
 _Read = Callable[[Sequence[str]], dict[str, torch.Tensor]]
 
 _PIECE = 2**20
-"""Numbers that are looked at together."""
+"""Numbers checked at once."""
 
 
 def read_tensors(
@@ -31,15 +31,15 @@ def read_tensors(
     wanted: Callable[[str], bool] | None = None,
     index: WeightIndex | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The tensors of safetensors files or of torch.save's, in their stored dtype.
+    """The tensors of safetensors or torch.save files, in their stored dtype.
 
-    Floats other than fp32, fp16 and bf16 become fp32. Tensors of safetensors files are views of
-    the mapped file, which must not change before they are gone; once it is deleted, its disk space
-    is free when they are.
+    Floats other than fp32, fp16 and bf16 become fp32. Tensors of safetensors files are views of the
+    mapped file, which must not change while they exist; once it is deleted, its disk space is freed
+    with them.
 
     Args:
         files: all files of one adapter.
-        wanted: whether a tensor of this name is to be read; by default all are.
+        wanted: whether to read a tensor of this name; all by default.
         index: the index file that names them, in this order.
 
     Returns:
@@ -64,18 +64,18 @@ def read_tensors(
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether it holds neither NaN, which both extremes would be, nor infinity.
+    """Whether it holds neither NaN, which minimum and maximum would propagate, nor infinity.
 
-    One pass without a copy: `isfinite` makes several, and takes twenty times as long.
+    One pass without a copy: `isfinite` makes several and takes twenty times as long.
     """
     return not tensor.numel() or all(extreme.isfinite() for extreme in tensor.aminmax())
 
 
 def _is_finite_by_one_core(tensor: torch.Tensor) -> bool:
-    """The same of a tensor on the CPU whose type is kept: none has all bits of the exponent.
+    """The same for a tensor on the CPU of a kept type: no number has all exponent bits set.
 
-    Torch divides all but the smallest tensors among all cores. With several adapters read at once,
-    beside passes, its threads then wait for each other ten times as long as they compute.
+    Torch divides all but the smallest tensors among all cores. If several adapters are read at once
+    during passes, its threads wait for each other ten times as long as they compute.
     """
     integers, exponent = _EXPONENT[tensor.dtype]
     bits = tensor.detach().view(integers).numpy().reshape(-1)
@@ -86,7 +86,7 @@ def _is_finite_by_one_core(tensor: torch.Tensor) -> bool:
 
 
 def _reader(file: Path) -> tuple[Collection[str], _Read]:
-    """The names of a file's tensors, and what reads some of them."""
+    """The names of a file's tensors, and a function that reads some of them."""
     if file.suffix == ".safetensors":
         return read_header(file).tensors, partial(_read_safetensors, file)
     shard = pickle_shard(file)

@@ -3,11 +3,11 @@
 engine.py       what an engine is
 routing.py      the engines by name, and which one computes an adapter exactly
 base_model.py   the base: weights, tokenizer, probes as tokens
-base_guard.py   the base before every adapter as it was before the first
+base_guard.py   restoring the base after every adapter
 reference.py    one adapter and one probe at a time, by PEFT itself
 out_of_memory.py    running out of memory
 
-edits/          what adapters do to single modules, read from their tensors
+edits/          how adapters change single modules, read from their tensors
 stacked/        every adapter of a batch in one pass
 streamed/       whole models, layer by layer
 vllm/           bases that need several GPUs or kernels for quantized weights

@@ -1,8 +1,8 @@
-"""The base before every adapter as it was before the first, whatever a PEFT method does to it.
+"""Restoring the base after every adapter, whatever a PEFT method does to it.
 
-PEFT methods replace modules, add hooks, change the config, exchange the data of a parameter (PiSSA,
-OLoRA, KaSA) or write into it. What is replaced or exchanged is remembered and put back. What is
-written is found by comparing sums over all weights, and read from the base's files again.
+PEFT methods replace modules, add hooks, change the config, swap a parameter's data (PiSSA, OLoRA,
+KaSA) or write into it. What is replaced or swapped is remembered and put back. What is overwritten
+is detected by comparing checksums of all weights, and read from the base's files again.
 """
 
 import copy
@@ -17,14 +17,14 @@ from transformers import PreTrainedModel
 logger = logging.getLogger(__name__)
 
 Sums = tuple[torch.Tensor, torch.Tensor]
-"""Of a matrix: [rows] and [columns], int64."""
+"""Checksums of a matrix: [rows] and [columns], int64."""
 
 
 class BaseGuard:
-    """Lends a model out, and has it back as it was.
+    """Lends a model out and restores it afterwards.
 
     Args:
-        model: the base, in its final form: on its device, in its type.
+        model: the base, in its final form: on its device, in its dtype.
         reload: reads the same model again.
     """
 
@@ -34,13 +34,13 @@ class BaseGuard:
 
     @contextmanager
     def lent(self, written: Iterable[str] = ()) -> Iterator[None]:
-        """Put the model back as it was when the block ends, however it ends.
+        """Restore the model when the block ends, however it ends.
 
-        It costs a pass over the weights: the sums of each matrix's rows and columns, as integers.
+        It costs a pass over the weights, for the integer sums of each matrix's rows and columns.
 
         Args:
-            written: names of parameters that the block is known to write into; it gets copies of
-                them, so that they need not be read again.
+            written: names of parameters that the block is known to write into; it works on copies,
+                so that they need not be read again.
 
         Raises:
             RuntimeError: a write cannot be undone: the base cannot be read again.
@@ -93,15 +93,15 @@ def _attributes(module: torch.nn.Module) -> dict[str, Any]:
 
 
 def _tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by name, those that share memory once."""
+    """Parameters and buffers by name, shared ones once."""
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
 @torch.inference_mode()
 def _sums(tensor: torch.Tensor) -> Sums:
-    """Sums of a tensor's bits over rows and over columns, as integers of 64 bits that wrap around.
+    """Sums of a tensor's bits over rows and columns, as wrapping 64-bit integers.
 
-    Eight bytes at a time, which goes at the speed of memory; a single changed bit shows in both.
+    Eight bytes at a time, at memory speed; a single changed bit shows in both.
     """
     rows = tensor.detach().flatten(1) if tensor.dim() > 1 else tensor.detach().reshape(1, -1)
     bits = rows.contiguous().view(torch.uint8)

@@ -1,4 +1,4 @@
-"""The base model of a family: its weights, its tokenizer, its probes as tokens."""
+"""The base model of a family: its weights, tokenizer and tokenized probes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ from hubdelta.schemas.words import counted
 
 
 class IncompleteModelError(Exception):
-    """A checkpoint does not hold all weights of its architecture."""
+    """A checkpoint lacks some weights of its architecture."""
 
 
 @dataclass(frozen=True)
 class BaseModel(BaseStructure):
-    """A base model with its weights, and the probes as its tokenizer cuts them.
+    """A base model with its weights, and the probes as tokenized by its tokenizer.
 
     Attributes:
         probes: token ids of each probe, int64 [1, tokens]; an encoder-decoder's encoder reads them.
@@ -42,7 +42,7 @@ class BaseModel(BaseStructure):
 
     @cached_property
     def decoder_start(self) -> int | None:
-        """The token that an encoder-decoder's decoder is given; None of other bases."""
+        """The token that an encoder-decoder's decoder starts with; None for other bases."""
         return decoder_start(self.model)
 
     def read_again(self) -> PreTrainedModel:
@@ -67,7 +67,7 @@ class BaseModel(BaseStructure):
             folder: holds config.json, the weights and the tokenizer.
             probe_set: the prompts; tokenized with the tokenizer's default special tokens.
             device: where the model is to run.
-            as_stored: keep the weights in the type in which they are stored, instead of fp32.
+            as_stored: keep the weights in their stored dtype instead of fp32.
 
         Raises:
             HubdeltaError: the folder does not hold a language model with a tokenizer.
@@ -89,14 +89,14 @@ def _unloadable(folder: Path, error: Exception) -> HubdeltaError:
     if settings:
         method = settings.get("quant_method", "unknown")
         return HubdeltaError(
-            f"the base is quantized ({method}) and cannot be loaded here: name the model that it "
-            f"was made from, or install what transformers asks for ({brief(error)})"
+            f"the base is quantized ({method}) and cannot be loaded here: name the model it was "
+            f"made from, or install what transformers needs ({brief(error)})"
         )
     return HubdeltaError(f"the base in {folder} cannot be loaded: {brief(error)}")
 
 
 def tokenized(folder: Path, probe_set: ProbeSet) -> tuple[torch.Tensor, ...]:
-    """Token ids of each probe, int64 [1, tokens], as the tokenizer of a base cuts it.
+    """Token ids of each probe, int64 [1, tokens], by the base's tokenizer.
 
     Raises:
         HubdeltaError: the folder holds no tokenizer.
@@ -114,10 +114,10 @@ def tokenized(folder: Path, probe_set: ProbeSet) -> tuple[torch.Tensor, ...]:
 
 
 def decoder_start(model: PreTrainedModel) -> int | None:
-    """The token with which a model's decoder begins an answer; None if it has no encoder.
+    """The token with which a model's decoder starts; None if it has no encoder.
 
     Raises:
-        HubdeltaError: it has one, but no file of its folder names that token.
+        HubdeltaError: it has one, but no file in its folder names that token.
     """
     if not model.config.is_encoder_decoder:
         return None
@@ -125,13 +125,13 @@ def decoder_start(model: PreTrainedModel) -> int | None:
 
 
 def start_token(settings: Mapping[str, Any]) -> int:
-    """The token that a decoder is given first, found as transformers' generate() finds it.
+    """The first token of a decoder, found as in transformers' generate().
 
     Args:
-        settings: what a generation_config.json holds or, where there is none, a config.json.
+        settings: the content of generation_config.json or, if absent, of config.json.
 
     Raises:
-        HubdeltaError: it is not there.
+        HubdeltaError: it is missing.
     """
     for name in ("decoder_start_token_id", "bos_token_id"):
         if isinstance(token := settings.get(name), int):
@@ -140,14 +140,14 @@ def start_token(settings: Mapping[str, Any]) -> int:
 
 
 def load_language_model(folder: Path, *, as_stored: bool = False) -> PreTrainedModel:
-    """Load a language model, in evaluation mode, running no code of its own.
+    """Load a language model in evaluation mode, without running its own code.
 
     Args:
         folder: holds config.json and the weights.
-        as_stored: keep the weights in the type in which they are stored, instead of fp32.
+        as_stored: keep the weights in their stored dtype instead of fp32.
 
     Raises:
-        IncompleteModelError: weights are missing or of another shape; transformers would fill
+        IncompleteModelError: weights are missing or have the wrong shape; transformers would fill
             them with random numbers. The output layer may be missing: nothing here needs it.
         LOADING_ERRORS: what transformers raises.
     """
@@ -184,10 +184,10 @@ def load_language_model(folder: Path, *, as_stored: bool = False) -> PreTrainedM
 
 
 def _buffers_in_fp32(model: PreTrainedModel) -> None:
-    """Give a model of half precision the buffers of one in fp32.
+    """Give a half-precision model the buffers of one in fp32.
 
-    What its code computes when it is built, such as Gemma's factor of embeddings, comes out
-    rounded to the type of the weights: a relative error of 1e-3 that is in no file.
+    What its code computes on construction, such as Gemma's embedding factor, is rounded to the
+    weights' dtype: a relative error of 1e-3 that is in no file.
     """
     twin = without_weights(model.config)
     own = dict(model.named_buffers())

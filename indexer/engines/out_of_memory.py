@@ -1,15 +1,15 @@
-"""Running out of memory, which is nobody's fault and may pass."""
+"""Detecting that memory ran out, which is not an adapter's fault and may pass."""
 
 import errno
 
 import torch
 
 _NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What torch says in an error that has no class of its own for it."""
+"""What torch says in errors without a specific class."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was not enough memory, on a GPU or in the machine."""
+    """Whether an error says that memory ran out, on a GPU or on the machine."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     if isinstance(error, OSError):

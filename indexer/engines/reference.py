@@ -1,7 +1,7 @@
 """The reference engine: fp32, one adapter and one probe at a time, unloaded after each.
 
-It follows the published computation (arXiv 2509.04442) to the letter and serves any PEFT type,
-so the faster engines are measured against it.
+It follows the published computation (arXiv 2509.04442) exactly and supports any PEFT type, so the
+faster engines are measured against it.
 """
 
 import inspect
@@ -50,7 +50,7 @@ _PREFIXES: Final = (peft.PeftType.PREFIX_TUNING, peft.PeftType.CARTRIDGE)
 
 
 class ReferenceEngine(Engine):
-    """PEFT's own modules on the base, put in and taken out again for each adapter.
+    """PEFT's own modules on the base, inserted and removed for each adapter.
 
     Attributes:
         baseline: the base's own answer.
@@ -65,29 +65,29 @@ class ReferenceEngine(Engine):
         try:
             activations = hidden_states(base.model, base.probes)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            # Some image-text models answer to nothing without an image.
+            # Some image-text models do not run without an image.
             raise HubdeltaError(
                 f"a {base.model_type} cannot be run on text alone: {brief(error)}"
             ) from error
         # The batch changes the shapes of the matrix products and so the order of their sums, which
-        # is all that can differ.
+        # is the only possible difference.
         batched = hidden_states(base.model, [probe.repeat(4, 1) for probe in base.probes])
         floor = noise_floor(activations, [batched])
         self.baseline = Baseline(self.name, self.precision, activations, floor)
 
     def can_embed(self, adapter: Adapter) -> bool:
-        """Any adapter that PEFT can load; whole models are the streamed engine's."""
+        """Any adapter that PEFT can load; whole models go to the streamed engine."""
         return not isinstance(adapter, FullFinetune)
 
     def steps(self, adapters: Sequence[Adapter]) -> Iterator[tuple[int, Adapter]]:
-        """One adapter after the other, with its place."""
+        """The adapters one by one, each with its place."""
         yield from enumerate(adapters)
 
     def run(self, step: tuple[int, Adapter]) -> Iterator[Result]:
-        """Put one adapter in, run it, and take it out again.
+        """Insert one adapter, run it, and remove it again.
 
-        What breaks for a reason that is not the adapter's own, such as modules made in another
-        thread at the same moment, is tried once more while no module is made anywhere.
+        A failure that is not the adapter's fault, such as modules created in another thread at the
+        same moment, is retried once while no other modules are created.
 
         Raises:
             HubdeltaError: the base no longer answers as before.
@@ -99,7 +99,7 @@ class ReferenceEngine(Engine):
 
         result = attempt(adapter.key, work, self._check)
         if isinstance(result, AdapterError) and result.reason is Reason.ENGINE:
-            logger.info("%s: once more, by itself: %s", adapter.key, result)
+            logger.info("%s: retrying it alone: %s", adapter.key, result)
             with BUILDING:
                 result = attempt(adapter.key, work, self._check)
         yield place, result
@@ -168,7 +168,7 @@ class ReferenceEngine(Engine):
             and not self._base.is_above_hidden_state(name.removeprefix(PREFIX))
         )
         if tensors.keys() - expected.keys():
-            # PEFT gave them names of today, as it does to the experts of older MoE models.
+            # PEFT renamed them to current names, as it does with the experts of older MoE models.
             missing = sorted(name for name in result.missing_keys if ".lora_" in name)
         if missing:
             raise AdapterError(
@@ -177,13 +177,14 @@ class ReferenceEngine(Engine):
                 f"({counted(len(missing), 'such tensor')})",
             )
         try:
-            with BUILDING:  # some of PEFT's modules make others as they run: target_parameters
+            with BUILDING:  # some PEFT modules create others as they run: target_parameters
                 return hidden_states(wrapped, self._base.probes)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if not config.is_prompt_learning or is_out_of_memory(error):
                 raise
-            # A learned prefix goes in by the cache, whose form transformers changes now and then,
-            # and PEFT does not know how many heads every family keeps there. A lost GPU fails too.
+            # A learned prefix goes into the cache, whose format changes between transformers
+            # versions, and PEFT does not know how many heads each family keeps there. A lost GPU
+            # fails too.
             self._check(error)
             what = f"the installed peft cannot run {config.peft_type.value} on this base: {error}"
             raise AdapterError(Reason.UNSUPPORTED_ADAPTER, what) from error
@@ -191,10 +192,10 @@ class ReferenceEngine(Engine):
 
 @torch.inference_mode()
 def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Activations:
-    """The hidden state that `recipe` defines, of each probe's first row, [probes, hidden].
+    """The hidden state defined by `recipe` for each probe's first row, [probes, hidden].
 
     Args:
-        model: a language model of transformers, perhaps in a wrapper of PEFT's.
+        model: a transformers language model, perhaps wrapped by PEFT.
         probes: token ids, int64 [rows, tokens] each.
     """
     inner: Any = model.get_base_model() if isinstance(model, peft.PeftModel) else model
@@ -209,7 +210,7 @@ def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Act
         if (state := getattr(output, "last_hidden_state", None)) is not None:
             seen.append(state[0, -1])
 
-    # OPT calls its decoder directly; in others the last one to return is the outer one.
+    # OPT calls its decoder directly; in other models the last to return is the outer one.
     hooks = [part.register_forward_hook(keep) for part in parts if part is not inner]
     rows = []
     try:
@@ -226,12 +227,12 @@ def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Act
 
 
 def _unmade(config: Any, error: Exception) -> AdapterError:
-    """Why PEFT does not make an adapter's modules."""
+    """Why PEFT cannot create an adapter's modules."""
     init = getattr(config, "init_lora_weights", True)
     if init not in INITS_THAT_KEEP_THE_BASE:
         return AdapterError(
             Reason.UNSUPPORTED_ADAPTER,
-            f"PEFT cannot repeat the start that init_lora_weights={init} took from the base "
+            f"PEFT cannot repeat what init_lora_weights={init} took from the base at the start "
             f"({one_line(error)}): ask its author for the adapter converted to plain LoRA "
             "(save_pretrained with path_initial_model_for_weight_conversion)",
         )
@@ -241,11 +242,11 @@ def _unmade(config: Any, error: Exception) -> AdapterError:
 
 
 def _reject_prefix(config: Any, model: PreTrainedModel) -> None:
-    """Refuse a learned prefix where some layers would never see it.
+    """Reject a learned prefix if some layers would never see it.
 
-    A prefix is keys and values in the cache of attention layers. Layers that carry a state from
-    token to token (Mamba, RWKV, linear attention) have none: PEFT leaves the prefix out there, or
-    everywhere, and what it then answers has no meaning.
+    A prefix consists of keys and values in the cache of attention layers. Layers with a recurrent
+    state (Mamba, RWKV, linear attention) have no such cache: PEFT omits the prefix there, or
+    everywhere, and the result is meaningless.
 
     Raises:
         AdapterError: unsupported_adapter.
@@ -264,14 +265,14 @@ def _reject_prefix(config: Any, model: PreTrainedModel) -> None:
 
 
 def _written(tensors: Iterable[str], model: PreTrainedModel) -> set[str]:
-    """Names of the base's own parameters that an adapter brings along: biases, for one."""
+    """Names of the base's own parameters that an adapter overwrites, such as biases."""
     own = dict(model.named_parameters())
     plain = (name.removeprefix(PREFIX).replace(".base_layer.", ".") for name in tensors)
     return {name for name in plain if name in own}
 
 
 def _without_added(name: str, tensor: torch.Tensor, rows: int | None) -> torch.Tensor:
-    """A tensor of the input embedding without tokens that were added, which no probe holds."""
+    """A tensor of the input embedding without added tokens, which no probe contains."""
     if name.endswith("embed_tokens.lora_embedding_A"):
         return tensor[:, :rows]
     of_table = name.endswith(("embed_tokens.weight", "embed_tokens.base_layer.weight"))

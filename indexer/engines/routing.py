@@ -1,4 +1,4 @@
-"""The engines by name, and the way of an adapter to the one that computes it exactly."""
+"""The engines by name, and routing each adapter to one that computes it exactly."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 def make_engine(
     base: BaseModel, load_on_device: Callable[[], BaseModel], settings: IndexSettings
 ) -> Engine:
-    """The engine that is asked for, with the reference engine behind it.
+    """The requested engine, with the reference engine as fallback.
 
     Args:
-        base: the base as `load_base` gives it.
-        load_on_device: gives the base in fp32 on the device; called when it is needed.
+        base: the base as returned by `load_base`.
+        load_on_device: returns the base in fp32 on the device; called when needed.
         settings: names the engine, the device and the precision.
 
     Raises:
@@ -47,16 +47,16 @@ def make_engine(
     except HubdeltaError:
         raise
     except Exception as error:
-        # Whatever an architecture does that nobody foresaw, a night must not be lost to it.
+        # An unforeseen architecture must not make the whole run fail.
         logger.debug("this base cannot be stacked", exc_info=True)
         what = error if isinstance(error, UnstackableError) else unexpected(error)
-        logger.warning("the reference engine is used, as this base cannot be stacked: %s", what)
+        logger.warning("using the reference engine, since this base cannot be stacked: %s", what)
         return ReferenceEngine(load_on_device())
     return RoutedEngine(stacked, lambda: ReferenceEngine(load_on_device()))
 
 
 def load_engine(folder: Path, probes: ProbeSet, settings: IndexSettings) -> Engine:
-    """The engine that is asked for, with its base loaded.
+    """The requested engine, with its base loaded.
 
     Args:
         folder: a transformers folder of the base.
@@ -65,8 +65,8 @@ def load_engine(folder: Path, probes: ProbeSet, settings: IndexSettings) -> Engi
 
     Raises:
         HubdeltaError: the base cannot be loaded.
-        MissingExtraError: vLLM is asked for, and not installed.
-        UsageError: there is no such device, or not that precision on it.
+        MissingExtraError: vLLM is requested but not installed.
+        UsageError: there is no such device, or it lacks that precision.
     """
     if settings.engine == "vllm":
         with BUILDING:
@@ -90,9 +90,9 @@ def load_engine(folder: Path, probes: ProbeSet, settings: IndexSettings) -> Engi
 
 
 def load_base(folder: Path, probes: ProbeSet, settings: IndexSettings) -> BaseModel:
-    """A base as the engine of the settings takes it.
+    """A base in the form that the engine of the settings needs.
 
-    The stacked engine copies it to a GPU by itself, and needs no more there than what is stored.
+    The stacked engine copies it to a GPU itself, in the stored dtype.
 
     Raises:
         HubdeltaError: it cannot be loaded.
@@ -105,11 +105,11 @@ def load_base(folder: Path, probes: ProbeSet, settings: IndexSettings) -> BaseMo
 
 
 def check_usable(settings: IndexSettings) -> None:
-    """Refuse what this machine does not have, before a crawl spends minutes.
+    """Reject settings that this machine does not support, before a crawl spends minutes.
 
     Raises:
-        MissingExtraError: vLLM is asked for, and not installed.
-        UsageError: there is no such device, or not that precision on it.
+        MissingExtraError: vLLM is requested but not installed.
+        UsageError: there is no such device, or it lacks that precision.
     """
     if settings.engine == "vllm":
         check_installed()
@@ -133,11 +133,11 @@ def device_of(asked: str) -> str:
 
 
 class RoutedEngine(Engine):
-    """Gives each adapter to a fast engine, or to an exact one where the fast one is not.
+    """Gives each adapter to a fast engine, or to an exact one if the fast one is not exact for it.
 
     Args:
-        fast: the engine that is asked for.
-        make_exact: makes the engine for all others; called when the first of them comes.
+        fast: the requested engine.
+        make_exact: makes the engine for all others; called for the first of them.
     """
 
     def __init__(self, fast: Engine, make_exact: Callable[[], Engine]) -> None:
@@ -148,7 +148,7 @@ class RoutedEngine(Engine):
         return self._fast.can_embed(adapter) or self._exact.can_embed(adapter)
 
     def steps(self, adapters: Sequence[Adapter]) -> Iterator["_Step"]:
-        """Those of the fast engine, then each of the others by itself."""
+        """Steps of the fast engine, then each other adapter alone."""
         fast = [place for place, adapter in enumerate(adapters) if self._fast.can_embed(adapter)]
         for step in self._fast.steps([adapters[place] for place in fast]):
             yield _Step(adapters, fast, step)
@@ -156,10 +156,10 @@ class RoutedEngine(Engine):
             yield _Step(adapters, [place])
 
     def run(self, step: "_Step") -> Iterator[Result]:
-        """Run a step by its engine.
+        """Run a step on its engine.
 
-        An adapter on which the fast engine breaks, for a reason of its own and not the adapter's,
-        has its second chance.
+        An adapter on which the fast engine fails through no fault of the adapter gets a second try
+        on the exact one.
 
         Raises:
             HubdeltaError: an engine no longer works.
@@ -171,7 +171,7 @@ class RoutedEngine(Engine):
             place = step.places[number]
             if isinstance(answer, AdapterError) and answer.reason is Reason.ENGINE:
                 logger.info(
-                    "%s: once more with the other engine: %s", step.adapters[place].key, answer
+                    "%s: retrying on the exact engine: %s", step.adapters[place].key, answer
                 )
                 yield from self._exactly(step, place)
             else:
@@ -191,9 +191,9 @@ class _Step:
     """A step of the fast engine, or one adapter for the exact one.
 
     Attributes:
-        adapters: all that were asked for.
-        places: in `adapters`, of those that the fast engine was given, or of the one.
-        fast: what the fast engine made of them; None for the exact one.
+        adapters: all adapters of the request.
+        places: in `adapters`, of those given to the fast engine, or of the one.
+        fast: the fast engine's step; None for the exact one.
     """
 
     adapters: Sequence[Adapter]

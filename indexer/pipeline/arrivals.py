@@ -15,21 +15,21 @@ from hubdelta.schemas.errors import AdapterError, HubError, IndexWriteError, Rea
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.5  # seconds between two looks at whether to stop
+_POLL_SECONDS = 0.5  # seconds between checks of whether to stop
 
 _OUTAGE = 10
-"""Adapters in a row, at least, that the network must fail before the Hub counts as gone."""
+"""The least number of consecutive network failures before the Hub counts as down."""
 
 
 @dataclass(frozen=True)
 class Obtained:
-    """One adapter that arrived: read, or the error that kept it from being read.
+    """One adapter that arrived: the adapter, or the error that kept it from being read.
 
     Attributes:
         pending: which one.
         result: the adapter, or the error.
-        needed_bytes: of what was fetched for it, those that its vector depends on.
-        held: bytes of the budget that it takes until it is released.
+        needed_bytes: fetched bytes that its vector depends on.
+        held: bytes of the budget that it holds until it is released.
     """
 
     pending: Pending
@@ -39,14 +39,14 @@ class Obtained:
 
 
 class Budget:
-    """Bytes that may be held at once; a single holder may have more than all of them."""
+    """A limit on bytes held at once; a single holder may exceed it."""
 
     def __init__(self, size: int) -> None:
         self.changed = Condition()
         self._size, self._held = size, 0
 
     def take(self, size: int) -> bool:
-        """Hold so many bytes, if they are free."""
+        """Hold this many bytes, if they are free."""
         with self.changed:
             if self._held and self._held + size > self._size:
                 return False
@@ -54,27 +54,27 @@ class Budget:
             return True
 
     def give_back(self, size: int) -> None:
-        """Let go of bytes that were held."""
+        """Release held bytes."""
         with self.changed:
             self._held -= size
             self.changed.notify_all()
 
 
 class Arrivals:
-    """Adapters on their way from the Hub, several at once, and those that are there.
+    """Adapters being downloaded, several at once, and those that have arrived.
 
-    The threads go on while the caller computes, as far as the budget and `ahead` allow. An engine
-    without work gets what is there, be it a single adapter; one that has work gets more when that
-    fills a window. So neither side waits for the other, and passes are as large as can be.
+    The threads continue while the caller computes, as far as the budget and `ahead` allow. An idle
+    engine gets whatever has arrived, even a single adapter; a busy one gets more once there is a
+    full window. So neither side waits for the other, and passes are as large as possible.
 
     Args:
         pending: what to obtain.
         obtainer: inspects, fetches and reads.
         budget: bytes that the weights may take at once, on disk or in memory; may be shared.
-        workers: downloads at once.
-        ahead: adapters in hand at once, at most: on their way, there or being computed.
-        stages: where the seconds are counted.
-        stop: when set, no more is begun.
+        workers: concurrent downloads.
+        ahead: the most adapters in progress: downloading, arrived or being computed.
+        stages: where seconds are counted.
+        stop: when set, no more are started.
     """
 
     def __init__(
@@ -91,23 +91,23 @@ class Arrivals:
         self._obtainer, self._budget, self._stages, self._stop = obtainer, budget, stages, stop
         self._changed = budget.changed
         self._waiting = deque(pending)
-        self._parked: deque[Inspected] = deque()  # for room in the budget
+        self._parked: deque[Inspected] = deque()  # waiting for room in the budget
         self._there: deque[Obtained] = deque()
-        self._working = 0  # threads with an adapter in hand
-        self._in_hand = 0  # adapters that are begun and not released
+        self._working = 0  # threads working on an adapter
+        self._in_hand = 0  # adapters started and not released
         self._steps = 0  # made and not computed
         self._ahead = ahead
         self._closed = False
-        self._unanswered = 0  # adapters in a row for which the network gave nothing
+        self._unanswered = 0  # consecutive adapters with network failures
         self._most_unanswered = max(_OUTAGE, 2 * workers)
         self._broken: BaseException | None = None
         for number in range(min(workers, len(pending))):
             Thread(target=self._work, name=f"hubdelta-download-{number}", daemon=True).start()
 
     def windows(self, most: int) -> Iterator[list[Obtained]]:
-        """What is there, again and again, until all have been given.
+        """Adapters that have arrived, in windows, until all have been returned.
 
-        Waits while nothing is there, or less than a window and the engine has a step to compute.
+        Waits while none has arrived, or less than a window while the engine has a step to compute.
 
         Args:
             most: adapters in a window.
@@ -130,7 +130,7 @@ class Arrivals:
             self._changed.notify_all()
 
     def release(self, window: Sequence[Obtained]) -> None:
-        """Let go of adapters that are dealt with: their files, and their share of the budget."""
+        """Release finished adapters: their files, and their share of the budget."""
         for obtained in window:
             self._obtainer.release(obtained.pending)
         with self._changed:
@@ -138,7 +138,7 @@ class Arrivals:
             self._budget.give_back(sum(obtained.held for obtained in window))
 
     def close(self) -> None:
-        """Begin nothing more, and give out no more; what hangs in the network is left alone."""
+        """Start and return no more adapters; pending network requests are abandoned."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -165,7 +165,7 @@ class Arrivals:
         while (job := self._next()) is not None:
             try:
                 outcome = job()
-            except BaseException as error:  # noqa: BLE001 (raised again where windows are taken)
+            except BaseException as error:  # noqa: BLE001 (raised again in `windows`)
                 with self._changed:
                     self._broken = error
                     self._working -= 1
@@ -183,7 +183,7 @@ class Arrivals:
                 self._changed.notify_all()
 
     def _watch(self, obtained: Obtained) -> None:
-        """End it all when the Hub has gone: thousands of adapters need not find that out."""
+        """End the run when the Hub is down, instead of failing thousands of adapters."""
         error = obtained.result
         lost = isinstance(error, AdapterError) and error.reason is Reason.NETWORK
         self._unanswered = self._unanswered + 1 if lost else 0
@@ -195,7 +195,7 @@ class Arrivals:
             self._parked.clear()
 
     def _next(self) -> Callable[[], Obtained | Inspected] | None:
-        """What a thread is to do now; waits while there is nothing; None at the end."""
+        """A thread's next job; waits while there is none; None at the end."""
         with self._changed:
             while not self._ended and (self._waiting or self._parked or self._working):
                 job = self._job()
@@ -216,18 +216,18 @@ class Arrivals:
         return None
 
     def _inspect(self, pending: Pending) -> Obtained | Inspected:
-        """Inspect an adapter and, where the budget allows, go on to obtain it."""
+        """Inspect an adapter and, if the budget allows, obtain it."""
         with self._stages.at("download"):
             inspected = _attempt(pending, lambda: self._obtainer.inspect(pending))
         if isinstance(inspected, AdapterError):
             return Obtained(pending, inspected)
-        # Nobody overtakes those that wait for room, or the largest would wait for ever.
+        # Those waiting for room are not overtaken, or the largest would wait forever.
         if self._parked or not self._budget.take(inspected.memory_bytes):
             return inspected
         return self._obtain(inspected)
 
     def _obtain(self, inspected: Inspected) -> Obtained:
-        """Obtain an adapter for which the budget was taken."""
+        """Obtain an adapter whose share of the budget is held."""
         pending, held = inspected.pending, inspected.memory_bytes
         result: Adapter | AdapterError | None
         with self._stages.at("download"):
@@ -242,13 +242,13 @@ class Arrivals:
 
 
 def _attempt(pending: Pending, step: Callable[[], T]) -> T | AdapterError:
-    """What a step gives, or the error that concerns this adapter alone."""
+    """The result of a step, or the error that concerns this adapter alone."""
 
     def on_this_machine() -> T:
         try:
             return step()
         except OSError as error:
-            # What a file holds was judged where it was read; what is left is this machine's.
+            # Errors in a file's content were handled on reading it; the rest are this machine's.
             raise IndexWriteError(f"cannot work on the downloads: {error}") from error
 
     return attempt(pending.key, on_this_machine)

@@ -1,4 +1,4 @@
-"""Download, read, stack, compute, write: each beside the others, so that none waits in turn."""
+"""Download, read, stack, compute and write concurrently, so that no stage waits for its turn."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -24,20 +24,20 @@ from hubdelta.schemas.rows import VectorRow
 
 logger = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.5  # seconds between two looks at how far a run has come
+_POLL_SECONDS = 0.5  # seconds between progress checks
 
 
 @dataclass(frozen=True)
 class Lane:
-    """Adapters on their way to one engine, which has a thread of its own.
+    """Adapters on their way to one engine, which has its own thread.
 
     Attributes:
         arrivals: the adapters.
-        make_engine: loads the base; called beside the first downloads.
-        stage: as which its passes count: compute or stream.
+        make_engine: loads the base; called during the first downloads.
+        stage: the stage that its passes count as: compute or stream.
         turn: held during a pass, so that one engine computes at a time.
-        window: adapters that are handed to the engine together, at most.
-        patient: whether a run that is to stop waits for what this lane has in hand.
+        window: the most adapters given to the engine together.
+        patient: whether a stopping run waits for this lane's work in progress.
     """
 
     arrivals: Arrivals
@@ -57,15 +57,15 @@ def embed_all(
     progress: RunProgress,
     on_progress: Callable[[RunProgress], None],
 ) -> None:
-    """Embed what arrives in all lanes, and write it.
+    """Embed everything that arrives in all lanes, and write it.
 
     Args:
-        lanes: their arrivals are closed in the end.
+        lanes: their arrivals are closed at the end.
         row_maker: what the rows have in common.
-        writer: takes them.
-        stop: when set, what is being computed is finished and written, and it returns; set also
-            when one lane cannot go on.
-        progress: counts what is done; it is right also when the run ends in an error.
+        writer: writes them.
+        stop: when set, the current computation is finished and written before returning; also set
+            when a lane cannot go on.
+        progress: counts what is done; correct even if the run ends in an error.
         on_progress: called after each adapter, and about twice a second.
 
     Raises:
@@ -105,7 +105,7 @@ def embed_all(
 
 
 def _next(outcomes: "SimpleQueue[_Outcome]", timeout: float = 0.0) -> "_Outcome | None":
-    """What came out of a lane, or None if nothing does for so many seconds."""
+    """The next result of a lane, or None if there is none within `timeout` seconds."""
     try:
         return outcomes.get(timeout=timeout)
     except Empty:
@@ -115,7 +115,7 @@ def _next(outcomes: "SimpleQueue[_Outcome]", timeout: float = 0.0) -> "_Outcome 
 def _keep(
     outcome: "_Failed | _Embedded", row_maker: RowMaker, writer: Writer, progress: RunProgress
 ) -> None:
-    """Count what became of an adapter, and let it be written."""
+    """Count and write an adapter's result."""
     if isinstance(outcome, _Embedded):
         progress.embedded += 1
         progress.needed_bytes += outcome.needed_bytes
@@ -143,7 +143,7 @@ class _Failed:
 
 @dataclass(frozen=True)
 class _End:
-    """A lane has nothing more to do, or cannot go on."""
+    """A lane has finished, or cannot go on."""
 
     thread: "_LaneThread"
     error: BaseException | None
@@ -154,14 +154,14 @@ _Outcome = _Embedded | _Failed | _End
 
 @dataclass
 class _Window:
-    """Adapters that were handed to the engine together.
+    """Adapters that were given to the engine together.
 
     Attributes:
         obtained: all of them.
-        readable: those that the engine was given.
+        readable: those given to the engine.
         steps: made of them and not computed.
         is_divided: whether all steps are made.
-        answered: places in `readable` of which there is a result.
+        answered: places in `readable` that have a result.
     """
 
     obtained: Sequence[Obtained]
@@ -172,7 +172,7 @@ class _Window:
 
 
 class _LaneThread(Thread):
-    """Takes what has arrived in a lane through its engine."""
+    """Runs a lane's arrivals through its engine."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class _LaneThread(Thread):
         self._counting = Lock()
 
     def run(self) -> None:
-        """Embed everything, and say how it ended."""
+        """Embed everything, and report how it ended."""
         error: BaseException | None = None
         try:
             self._embed_all()
@@ -198,7 +198,7 @@ class _LaneThread(Thread):
         self._outcomes.put(_End(self, error))
 
     def _embed_all(self) -> None:
-        # In its turn: engines try the precisions of this process out when they are made.
+        # In turn: on creation, engines try out precisions, which are process-wide settings.
         with self.lane.turn, self._stages.at("load"):
             engine = self.lane.make_engine()
             collect_around_what_is_loaded()
@@ -212,7 +212,7 @@ class _LaneThread(Thread):
                 self.lane.arrivals.close()
 
     def _steps(self, engine: Engine) -> Iterator[tuple[_Window, Any]]:
-        """Steps of the engine for what has arrived; runs beside the passes."""
+        """Steps of the engine for what has arrived; runs during the passes."""
         for obtained in self.lane.arrivals.windows(self.lane.window):
             readable = []
             for one in obtained:
@@ -256,9 +256,9 @@ class _LaneThread(Thread):
                 self._release(window)
 
     def _release(self, window: _Window) -> None:
-        """Let go of a window; what has no result stays pending."""
+        """Release a window; adapters without a result stay pending."""
         self.lane.arrivals.release(window.obtained)
         if not self._stop.is_set():
             for place, (obtained, _) in enumerate(window.readable):
                 if place not in window.answered:
-                    logger.warning("%s: left for another run", obtained.pending.key)
+                    logger.warning("%s: left for a later run", obtained.pending.key)

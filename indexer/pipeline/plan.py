@@ -14,19 +14,19 @@ from hubdelta.schemas.kinds import Kind
 from hubdelta.schemas.rows import CatalogRow, FailureRow, VectorRow, rows_of
 
 FULL_FINETUNE, BEYOND_LIMIT = "full finetune, not asked for", "beyond the limit"
-"""Why an adapter is left alone, where an option of the run decides it."""
+"""Why an adapter is skipped because of an option of the run."""
 
 _ROW_VERDICTS = frozenset({Reason.DISABLED, Reason.BASE_MISMATCH, Reason.NO_WEIGHTS})
-"""Reasons that may rest on what the Hub said of a repository, which can change at one commit."""
+"""Reasons that may depend on the Hub's metadata, which can change without a new commit."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do, and what it leaves alone.
+    """What a run will do, and what it skips.
 
     Attributes:
-        pending: to be embedded, the most downloaded first.
-        skipped: how many are left alone, by why.
+        pending: to be embedded, most downloaded first.
+        skipped: how many are skipped, by reason.
     """
 
     pending: list[Pending]
@@ -50,11 +50,11 @@ def make_plan(
         index: the index.
         base: the base model.
         recipe_id: vectors of this recipe count as done.
-        now: failures due later are left alone.
+        now: failures due later are skipped.
         kinds: which kinds of catalog rows to embed: adapter, full.
-        only: plan these rows, named by hand, in place of the catalog, whatever their kind; their
+        only: plan these rows, named by hand, instead of the catalog, regardless of kind; their
             failures count as due.
-        retry_failed: failures count as due, whatever their reason.
+        retry_failed: all failures count as due.
         limit: the most adapters to plan.
     """
     done = {
@@ -99,7 +99,7 @@ def newest(rows: Iterable[CatalogRow]) -> list[CatalogRow]:
 
 
 def newest_failures(index: Index, base: str) -> dict[AdapterKey, FailureRow]:
-    """The last failure of each adapter that ever failed."""
+    """The latest failure of each adapter that has failed."""
     newest: dict[AdapterKey, FailureRow] = {}
     for row in rows_of(index.read(FailureRow, base=base), FailureRow):
         key = key_of(row)
@@ -109,8 +109,8 @@ def newest_failures(index: Index, base: str) -> dict[AdapterKey, FailureRow]:
 
 
 def _due(failure: FailureRow, row: CatalogRow, now: datetime) -> bool:
-    """Whether its pause is over, or the Hub has since taken back what the failure rests on."""
-    if failure.failed_at > now:  # under a clock that was ahead: its times say nothing
+    """Whether its pause is over, or the Hub metadata that caused the failure has changed."""
+    if failure.failed_at > now:  # recorded by a clock that was ahead: its times are meaningless
         return failure.due_at is not None or failure.reason in _ROW_VERDICTS
     if failure.reason in _ROW_VERDICTS and row.crawled_at > failure.failed_at:
         return True

@@ -1,4 +1,4 @@
-"""What a run writes about an adapter, and about the base behind it, as rows of the index."""
+"""The rows that a run writes about an adapter and its base."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from hubdelta.schemas.rows import BaseRow, FailureRow, VectorRow
 
 @dataclass(frozen=True)
 class RowMaker:
-    """What is the same for every vector of a run.
+    """Makes rows from what is common to every vector of a run.
 
     Attributes:
         recipe: what makes the vectors comparable.

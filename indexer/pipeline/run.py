@@ -1,4 +1,4 @@
-"""The embedding half of an index run: the base, the engine and the pipeline, put together."""
+"""The embedding part of an index run: base, engine and pipeline combined."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -27,10 +27,10 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.kinds import Kind
 
 _WINDOWS_AHEAD = 4
-"""Windows of adapters in hand: one is computed, one is stacked, the others are on their way."""
+"""Windows in progress: one being computed, one being stacked, the others downloading."""
 
 _FINETUNES_AHEAD = 3
-"""Full finetunes in hand: one is streamed, the next ones are inspected."""
+"""Full finetunes in progress: one being streamed, the next ones being inspected."""
 
 
 def embed_plan(
@@ -48,7 +48,7 @@ def embed_plan(
     progress: RunProgress,
     on_progress: Callable[[RunProgress], None],
 ) -> None:
-    """Embed all that is pending and write it to the index.
+    """Embed everything pending and write it to the index.
 
     Args:
         plan: what is pending.
@@ -58,9 +58,9 @@ def embed_plan(
         index: where the rows go; the caller holds it for writing.
         hub: where the adapters come from.
         settings: how to work.
-        downloads: folder for weights on their way.
+        downloads: folder for downloaded weights.
         run_id: goes into each row.
-        stop: when set, what is in hand is finished and written.
+        stop: when set, work in progress is finished and written.
         progress: counts what is done.
         on_progress: called after each adapter.
 
@@ -108,7 +108,7 @@ def embed_plan(
                 arriving(finetunes, workers=1, ahead=_FINETUNES_AHEAD),
                 stream,
                 stage="stream",
-                turn=nullcontext(),  # the engine takes its turn for each layer by itself
+                turn=nullcontext(),  # the engine takes its turn layer by layer
                 window=1,
                 patient=False,
             )

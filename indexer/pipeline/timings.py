@@ -1,4 +1,4 @@
-"""How long each stage of a run had work in hand, and which one holds the others up."""
+"""How long each stage of a run was busy, and which one is the bottleneck."""
 
 import time
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from threading import Lock
 
 STAGES = ("load", "download", "read", "stack", "compute", "stream", "write")
-"""load: the base and the engine. download: requests and bodies of adapters, and what is checked of
-them before. read: decoding and checking tensors. stack: what a batch needs in memory, on a GPU also
-there. compute: passes through the base. stream: full finetunes, layer by layer. write: Parquet."""
+"""load: the base and the engine. download: requests for adapters, their bodies, and checks of them
+beforehand. read: decoding and checking tensors. stack: preparing a batch in memory and on the GPU.
+compute: passes through the base. stream: full finetunes, layer by layer. write: Parquet."""
 
 
 class Stages:
-    """Counts the seconds in which a stage has work, however many threads do it; safe in threads."""
+    """Counts the seconds in which each stage is busy, with any number of threads; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -23,7 +23,7 @@ class Stages:
 
     @contextmanager
     def at(self, stage: str) -> Iterator[None]:
-        """The block is work of a stage."""
+        """Count the block as work of a stage."""
         with self._lock:
             if not self._workers[stage]:
                 self._since[stage] = time.monotonic()
@@ -38,12 +38,12 @@ class Stages:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._began
 
     @property
     def busy(self) -> dict[str, float]:
-        """Seconds in which each stage had work in hand, of those that had any."""
+        """Seconds in which each stage was busy, for those that had work."""
         with self._lock:
             now = time.monotonic()
             busy = {
@@ -54,12 +54,12 @@ class Stages:
 
     @property
     def waited(self) -> dict[str, float]:
-        """Seconds since the start in which each of these stages had none."""
+        """Seconds since the start in which each of these stages was idle."""
         total = self.seconds
         return {stage: max(0.0, total - busy) for stage, busy in self.busy.items()}
 
     @property
     def bottleneck(self) -> str | None:
-        """The stage that had work for longest: with a faster one the run would end sooner."""
+        """The stage that was busy longest: speeding it up would shorten the run."""
         busy = self.busy
         return max(busy, key=busy.__getitem__) if busy else None

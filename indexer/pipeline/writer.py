@@ -1,4 +1,4 @@
-"""Rows on their way to the index: one file of each kind for many adapters, or for a minute."""
+"""Writing rows to the index: one file per kind for many adapters, or for a minute's."""
 
 from time import monotonic
 
@@ -11,17 +11,17 @@ from hubdelta.schemas.errors import HubdeltaError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import FailureRow, VectorRow
 
-_MOST_LOST = 60.0  # seconds of work, when a run dies
+_MOST_LOST = 60.0  # seconds of work lost, at most, when a run dies
 
 
 class Writer:
-    """Writes what a run finds out; for one thread.
+    """Writes a run's results; for one thread.
 
     Args:
         row_maker: what the rows have in common.
         index: where they go.
-        rows: a file is written when so many are there, or when the last one is a minute old.
-        stages: where the seconds are counted.
+        rows: a file is written for this many, or when the last one is a minute old.
+        stages: where seconds are counted.
     """
 
     def __init__(self, row_maker: RowMaker, index: Index, *, rows: int, stages: Stages) -> None:
@@ -32,7 +32,7 @@ class Writer:
         self._written = monotonic()
 
     def add_failure(self, row: FailureRow) -> None:
-        """Take a failure.
+        """Add a failure.
 
         Raises:
             IndexWriteError: the index cannot be written.
@@ -41,7 +41,7 @@ class Writer:
         self.write_if_due()
 
     def add_vector(self, row: VectorRow, baseline: Baseline) -> None:
-        """Take a vector, and the base's own answer with the first of its engine and precision.
+        """Add a vector, and the base's own answer for the first of its engine and precision.
 
         Raises:
             HubdeltaError: the base answers with NaN or infinity.
@@ -58,14 +58,14 @@ class Writer:
         self.write_if_due()
 
     def write(self) -> None:
-        """Write what there is.
+        """Write the pending rows.
 
         Raises:
             IndexWriteError: the index cannot be written.
         """
         base = self._row_maker.recipe.base
         with self._stages.at("write"):
-            # Taken first: what cannot be written now is not tried again at the end of the run.
+            # Removed first, so that a failed write is not retried at the end of the run.
             vectors, self._vectors = self._vectors, []
             failures, self._failures = self._failures, []
             self._written = monotonic()
@@ -73,7 +73,7 @@ class Writer:
             self._index.write(failures, base=base)
 
     def write_if_due(self) -> None:
-        """Write when enough are there, or when the last file is a minute old.
+        """Write if there are enough rows, or if the last file is a minute old.
 
         Raises:
             IndexWriteError: the index cannot be written.

@@ -162,7 +162,7 @@ def test_a_config_that_says_nothing_is_refused(text, reason, tmp_path):
         ('"r": 1e400', "r is inf, not a number"),
         ('"alpha_pattern": {"q_proj": "x"}', "alpha_pattern q_proj is 'x', not a number"),
         ('"rank_pattern": {"q_proj": {}}', "rank_pattern q_proj is {}, not a number"),
-        ('"alpha_pattern": ["q_proj"]', "alpha_pattern is ['q_proj'], not an object that gives"),
+        ('"alpha_pattern": ["q_proj"]', "alpha_pattern is ['q_proj'], not an object that maps"),
         ('"target_modules": 5', "target_modules is 5, neither a pattern nor a list of names"),
         ('"modules_to_save": [{}]', "modules_to_save is [{}], neither"),
     ],

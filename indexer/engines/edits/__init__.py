@@ -1,9 +1,9 @@
-"""What adapters do to the modules of their base, read from their tensors, for every engine.
+"""How adapters change the modules of their base, read from their tensors, for every engine.
 
 edits.py        the few forms that batch well
 reading.py      from tensors to edits
 methods.py      the PEFT methods, each for one module
-support.py      which adapters these forms hold exactly
+support.py      which adapters these forms represent exactly
 manifest.py     which tensors an adapter must have
 structure.py, norms.py      modules and their shapes; norms of W + ΔW
 """

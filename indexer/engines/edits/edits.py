@@ -1,4 +1,4 @@
-"""What an adapter does to the modules of its base, in the few forms that batch well.
+"""How an adapter changes the modules of its base, in the few forms that batch well.
 
 Every PEFT method of `support.UNDERSTOOD` comes down to these: a low-rank or Kronecker product
 beside a dense layer, factors and biases around it, other rows of a table, other parameters.
@@ -17,7 +17,7 @@ class LowRank:
     Attributes:
         down: [rank, in_features].
         up: [out_features, rank].
-        scale: what the product is multiplied with.
+        scale: factor of the product.
     """
 
     down: torch.Tensor
@@ -34,7 +34,7 @@ class LowRank:
 class Kronecker:
     """A product beside a dense layer's own: left ⊗ right.
 
-    A change of full rank is one with a left of [[1]].
+    A full-rank change has a left of [[1]].
 
     Attributes:
         left: [out_features / p, in_features / q].
@@ -73,10 +73,10 @@ class DenseEdit:
 
 @dataclass(frozen=True)
 class TableEdit:
-    """Other rows of an embedding table.
+    """Replaced rows of an embedding table.
 
     Attributes:
-        rows: [tokens, columns]: what the table holds for each distinct token of the probes.
+        rows: [tokens, columns]: the new row of each distinct token of the probes.
     """
 
     rows: torch.Tensor
@@ -84,7 +84,7 @@ class TableEdit:
 
 @dataclass(frozen=True)
 class ParameterEdit:
-    """Other parameters of a module without children: a norm's weight and bias.
+    """Replaced parameters of a module without children: a norm's weight and bias.
 
     Attributes:
         parameters: by name.

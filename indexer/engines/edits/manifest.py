@@ -1,4 +1,4 @@
-"""Which tensors an adapter must hold, as PEFT itself would make them for this base."""
+"""Which tensors an adapter must hold: those that PEFT itself would create for this base."""
 
 import copy
 import json
@@ -33,8 +33,8 @@ _MOST_KEPT = 100
 class Manifest:
     """Tensor names that PEFT expects, found by applying PEFT to a copy without weights.
 
-    That takes a fifth of a second for a model of some hundred layers, so an answer is kept for
-    all adapters whose settings differ in nothing but rank, scaling and origin.
+    That takes a fifth of a second for a model of a few hundred layers, so answers are cached for
+    all adapters whose settings differ only in rank, scaling and origin.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -45,8 +45,8 @@ class Manifest:
         """The names of an adapter's tensors, as saved.
 
         Args:
-            config: what the adapter says.
-            peft_config: the same as PEFT's object.
+            config: the adapter's config.
+            peft_config: the same as a PEFT object.
 
         Raises:
             AdapterError: base_mismatch: PEFT finds nothing in this base to apply it to.
@@ -69,7 +69,7 @@ class Manifest:
     def _apply(self, config: Any) -> frozenset[str]:
         if config.peft_type == peft.PeftType.LORA:
             config.r, config.rank_pattern, config.alpha_pattern = 1, {}, {}
-            config.init_lora_weights = True  # some starts are not to be had without weights
+            config.init_lora_weights = True  # some initializations need weights
         apply = partial(peft.PeftModel, copy.deepcopy(self._skeleton), config)
         with BUILDING, warnings.catch_warnings():
             warnings.simplefilter("ignore")

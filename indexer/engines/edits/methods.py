@@ -1,4 +1,4 @@
-"""The PEFT methods, each read from the tensors that it brings for one module."""
+"""The PEFT methods, each read from an adapter's tensors for one module."""
 
 import math
 import re
@@ -20,12 +20,12 @@ from hubdelta.schemas.errors import AdapterError, Reason
 Tensors = dict[str, torch.Tensor]
 
 VERA_A, VERA_B = "base_model.vera_A", "base_model.vera_B"
-"""The projections that all of a VeRA adapter's layers share."""
+"""The projections shared by all layers of a VeRA adapter."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """One module with the tensors that an adapter brings for it.
+    """One module with an adapter's tensors for it.
 
     Attributes:
         name: of the module in the base.
@@ -45,16 +45,16 @@ class Site:
         return part in self.names
 
     def __getitem__(self, part: str) -> torch.Tensor:
-        """A part, whatever its shape; raises AdapterError where it is missing."""
+        """A part of any shape; raises AdapterError if it is missing."""
         if part not in self:
             raise self.misfit(part, ())
         return self.tensors[self.names[part]]
 
     def shaped(self, part: str, shape: Iterable[int]) -> torch.Tensor:
-        """A part, if it has the shape that it must have.
+        """A part, checked for its shape.
 
         Raises:
-            AdapterError: it has not, or is not there.
+            AdapterError: it has another shape, or is missing.
         """
         tensor = self[part]
         if tensor.shape != tuple(shape):
@@ -62,7 +62,7 @@ class Site:
         return tensor
 
     def misfit(self, part: str, shape: Iterable[int]) -> AdapterError:
-        """The error of a part that does not fit."""
+        """The error for a part that does not fit."""
         if part not in self:
             name = f"{PREFIX}{self.name}.{part}"
             return AdapterError(Reason.CORRUPT, f"tensor {name} is missing from the weights")
@@ -73,7 +73,7 @@ class Site:
         )
 
     def rank_and_scale(self) -> tuple[int, float]:
-        """R and scaling of the module, as rank_pattern, alpha_pattern and rsLoRA make them."""
+        """Rank and scaling of the module, after rank_pattern, alpha_pattern and rsLoRA."""
         config = self.config
         rank = config.r
         alpha = config.lora_alpha if config.peft_type == peft.PeftType.LORA else config.alpha
@@ -86,7 +86,7 @@ class Site:
         return rank, alpha / (math.sqrt(rank) if getattr(config, "use_rslora", False) else rank)
 
     def token_indices(self) -> list[int]:
-        """The tokens of an embedding that have rows of their own."""
+        """The tokens of an embedding that have replaced rows."""
         if self.config.peft_type == peft.PeftType.TRAINABLE_TOKENS:
             return list(self.config.token_indices)
         indices = self.config.trainable_token_indices
@@ -101,7 +101,7 @@ def table_rows(site: Site, table: nn.Embedding, tokens: torch.Tensor) -> torch.T
     Args:
         site: the embedding's.
         table: the base's embedding.
-        tokens: ids of the rows that are wanted, int64 [tokens].
+        tokens: ids of the wanted rows, int64 [tokens].
 
     Returns:
         [tokens, columns], fp32.
@@ -113,14 +113,14 @@ def table_rows(site: Site, table: nn.Embedding, tokens: torch.Tensor) -> torch.T
     columns = table.embedding_dim
     if "weight" in site:
         own = site["weight"].float()
-        # A vocabulary that the finetuning enlarged still holds every token of the probes.
+        # A vocabulary enlarged by finetuning still holds every token of the probes.
         if own.dim() != 2 or own.shape[1] != columns or own.shape[0] <= int(tokens.max()):
             raise site.misfit("weight", (table.num_embeddings, columns))
     rows = own[tokens].float()
     if "lora_embedding_A" in site:
         rank, scale = site.rank_and_scale()
         down = site["lora_embedding_A"].float()
-        # Tokens that were added have columns too, and no probe holds them.
+        # Added tokens have columns too, but no probe contains them.
         wanted = (rank, own.shape[0])
         if down.dim() != 2 or down.shape[0] != rank or down.shape[1] <= int(tokens.max()):
             raise site.misfit("lora_embedding_A", wanted)
@@ -134,7 +134,7 @@ def table_rows(site: Site, table: nn.Embedding, tokens: torch.Tensor) -> torch.T
             rows = rows * magnitude / norms
     if "trainable_tokens_delta" in site:
         indices = torch.tensor(site.token_indices(), dtype=torch.int64)
-        if (indices < 0).any():  # above the vocabulary are tokens that were added
+        if (indices < 0).any():  # indices above the vocabulary are added tokens
             raise AdapterError(
                 Reason.CORRUPT, f"{site.name} has rows for tokens that are not in the vocabulary"
             )
@@ -147,7 +147,7 @@ def table_rows(site: Site, table: nn.Embedding, tokens: torch.Tensor) -> torch.T
 
 
 def dense_edit(site: Site) -> DenseEdit:
-    """What an adapter does to a dense layer, whichever method it is of.
+    """How an adapter changes a dense layer, by any method.
 
     Raises:
         AdapterError: a tensor does not fit, or is missing.
@@ -180,7 +180,7 @@ def _lora(site: Site, out_features: int, in_features: int) -> DenseEdit:
 
 @dataclass(frozen=True)
 class LoraNames:
-    """The tensors of LoRA or DoRA at a dense layer, for adapters that bring nothing else.
+    """The tensors of LoRA or DoRA at a dense layer, for adapters that have nothing else.
 
     Attributes:
         module: the layer's name.
@@ -200,7 +200,7 @@ class LoraNames:
 
     @classmethod
     def of(cls, name: str, module: nn.Module, names: Mapping[str, str]) -> "LoraNames | None":
-        """The names at one module; None if it is no dense layer, or there are others."""
+        """The names at one module; None if it is not a dense layer, or there are others."""
         parts = {"lora_A.weight", "lora_B.weight"}
         if not is_dense(module) or names.keys() - {"lora_magnitude_vector"} != parts:
             return None
@@ -209,13 +209,13 @@ class LoraNames:
 
 
 def lora_edits(layers: Sequence[LoraNames], tensors: Tensors, config: Any) -> Edits | None:
-    """What `dense_edit` makes of each layer, in a quarter of its time.
+    """As `dense_edit` for each layer, in a quarter of the time.
 
     Hundreds of layers of each adapter are read while a GPU waits for the next batch.
 
     Returns:
-        None where something does not fit, or has a rank or alpha of its own: it must be read layer
-        by layer.
+        The edits; None if something does not fit, or has its own rank or alpha: then layers must be
+        read one by one.
     """
     if config.rank_pattern or config.alpha_pattern or config.r < 1:
         return None
@@ -284,7 +284,7 @@ def _loha(site: Site, out_features: int, in_features: int) -> DenseEdit:
 
 
 def _lokr(site: Site, out_features: int, in_features: int) -> DenseEdit:
-    """Yeh et al., arXiv 2309.14859: ΔW = W₁ ⊗ W₂, each of them whole or a low-rank product."""
+    """Yeh et al., arXiv 2309.14859: ΔW = W₁ ⊗ W₂, each of them full or a low-rank product."""
     rank, scale = site.rank_and_scale()
     factors = []
     for i in (1, 2):
@@ -311,4 +311,4 @@ _DENSE: Mapping[str, Callable[[Site, int, int], DenseEdit]] = {
     "lokr_w1": _lokr,
     "lokr_w1_a": _lokr,
 }
-"""The tensor by which a method shows itself at a dense layer → how it is read."""
+"""The tensor that identifies a method at a dense layer → how to read it."""

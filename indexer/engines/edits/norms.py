@@ -1,4 +1,4 @@
-"""The norm of each row of W + ΔW, which DoRA divides by, without making the sum."""
+"""The norm of each row of W + ΔW, which DoRA divides by, without forming the sum."""
 
 import torch
 

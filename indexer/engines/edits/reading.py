@@ -1,4 +1,4 @@
-"""From an adapter's tensors to its edits: every tensor finds its place, or is named in an error."""
+"""From an adapter's tensors to its edits: every tensor has a place, or is named in an error."""
 
 import re
 from collections import defaultdict
@@ -36,7 +36,7 @@ class _Layout:
 
     Attributes:
         parts: module → part of its edit → tensor's name.
-        lora: the same where all of it is LoRA of dense layers, else None.
+        lora: the same if all of it is LoRA of dense layers, or else None.
     """
 
     parts: Mapping[str, Mapping[str, str]]
@@ -56,7 +56,7 @@ _NAME = re.compile(
     r"(?:\.(?:token_adapter|base_layer|ln_tuning_layers))*"
     r"\.(?P<part>lora_[AB]\.(?:weight|bias)|[^.]+)"
 )
-"""A tensor's name without prefix: the base's module, what PEFT wraps it in, and the part of it."""
+"""A tensor's name without prefix: the base's module, PEFT's wrappers, and the part."""
 
 
 class EditReader:
@@ -76,11 +76,11 @@ class EditReader:
         self._layouts: dict[tuple[frozenset[str], frozenset[str]], _Layout] = {}
 
     def modules(self, adapter: PeftAdapter) -> frozenset[str]:
-        """Names of the modules to which an adapter's tensors say that they belong."""
+        """Names of the modules that an adapter's tensors belong to, by their names."""
         return self._that_count(adapter).modules
 
     def read(self, adapter: PeftAdapter) -> Edits:
-        """What an adapter does to the base's modules, by their names.
+        """How an adapter changes the base's modules, by their names.
 
         Raises:
             AdapterError: base_mismatch or corrupt, naming the tensor that has no place, is missing
@@ -97,7 +97,7 @@ class EditReader:
         }
 
     def _that_count(self, adapter: PeftAdapter) -> _Counting:
-        """Which tensors count; kept, since thousands of adapters have the same names."""
+        """Which tensors count; cached, since thousands of adapters have the same names."""
         said = adapter.config.values
         key = (
             frozenset(adapter.tensors),
@@ -113,7 +113,7 @@ class EditReader:
         return self._counting[key]
 
     def _layout(self, tensors: frozenset[str], expected: frozenset[str]) -> _Layout:
-        """Where an adapter's tensors belong; kept, like their names."""
+        """Where an adapter's tensors belong; cached for the same reason."""
         key = tensors, expected
         if key not in self._layouts:
             self._check_names(tensors, expected)
@@ -158,11 +158,11 @@ class EditReader:
             )
 
     def _is_own_parameter(self, name: str, wrapped: Set[str]) -> bool:
-        """Whether PEFT would load a tensor into one of the base's own: it saves resized tables so.
+        """Whether PEFT would load a tensor into the base itself, as it does with resized tables.
 
         Args:
             name: of the tensor.
-            wrapped: modules that PEFT puts into one of its own, which has theirs as base_layer.
+            wrapped: modules that PEFT wraps in its own, which keep them as base_layer.
         """
         module, part = self._place(name)
         if not name.startswith(PREFIX) or module not in self._modules:
@@ -172,7 +172,7 @@ class EditReader:
 
     @staticmethod
     def _place(name: str) -> tuple[str, str]:
-        """A tensor's module in the base, and which part of an edit it is."""
+        """A tensor's module in the base, and the part of an edit that it is."""
         match = _NAME.fullmatch(name.removeprefix(PREFIX))
         return (match["module"], match["part"]) if match else ("", name)
 

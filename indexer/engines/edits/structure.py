@@ -15,10 +15,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def structural_copy(module: Module, replace: Callable[[torch.Tensor], torch.Tensor]) -> Module:
-    """A copy of a module tree whose parameters and buffers are what `replace` makes of them.
+    """A copy of a module tree with `replace` applied to its parameters and buffers.
 
-    With the identity, the copy shares every tensor with the original, so that its modules can be
-    given another forward pass while the original keeps its own.
+    With the identity, the copy shares every tensor with the original, so its modules can get
+    another forward pass while the original keeps its own.
     """
     tensors = [*module.parameters(), *module.buffers()]
     memo = {id(tensor): replace(tensor) for tensor in tensors}
@@ -36,7 +36,7 @@ def on_meta(model: Module) -> Module:
 
 
 def is_dense(module: nn.Module) -> bool:
-    """Whether a module has a dense layer's weight: a Linear, a Conv1D or a kind of them."""
+    """Whether a module has a dense layer's weight: a Linear, a Conv1D or a subclass."""
     return isinstance(module, nn.Linear | Conv1D)
 
 
@@ -44,7 +44,7 @@ def dense_parameters(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | No
     """The weight of a dense layer as [out_features, in_features], a view, and its bias if any."""
     parameters = dict(module.named_parameters(recurse=False))
     weight, bias = parameters["weight"].detach(), parameters.get("bias")
-    if not isinstance(module, nn.Linear):  # a Conv1D keeps its weight transposed
+    if not isinstance(module, nn.Linear):  # a Conv1D stores its weight transposed
         weight = weight.T
     return weight, None if bias is None else bias.detach()
 
@@ -56,7 +56,7 @@ def dense_shape(module: nn.Module) -> tuple[int, int]:
 
 
 def stored_shape(module: nn.Module) -> tuple[int, ...]:
-    """The shape of a dense layer's weight as checkpoints hold it."""
+    """The shape of a dense layer's weight in checkpoints."""
     return tuple(_weight(module).shape)
 
 
@@ -68,8 +68,8 @@ def _weight(module: nn.Module) -> torch.Tensor:
 
 
 def computes_dense_product(module: nn.Module) -> bool:
-    """Whether a module with a dense layer's weight does compute W x + b, tried on random input."""
-    # In fp32: on a GPU weights are held in half precision and biases are not, which none takes.
+    """Whether a module with a dense layer's weight really computes W x + b, on random input."""
+    # In fp32: on a GPU, weights are in half precision but biases are not, which modules reject.
     whole = structural_copy(module, _in_fp32)
     weight, bias = dense_parameters(whole)
     x = torch.randn(2, weight.shape[1], device=weight.device)
@@ -86,16 +86,16 @@ def _in_fp32(tensor: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class LeafInputs:
-    """What the modules without children get to see in one forward pass.
+    """The inputs of modules without children in one forward pass.
 
     Attributes:
-        whole_batch: names of those that see each token of each row once, row by row. Only there
-            can each row have its own adapter: a routed expert sees some tokens, a table of
-            positions one row.
-        first: name → its first input, of those that take one tensor and make one of it.
-        once_a_row: names of those that see one token of each row, as all of a decoder do that is
-            given its start token alone.
-        bytes_per_token: of all that they put out in the layer that puts out most, in fp32.
+        whole_batch: names of those that see each token of each row once, row by row. Only these can
+            have a different adapter per row: a routed expert sees some tokens, a table of positions
+            one row.
+        first: name → its first input, for those that map one tensor to one tensor.
+        once_a_row: names of those that see one token of each row, as in a decoder that gets only
+            its start token.
+        bytes_per_token: total output of the layer with the largest output, in fp32.
     """
 
     whole_batch: frozenset[str]
@@ -111,8 +111,8 @@ class LeafInputs:
 
         Args:
             model: a transformers model without a head.
-            inputs: name → token ids [rows, tokens] that it takes. No row of `input_ids`, which
-                has the most tokens, may equal another.
+            inputs: name → token ids [rows, tokens]. The rows of `input_ids`, which has the most
+                tokens, must be distinct.
 
         Returns:
             What was seen, and what the model returned, with all hidden states.
@@ -155,7 +155,7 @@ class LeafInputs:
             and (
                 (x.dim() > 2 and len(x) == rows)
                 or x.shape in shapes
-                # Without a batch axis; one token a row could be what a router sends to an expert.
+                # No batch axis; one token per row could also be a router's selection for an expert.
                 or (x.dim() == 2 and len(x) == rows * tokens and tokens > 1)
             )
         )
@@ -165,7 +165,7 @@ class LeafInputs:
 
 
 _LAYER = re.compile(r".*?\.\d+(?=\.)")
-"""The part of a module's name that says in which layer it is."""
+"""The part of a module's name that identifies its layer."""
 
 
 def with_tied_parameters(model: nn.Module) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Which adapters the stacked engine computes exactly: a table of PEFT types and their settings.
 
-An adapter whose type is not a row here, or that sets anything which its row does not list, goes
-to the reference engine. A setting that a later PEFT invents is therefore never misread.
+An adapter whose type has no row here, or with a setting that its row does not list, goes to the
+reference engine. So a setting introduced by a later PEFT is never misread.
 """
 
 from collections.abc import Mapping
@@ -71,15 +71,15 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
     "LN_TUNING": _EVERYWHERE,
     "TRAINABLE_TOKENS": _EVERYWHERE | {"token_indices", "init_weights"},
 }
-"""PEFT type → the settings that the stacked engine gives their meaning; all others must be unset.
+"""PEFT type → the settings that the stacked engine implements; all others must be unset.
 
-What this leaves to the reference engine, with the reason:
+What is left to the reference engine, and why:
 
 | setting or type | why |
 |---|---|
 | prompt tuning, prefix tuning, p-tuning, CPT | adds tokens, so batch mates would differ in length |
-| alora_invocation_tokens | acts from a token on that the prompt may not hold |
-| init_lora_weights: pissa, olora, corda, loftq, ... | takes its start out of the base's weights |
+| alora_invocation_tokens | acts from a token on that the prompt may lack |
+| init_lora_weights: pissa, olora, corda, loftq, ... | subtracts its start from the base's weights |
 | layer_replication | changes the number of layers |
 | target_parameters | adapts parameters that are not a layer, such as the experts of a MoE |
 | VeRA with save_projection=False | its projections come from a random generator, not the file |
@@ -100,13 +100,13 @@ def is_exact(config: AdapterConfig) -> bool:
         key in understood
         or key not in defaults
         or value == defaults[key]
-        or (not value and not defaults[key])  # an empty list says as much as none
+        or (not value and not defaults[key])  # an empty list means the same as none
         for key, value in config.values.items()
     )
 
 
 def _defaults(peft_type: str) -> dict[str, Any]:
-    """PEFT's own defaults of the settings of a type; a key it does not know was judged before."""
+    """PEFT's defaults of the settings of a type; unknown keys were checked before."""
     config_class = peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[peft_type]
     return {
         spec.name: spec.default if spec.default_factory is MISSING else spec.default_factory()

@@ -19,7 +19,7 @@ from hubdelta.schemas.errors import HubdeltaError, UsageError
 
 
 class Baselines:
-    """The baselines of one base, each measured when it is first asked for.
+    """The baselines of one base, each measured on first use.
 
     Args:
         model: the base, in which adapters are stacked.
@@ -29,10 +29,10 @@ class Baselines:
     def __init__(self, model: StackedModel, engine: str) -> None:
         self._model, self._engine = model, engine
         self._known: dict[str, Baseline] = {}
-        self.of("fp32")  # what the base is later checked against
+        self.of("fp32")  # the base is later checked against it
 
     def of(self, precision: str) -> Baseline:
-        """The base in one precision, and how far it is from itself in other batches and in fp32."""
+        """The base in one precision, and its distance from itself in other batches and in fp32."""
         if precision not in self._known:
             alone = self._states([{}], precision)[0]
             others = list(self._in_company(precision))
@@ -43,7 +43,7 @@ class Baselines:
         return self._known[precision]
 
     def raise_floor(self, precision: str, nothing: Activations) -> None:
-        """Take a batch's answer to an adapter that changes nothing into the noise floor.
+        """Include a batch's answer for an adapter that changes nothing in the noise floor.
 
         Args:
             precision: of the batch.
@@ -54,7 +54,7 @@ class Baselines:
         self._known[precision] = Baseline(self._engine, precision, known.activations, floor)
 
     def fastest_precise(self) -> str:
-        """The fastest precision that leaves a delta worth seeing a good signal."""
+        """The fastest precision in which a delta worth seeing has a good signal."""
         if self._model.device.type == "cpu":
             return "fp32"
         for precision in FASTEST_FIRST:
@@ -67,10 +67,10 @@ class Baselines:
         return "fp32"
 
     def checked(self, precision: str) -> str:
-        """A precision that is asked for.
+        """Check a requested precision.
 
         Raises:
-            UsageError: it does not exist, or not here, or the base overflows in it.
+            UsageError: it does not exist, is not available here, or the base overflows in it.
         """
         if precision not in DTYPES:
             raise UsageError(f"no precision {precision!r}: one of auto, {', '.join(DTYPES)}")
@@ -81,13 +81,13 @@ class Baselines:
         return precision
 
     def answers_as_before(self) -> bool:
-        """Whether the base gives the same in fp32 as when it was first asked."""
+        """Whether the base gives the same in fp32 as when it was first measured."""
         now = self._states([{}], "fp32")[0]
-        # To rounding: a GPU with work in two streams may choose another order of sums.
+        # Up to rounding: a GPU with work in two streams may choose another order of sums.
         return np.allclose(now, self.of("fp32").activations, rtol=1e-4, atol=1e-4)
 
     def _in_company(self, precision: str) -> Activations:
-        """The base at several places of a batch, beside one that changes nothing in every way."""
+        """The base at several places of a batch, beside edits of every kind that change nothing."""
         batch: list[Edits] = [self._model.idle_edits(), {}, {}]
         while batch:
             try:

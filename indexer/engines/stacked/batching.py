@@ -1,4 +1,4 @@
-"""Which adapters share a pass: as many as memory and sense allow, of similar ranks."""
+"""Which adapters share a pass: as many as are useful and fit into memory, of similar ranks."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import torch
 from hubdelta.indexer.engines.edits.edits import DenseEdit, Edits, numbers
 
 _ENOUGH_ROWS = {"cpu": 5120, "cuda": 16384}
-"""Tokens in a pass from which on more of them make it no faster: of products, and on a GPU of its
-launches, which take the interpreter from the threads that make the next batch ready."""
+"""Tokens in a pass beyond which it gets no more efficient: limited by products, and on a GPU by its
+launches, which block the interpreter for the threads that prepare the next batch."""
 
 _PADDING = 0.1
-"""Padding ranks may cost this share of the base's own dense products, then a new batch begins."""
+"""Share of the base's own dense products that padding ranks may cost before a new batch begins."""
 
 _SHARE = 0.3
-"""Of the memory that is free: on a GPU the next batch is stacked while one runs."""
+"""Share of free memory to use: on a GPU the next batch is stacked while one runs."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Room:
         bytes_per_adapter: of activations that one adapter adds, as measured on the base.
         rows_per_adapter: tokens that one adapter adds to the largest pass.
         dense_numbers: weights in the base's dense layers.
-        most: adapters in a pass, whatever the memory; halved when memory runs out nevertheless.
+        most: adapters in a pass, regardless of memory; halved when memory runs out anyway.
     """
 
     device: torch.device
@@ -50,7 +50,7 @@ class Room:
             bytes_per_number: of the type in which the edits are stacked.
 
         Returns:
-            Places in `adapters`, each once; those of a batch are neighbors by rank and targets.
+            Places in `adapters`, each once; batches are grouped by rank and targets.
         """
         budget = _SHARE * free_bytes(self.device)
         most = _evenly(len(adapters), self.most)
@@ -76,7 +76,7 @@ class Room:
         return batches
 
     def halve(self, adapters: int) -> None:
-        """Take no more than half as many adapters from now on: so many were too many."""
+        """Take at most half of `adapters` from now on, since that many were too many."""
         self.most = max(1, min(self.most, adapters // 2))
 
 
@@ -88,7 +88,7 @@ class _Size:
         rank: the largest.
         modules: how many are edited.
         numbers: in all edits.
-        others: of those, beside the low-rank products.
+        others: of those, outside the low-rank products.
         widths: in_features + out_features of each layer that has a low-rank product.
     """
 
@@ -121,8 +121,8 @@ class _Load:
         adapters: how many.
         needed: numbers in their edits.
         rank: the largest.
-        widths: in_features + out_features of each layer that any of them gives a low-rank product.
-        others: numbers in their edits beside the low-rank products.
+        widths: in_features + out_features of each layer for which any has a low-rank product.
+        others: numbers in their edits outside the low-rank products.
     """
 
     adapters: int = 0
@@ -133,11 +133,11 @@ class _Load:
 
     @property
     def stacked(self) -> int:
-        """Numbers in the stacks, with what pads ranks and fills in for absent products."""
+        """Numbers in the stacks, including padding of ranks and of absent products."""
         return self.adapters * self.rank * sum(self.widths.values()) + self.others
 
     def with_one_more(self, size: "_Size") -> "_Load":
-        """The load of the batch and another adapter."""
+        """The load of the batch with another adapter."""
         return _Load(
             self.adapters + 1,
             self.needed + size.numbers,
@@ -148,12 +148,12 @@ class _Load:
 
 
 def _evenly(adapters: int, most: int) -> int:
-    """Adapters in each batch if there are no more batches than need be, and none is a rest."""
+    """Adapters per batch, for the fewest batches of nearly equal size."""
     return math.ceil(adapters / max(1, math.ceil(adapters / most)))
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free where a pass runs, counting what torch holds and does not use."""
+    """Free memory where a pass runs, including what torch holds but does not use."""
     if device.type != "cuda":
         return int(psutil.virtual_memory().available)
     free, _ = torch.cuda.mem_get_info(device)

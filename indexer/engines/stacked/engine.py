@@ -36,12 +36,12 @@ from hubdelta.schemas.words import counted
 logger = logging.getLogger(__name__)
 
 _WINDOW = 4
-"""Full batches of which adapters are read before they are divided by rank and targets."""
+"""How many full batches of adapters are read before dividing them by rank and targets."""
 
 
 @dataclass(frozen=True)
 class _Read:
-    """An adapter whose edits are known, and its place among those asked for."""
+    """An adapter whose edits are known, and its place in the request."""
 
     place: int
     edits: Edits
@@ -49,33 +49,33 @@ class _Read:
 
 @dataclass
 class _Batch:
-    """Adapters of one pass, and their stacks where these could be made."""
+    """Adapters of one pass, and their stacks if these could be made."""
 
     reads: Sequence[_Read]
     _prepared: Prepared | None = None
 
     def take_prepared(self) -> Prepared | None:
-        """The stacks, once: whoever runs them is the only one to hold them."""
+        """The stacks, once, so that the caller holds the only reference."""
         prepared, self._prepared = self._prepared, None
         return prepared
 
 
 class StackedEngine(Engine):
-    """Runs the adapters of a batch together, each on its own rows.
+    """Runs the adapters of a batch together, each on separate rows.
 
     Args:
-        base: the base; on the CPU in fp32, or in its stored type if `device` is another.
+        base: the base; on the CPU in fp32, or in its stored dtype if `device` is another.
         device: where to run; the base's own device by default.
         precision: of the matrix products: fp32, tf32, fp16, bf16, or auto: fp32 on a CPU, on a
-            GPU the fastest whose noise leaves a delta of a twentieth of the base's norm a good
-            signal; what has no good signal is then computed again in fp32.
-        max_batch: adapters in a pass at most; as many as memory allows by default.
+            GPU the fastest in which a delta of a twentieth of the base's norm has a good signal;
+            adapters without a good signal are then computed again in fp32.
+        max_batch: the most adapters in a pass; as many as memory allows by default.
 
     Attributes:
         model: the base, in which adapters are stacked.
 
     Raises:
-        UnstackableError: the base's hidden states cannot be had in this way.
+        UnstackableError: the base's hidden states cannot be computed this way.
         UsageError: the precision does not exist here.
     """
 
@@ -106,19 +106,19 @@ class StackedEngine(Engine):
         )
 
     def can_embed(self, adapter: Adapter) -> bool:
-        """Whether an adapter's method and all modules that it changes are among those stacked.
+        """Whether an adapter's method and all modules that it changes can be stacked.
 
-        Modules that this base does not have are the reference engine's to judge: PEFT knows names
-        that older versions of transformers used.
+        Modules that this base does not have are left to the reference engine: PEFT knows names from
+        older versions of transformers.
         """
         if not isinstance(adapter, PeftAdapter) or not is_exact(adapter.config):
             return False
         return self._reader.modules(adapter) <= self.model.stackable
 
     def steps(self, adapters: Sequence[Adapter]) -> Iterator[Result | _Batch]:
-        """Read adapters, a window of them at a time, divide them into batches and stack these.
+        """Read adapters one window at a time, divide them into batches and stack these.
 
-        Each adapter must be one that it can embed; one that cannot be read is a step of its own.
+        Each adapter must be one that it can embed; one that cannot be read is a separate step.
         """
         dtype = DTYPES[self._precision]
         windows = self._windows(len(adapters))
@@ -142,24 +142,24 @@ class StackedEngine(Engine):
             yield step
 
     def baseline(self, precision: str) -> Baseline:
-        """The base in one precision; measured when it is first asked for."""
+        """The base in one precision; measured on first use."""
         return self._baselines.of(precision)
 
     def _is_sound(self) -> bool:
         return self._baselines.answers_as_before()
 
     def _stacked_if_it_can_be(self, batch: Sequence[_Read]) -> Prepared | None:
-        """A batch's stacks; where they break, parts of it are stacked once more when they run."""
+        """A batch's stacks; if stacking fails, parts of it are stacked again when they run."""
         if len(batch) > self._room.most:
             return None
         try:
             return self._stacked(batch, self._precision)
-        except Exception:  # it comes up again where the parts are run, and is answered there
+        except Exception:  # it recurs when the parts are run, and is handled there
             logger.debug("a batch of %d", len(batch), exc_info=True)
             return None
 
     def _windows(self, adapters: int) -> Iterator[range]:
-        """Places of adapters that are read together; few at first, so that a GPU soon has work."""
+        """Places of adapters to read together; few at first, so that a GPU soon has work."""
         start, size = 0, self._room.most
         while start < adapters:
             yield range(start, min(start + size, adapters))
@@ -168,7 +168,7 @@ class StackedEngine(Engine):
     def _read_all(
         self, adapters: Sequence[Adapter], places: range
     ) -> tuple[list[_Read], list[Result]]:
-        """Those that can be read, and the errors of the others."""
+        """The adapters that can be read, and the errors of the others."""
         readable: list[_Read] = []
         failed: list[Result] = []
         for place in places:
@@ -185,14 +185,14 @@ class StackedEngine(Engine):
         return self._reader.read(adapter)
 
     def _stacked(self, batch: Sequence[_Read], precision: str) -> Prepared:
-        """A batch's stacks; the first batch of a precision gets an adapter that changes nothing."""
+        """A batch's stacks; a precision's first batch includes an adapter that changes nothing."""
         edits = [read.edits for read in batch]
         if precision not in self._seen_in_batches:
             edits.append({})
         return self.model.prepare(edits, DTYPES[precision])
 
     def _embed(self, batch: _Batch, precision: str) -> Iterator[Result]:
-        """Answer a batch; what overflows or drowns in noise is computed again in fp32."""
+        """Answer a batch; what overflows or is lost in noise is computed again in fp32."""
         again = []
         for read, states in self._run_all(batch, precision):
             if isinstance(states, AdapterError):
@@ -208,7 +208,7 @@ class StackedEngine(Engine):
             else:
                 again.append(read)
         if again:
-            # Stacks in fp32 are larger, so they are divided anew.
+            # Stacks in fp32 are larger, so batches are divided again.
             for places in self._room.batches([read.edits for read in again]):
                 wider = tuple(again[place] for place in places)
                 yield from self._embed(_Batch(wider), "fp32")
@@ -216,7 +216,7 @@ class StackedEngine(Engine):
     def _run_all(
         self, batch: _Batch, precision: str
     ) -> Iterator[tuple[_Read, Activations | AdapterError]]:
-        """Run a batch; if it breaks, parts of it, down to the one adapter that breaks it."""
+        """Run a batch; if it fails, parts of it, down to the one adapter that fails."""
         reads = batch.reads
         if len(reads) <= self._room.most:
             result = self._try(batch, precision)
@@ -227,13 +227,13 @@ class StackedEngine(Engine):
                 self._check(result)
                 yield reads[0], unexpected(result)
                 return
-        batch.take_prepared()  # to make room: parts are stacked anew
+        batch.take_prepared()  # to make room: parts are stacked again
         part = min(self._room.most, math.ceil(len(reads) / 2))
         for start in range(0, len(reads), part):
             yield from self._run_all(_Batch(reads[start : start + part]), precision)
 
     def _try(self, batch: _Batch, precision: str) -> Activations | Exception:
-        """Run a batch: [adapters, probes, hidden], or why it broke; nothing of it is kept then."""
+        """Run a batch: [adapters, probes, hidden], or the error; then nothing of it is kept."""
         prepared = None
         adapters = len(batch.reads)
         try:
@@ -253,7 +253,7 @@ class StackedEngine(Engine):
                 self._baselines.raise_floor(precision, states[-1])
             return states[:adapters]
         if is_out_of_memory(failure) and precision not in self._seen_in_batches:
-            self._seen_in_batches.add(precision)  # room for one, but not for none beside
+            self._seen_in_batches.add(precision)  # no room for one that changes nothing
             if adapters == 1:
                 del prepared
                 return self._try(batch, precision)

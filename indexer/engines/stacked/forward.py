@@ -1,4 +1,4 @@
-"""The way of token ids through a base to the hidden states that the recipe names."""
+"""From token ids through a base to the hidden states that the recipe defines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from hubdelta.indexer.engines.stacked.rows import Ends
 
 
 class UnstackableError(Exception):
-    """A model's last hidden state is not had from its forward pass in the way all others' is."""
+    """A model's last hidden state cannot be obtained from its forward pass in the usual way."""
 
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """Runs what lies below a language model's head.
+    """Runs the part of a language model below its head.
 
     Attributes:
         model: a transformers model without a head.
-        decoder_start: the token that its decoder is given; None if it has no encoder.
+        decoder_start: the token that its decoder starts with; None if it has no encoder.
     """
 
     model: nn.Module
@@ -32,7 +32,8 @@ class ForwardPass:
     def __call__(self, ids: torch.Tensor, ends: Ends) -> torch.Tensor:
         """Last hidden states [rows, hidden] for token ids [rows, tokens].
 
-        Rows without padding need no mask: causal attention, or all of the encoder, is the default.
+        Rows without padding need no mask: the default is causal attention, or full attention in an
+        encoder.
         """
         model: Any = self.model
         start = self._start(ids)
@@ -45,12 +46,12 @@ class ForwardPass:
         return ends.of(output.last_hidden_state)[:, 0]
 
     def inputs(self, ids: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """What the model's own forward pass takes for these ids: name → token ids."""
+        """The arguments of the model's own forward pass for these ids: name → token ids."""
         start = self._start(ids)
         return {"input_ids": ids} | ({} if start is None else {"decoder_input_ids": start})
 
     def wanted(self, output: Any) -> torch.Tensor:
-        """Last hidden states [rows, hidden] in what the model's own forward pass returns.
+        """Last hidden states [rows, hidden] from the output of the model's own forward pass.
 
         Raises:
             UnstackableError: they are not in it.
@@ -63,16 +64,16 @@ class ForwardPass:
         return last[:, -1]
 
     def _start(self, ids: torch.Tensor) -> torch.Tensor | None:
-        """What the decoder is given, [rows, 1], if there is one."""
+        """The decoder's input [rows, 1], if there is a decoder."""
         if self.decoder_start is None:
             return None
         return torch.full_like(ids[:, :1], self.decoder_start)
 
 
 def headless(base: BaseModel) -> tuple[nn.Module, str]:
-    """A base without the layer that makes logits, and the prefix of its modules' names.
+    """A base without the layer that computes logits, and the prefix of its modules' names.
 
-    Most families keep what lies below the head in a module of its own; T5 does not. Tensors are
+    Most families have a separate module for everything below the head; T5 does not. Tensors are
     shared with the base.
     """
     inner, prefix = below_head(base.model)

@@ -1,7 +1,7 @@
-"""Forward passes of single modules in which each row of the batch has its own adapter.
+"""Forward passes of single modules in which each row of the batch has a different adapter.
 
-A batch holds the same probes once for each adapter, adapter after adapter, so the first dimension
-of what a module sees splits into [adapters, rows of one adapter].
+A batch holds the same probes once per adapter, adapter by adapter, so the first dimension of a
+module's input splits into [adapters, rows of one adapter].
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (as everybody calls it)
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
 from hubdelta.indexer.engines.edits.edits import DenseEdit, Edit, ParameterEdit, TableEdit
@@ -22,7 +22,7 @@ E = TypeVar("E", bound=Edit)
 
 @dataclass
 class Arithmetic:
-    """In which type the matrix products run; what is between them stays in fp32.
+    """The dtype of matrix products; everything between them stays in fp32.
 
     Attributes:
         dtype: of the products' inputs and outputs.
@@ -32,7 +32,7 @@ class Arithmetic:
     _last: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def cast(self, x: torch.Tensor) -> torch.Tensor:
-        """An input in the type of the products; siblings such as q, k and v share one cast."""
+        """An input cast for the products; siblings such as q, k and v share one cast."""
         if x.dtype == self.dtype:
             return x
         if self._last is None or self._last[0] is not x:
@@ -40,12 +40,12 @@ class Arithmetic:
         return self._last[1]
 
     def forget(self) -> None:
-        """Let go of the last input."""
+        """Release the last input."""
         self._last = None
 
 
 def _kronecker_product(x: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """(left ⊗ right) x of each row, factor by factor.
+    """(left ⊗ right) x for each row, factor by factor.
 
     Args:
         x: [adapters, rows, q·n].
@@ -66,7 +66,7 @@ class StackedDense:
 
     Attributes:
         layer: its weight and bias.
-        last_token_only: compute the last token of each row alone; see `shortcuts`.
+        last_token_only: compute only the last token of each row; see `shortcuts`.
     """
 
     def __init__(self, module: nn.Module, arithmetic: Arithmetic, ends: Ends) -> None:
@@ -76,22 +76,22 @@ class StackedDense:
         self._stack: DenseStack | None = None
 
     def prepare(self, edits: Sequence[Edit | None], dtype: torch.dtype) -> DenseStack:
-        """Stack a batch's edits for use later; may run beside another batch's pass."""
+        """Stack a batch's edits for later use; may run during another batch's pass."""
         return DenseStack.of(only(DenseEdit, edits), self.layer, dtype)
 
     def use(self, prepared: DenseStack | None) -> None:
-        """Take a batch's stack, or none: the base's own layer."""
+        """Use a batch's stack; None for the base's own layer."""
         self._stack = prepared
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """What the layer makes of x for each adapter."""
+        """The layer's output for x for each adapter."""
         if self.last_token_only:
             x = self._ends.of(x)
         x = self._arithmetic.cast(x)
         return self._product(x) if self._stack is None else self._stacked(x, self._stack)
 
     def _product(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-        """W x + b in the type of x, or with another weight in W's place."""
+        """W x + b in the dtype of x, perhaps with another weight in place of W."""
         bias = None if self.layer.bias is None else self.layer.bias.to(x.dtype)
         return F.linear(x, (self.layer.weight if weight is None else weight).to(x.dtype), bias)
 
@@ -116,7 +116,7 @@ class StackedDense:
 
 
 class StackedTable:
-    """Stands in for the forward pass of an embedding of tokens.
+    """Stands in for the forward pass of a token embedding.
 
     Args:
         module: the embedding.
@@ -125,20 +125,20 @@ class StackedTable:
 
     def __init__(self, module: nn.Embedding, tokens: torch.Tensor) -> None:
         self._module = structural_copy(module, _itself)
-        self._module.padding_idx = None  # of a whole table; it concerns gradients alone
+        self._module.padding_idx = None  # refers to the whole table; only gradients need it
         self._tokens = tokens
         self._own_rows = module.weight.detach()[tokens].float()
         self._own_table = self._put_out([self._own_rows])
         self._tables = self._own_table
 
     def prepare(self, edits: Sequence[Edit | None], _: torch.dtype) -> torch.Tensor:
-        """A batch's tables [adapters, tokens, columns] for use later, as the module scales them."""
+        """A batch's tables [adapters, tokens, columns] for later use, scaled as by the module."""
         own = self._own_rows
         tables = only(TableEdit, edits)
         return self._put_out([own if edit is None else edit.rows.to(own) for edit in tables])
 
     def use(self, prepared: torch.Tensor | None) -> None:
-        """Take a batch's tables, or none: the base's own."""
+        """Use a batch's tables; None for the base's own."""
         self._tables = self._own_table if prepared is None else prepared
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
@@ -149,18 +149,18 @@ class StackedTable:
         return self._tables[:, places].flatten(0, 1)
 
     def _put_out(self, tables: Sequence[torch.Tensor]) -> torch.Tensor:
-        """What the module itself, which may scale them, puts out for each row of each table."""
+        """The module's own output, which may be scaled, for each row of each table."""
         order = torch.arange(len(self._tokens), device=self._tokens.device)
         call = torch.func.functional_call
         return torch.stack([call(self._module, {"weight": rows}, (order,)) for rows in tables])
 
 
 def table_of(module: nn.Embedding, tokens: torch.Tensor, seen: torch.Tensor) -> StackedTable | None:
-    """A forward pass for an embedding of tokens; None for one of positions, which BART calls alike.
+    """A forward pass for a token embedding; None for one of positions, which BART calls alike.
 
     Args:
         module: an embedding that is called with token ids.
-        tokens: as `StackedTable` takes them.
+        tokens: as for `StackedTable`.
         seen: some of those, int64 [rows, tokens].
     """
     try:
@@ -176,7 +176,7 @@ class StackedParameters:
     Args:
         module: the module.
         ends: of the rows that it sees.
-        forward: its forward pass, or a faster equal.
+        forward: its forward pass, or a faster equivalent.
 
     Attributes:
         last_token_only: compute the last token of each row alone; see `shortcuts`.
@@ -190,7 +190,7 @@ class StackedParameters:
     ) -> None:
         self._ends = ends
         self._module = structural_copy(module, _itself)
-        # Taken here, since a pass in another thread puts a batch's own in their place.
+        # Copied here, since a pass in another thread replaces them with a batch's.
         self._own = {name: tensor.detach() for name, tensor in module.named_parameters()}
         self._forward = forward or self._module
         self._stacked: tuple[int, dict[str, torch.Tensor]] | None = None
@@ -199,7 +199,7 @@ class StackedParameters:
     def prepare(
         self, edits: Sequence[Edit | None], _: torch.dtype
     ) -> tuple[int, dict[str, torch.Tensor]]:
-        """A batch's parameters for use later: how many adapters, and each [adapters, ...]."""
+        """A batch's parameters for later use: the number of adapters, and each [adapters, ...]."""
         changes = [edit.parameters if edit else {} for edit in only(ParameterEdit, edits)]
         return len(edits), {
             name: torch.stack([change.get(name, tensor).to(tensor) for change in changes])
@@ -207,11 +207,11 @@ class StackedParameters:
         }
 
     def use(self, prepared: tuple[int, dict[str, torch.Tensor]] | None) -> None:
-        """Take a batch's parameters, or none: the base's own."""
+        """Use a batch's parameters; None for the base's own."""
         self._stacked = prepared
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """What the module makes of x for each adapter."""
+        """The module's output for x for each adapter."""
         if self.last_token_only:
             x = self._ends.of(x)
         if self._stacked is None:

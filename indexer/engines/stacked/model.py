@@ -1,7 +1,7 @@
-"""A base whose forward pass gives every adapter of a batch its own rows.
+"""A base whose forward pass gives every adapter of a batch separate rows.
 
 The transformers model runs as it is; only the forward passes of its dense layers, embeddings and
-norms are exchanged, in a copy that shares the base's weights.
+norms are replaced, in a copy that shares the base's weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,14 +37,14 @@ from hubdelta.indexer.engines.stacked.shortcuts import rms_norm_of, same, trim_l
 from hubdelta.indexer.process import threads_of_one_core
 
 _GATHERERS = 8
-"""Threads that gather a batch for a GPU: one core copies memory at a tenth of what a GPU takes."""
+"""Threads that gather a batch for a GPU: one core copies memory at a tenth of a GPU's rate."""
 
 _ROWS_OF_A_PASS = {"cpu": 64, "cuda": 1024}
-"""What a pass costs beside its rows, in rows: on a CPU above all reading the weights once; on a GPU
-its thousands of launches, which take the interpreter from who makes the next batch ready."""
+"""The fixed cost of a pass, in rows: on a CPU mainly reading the weights once; on a GPU thousands
+of launches, which block the interpreter for the threads that prepare the next batch."""
 
 _FULL_PASS = 48
-"""Adapters of a pass that is called full where its largest part is measured."""
+"""Adapters in a pass that counts as full when its largest part is measured."""
 
 Standin = StackedDense | StackedTable | StackedParameters
 
@@ -53,8 +53,8 @@ class StackedModel:
     """The base up to its final norm, with adapters stacked on it.
 
     Args:
-        base: the base; its modules stay as they are, its weights are shared where the device is
-            the same.
+        base: the base; its modules are unchanged, and its weights are shared if the device is the
+            same.
         device: where to run.
 
     Attributes:
@@ -67,7 +67,7 @@ class StackedModel:
         dense_flops: of the base's own dense products, for one adapter.
 
     Raises:
-        UnstackableError: the model cannot be run so.
+        UnstackableError: the model cannot be run this way.
     """
 
     def __init__(self, base: BaseModel, *, device: str | None = None) -> None:
@@ -86,7 +86,7 @@ class StackedModel:
         sample = _sample(probes)
         with torch.inference_mode():
             standins: dict[str, Standin] = dict(self._dense_standins())
-            if placed:  # half-precision weights beside fp32 activations: transformers cannot
+            if placed:  # half-precision weights with fp32 activations: transformers cannot
                 self._exchange_forwards(standins)
             inputs, expected = self._watched(sample)
             standins |= self._other_standins(inputs, sample)
@@ -112,11 +112,11 @@ class StackedModel:
         )
 
     def prepare(self, batch: Sequence[Edits], dtype: torch.dtype) -> "Prepared":
-        """Stack the edits of a batch where they are used; may run beside another batch's pass.
+        """Stack the edits of a batch where they are used; may run during another batch's pass.
 
         Args:
-            batch: the edits of each adapter; none at all makes the base itself.
-            dtype: of the matrix products; what is between them is fp32.
+            batch: the edits of each adapter; empty edits give the base itself.
+            dtype: of the matrix products; everything between them is fp32.
 
         Raises:
             RuntimeError: what torch raises, as when memory runs out.
@@ -148,7 +148,7 @@ class StackedModel:
                 by_probe = last.view(adapters, len(rows.places), -1).float().unbind(1)
                 states.update(zip(rows.places, by_probe, strict=True))
             ordered = torch.stack([states[place] for place in sorted(states)], dim=1)
-            # This waits for the device, so that the stacks may be let go.
+            # This waits for the device, so that the stacks may be released.
             return ordered.cpu().numpy()
 
     def _last_states(
@@ -159,7 +159,7 @@ class StackedModel:
             return self._passage(ids, self._ends)
 
     def _rows(self, adapters: int) -> Sequence[Rows]:
-        """The passes for some adapters: side by side if they are few, where padding is cheap."""
+        """The passes for some adapters: side by side if there are few and padding is cheap."""
         if self._side_by_side is None:
             return self._by_length
         padding = self._side_by_side.ids.numel() - sum(rows.ids.numel() for rows in self._by_length)
@@ -168,19 +168,19 @@ class StackedModel:
         return (self._side_by_side,) if adapters * padding < saved else self._by_length
 
     def _checked(self, probes: Sequence[torch.Tensor]) -> Rows | None:
-        """All probes side by side, if this model never looks at what pads them."""
+        """All probes side by side, if this model ignores padding."""
         rows = side_by_side(probes)
         given = self._last_states(rows.ids, torch.float32, rows.ends)
         expected = torch.cat([self._last_states(probe, torch.float32) for probe in probes])
         return rows if same(given, expected) else None
 
     def overflows_in(self, dtype: torch.dtype) -> bool:
-        """Whether a weight of a dense layer becomes infinite in a type."""
+        """Whether a weight of a dense layer becomes infinite in a dtype."""
         most = torch.finfo(dtype).max
         return any(float(dense.layer.weight.abs().max()) > most for dense in self._dense())
 
     def idle_edits(self) -> Edits:
-        """Edits of every dense layer that leave it as it is, by the way that edited ones go."""
+        """Edits of every dense layer that change nothing but take the path of real edits."""
         return {
             name: DenseEdit(out_scale=torch.ones(standin.layer.out_features))
             for name, standin in self._standins.items()
@@ -196,7 +196,7 @@ class StackedModel:
         return [standin for standin in self._standins.values() if isinstance(standin, StackedDense)]
 
     def _watched(self, sample: torch.Tensor) -> tuple[LeafInputs, torch.Tensor]:
-        """Run the model as it is: what its modules see, and the last states [rows, hidden]."""
+        """Run the model unchanged: its modules' inputs, and the last states [rows, hidden]."""
         try:
             inputs, output = LeafInputs.seen_by(self._inner, self._passage.inputs(sample))
         except (TypeError, ValueError, RuntimeError) as error:
@@ -205,9 +205,9 @@ class StackedModel:
 
     @staticmethod
     def _check(given: torch.Tensor, expected: torch.Tensor) -> None:
-        """Make sure that the exchanged forward passes compute what the model's own did."""
+        """Check that the replaced forward passes compute the same as the model's own."""
         if not same(given, expected):
-            raise UnstackableError("its own forward pass comes to another last hidden state")
+            raise UnstackableError("its own forward pass gives a different last hidden state")
 
     def _exchange_forwards(self, standins: Mapping[str, Standin]) -> None:
         for name, standin in standins.items():
@@ -216,7 +216,8 @@ class StackedModel:
     def _dense_standins(self) -> dict[str, StackedDense]:
         """A forward pass for each dense layer.
 
-        Some models' kinds of Linear compute something else, as a router's; a kind is tried once.
+        Some models' subclasses of Linear compute something else, such as routers; each class is
+        tried once.
         """
         plain: dict[type[nn.Module], bool] = {}
         standins = {}
@@ -250,7 +251,7 @@ class StackedModel:
 
     @contextmanager
     def _using(self, prepared: "Prepared") -> Iterator[None]:
-        """Give every module the stack of its edits while this lasts."""
+        """Give every module the stack of its edits within the block."""
         self._arithmetic.dtype = prepared.dtype
         try:
             for name, stack in prepared.stacks.items():
@@ -268,13 +269,13 @@ class StackedModel:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A batch whose edits are stacked.
+    """A batch with stacked edits.
 
     Attributes:
         adapters: how many.
         dtype: of the matrix products.
-        stacks: module name → what its stand-in takes.
-        done: on a GPU, the moment from which on they are there.
+        stacks: module name → the argument of its stand-in.
+        done: on a GPU, the event after which they are available.
     """
 
     adapters: int
@@ -284,7 +285,7 @@ class Prepared:
 
 
 def _sample(probes: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Three rows that differ in every token's place, [3, tokens]: what is row-wise shows itself."""
+    """Three rows that differ at every token, [3, tokens], to recognize row-wise modules."""
     longest = max(probes, key=lambda probe: probe.shape[1])
     return torch.cat([longest, longest.flip(1), longest.roll(1, dims=1)])
 

@@ -1,4 +1,4 @@
-"""In which arithmetic the matrix products run, and what may be called a signal above its noise."""
+"""Precisions of matrix products, and what counts as a signal above their noise."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,20 +14,20 @@ DTYPES = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-"""Precision → the type of the products' inputs and outputs. What is between them is fp32."""
+"""Precision → the dtype of the products' inputs and outputs. Everything between them is fp32."""
 
 FASTEST_FIRST = ("fp16", "bf16", "tf32", "fp32")
-"""As a GPU runs them. bf16 costs what fp16 costs and rounds eight times as coarsely."""
+"""On a GPU. bf16 is as fast as fp16 and rounds eight times as coarsely."""
 
 GOOD_SIGNAL = 60.0
-"""From this signal on, a delta's cosine to the one computed in fp32 is at least .999.
+"""At this signal or more, a delta's cosine to the one computed in fp32 is at least .999.
 
 Measured by bench/precision.py with real adapters scaled down; see bench/PERFORMANCE.md. Noise of
 norm n at right angles to a delta turns it by arctan(n/‖delta‖), and cos = .999 at a ratio of 22.
 """
 
 WORTH_SEEING = 0.05
-"""`auto` wants good signals from deltas of this share of the base activation's norm on."""
+"""`auto` requires good signals for deltas of at least this share of the base activation's norm."""
 
 _ROUNDOFF = 2.0**-24
 """The relative error of a number rounded to fp32."""
@@ -35,7 +35,7 @@ _ROUNDOFF = 2.0**-24
 
 @contextmanager
 def products_in(precision: str) -> Iterator[None]:
-    """While this lasts, let fp32 products use a GPU's tf32 type or not, and sum halves in fp32."""
+    """Within the block, allow or forbid tf32 for fp32 products, and sum half precision in fp32."""
     products = torch.backends.cuda.matmul
     before = torch.get_float32_matmul_precision()
     halves = (
@@ -54,12 +54,12 @@ def products_in(precision: str) -> Iterator[None]:
 
 
 def held(weight: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A weight on a GPU, in fp16 where fp32 products notice no difference, else as it is stored.
+    """A weight on a GPU: in fp16 if that makes no difference to fp32 products, or else as stored.
 
-    A bf16 number has fewer bits than fp16 keeps, so it fits unless it overflows or is below 2^-17.
-    Every large matrix holds a few so small. What they lose is nothing beside the rounding of the
-    product, but for their sake the matrix would be cast again for each product. Rounding errors of
-    a sum of n terms grow as the square root of n (Higham and Mary, doi 10.1137/18M1226312).
+    A bf16 number has fewer mantissa bits than fp16, so it fits unless it overflows or is below
+    2^-17. Every large matrix has a few that small. Their loss is negligible beside the rounding of
+    the product, while keeping them would mean casting the matrix for each product. Rounding errors
+    of a sum of n terms grow as the square root of n (Higham and Mary, doi 10.1137/18M1226312).
     """
     stored = weight.to(device)
     terms = min(weight.shape, default=1)
@@ -70,10 +70,10 @@ def held(weight: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def placed_on(device: torch.device, model: nn.Module) -> dict[int, torch.Tensor]:
-    """Where a model's tensors are on another device: id of each → its copy there.
+    """Copies of a model's tensors on another device, by the id of each tensor.
 
-    Dense weights are held as `held` says, the rest in fp32; so are those of which the model's class
-    says that they must be, since its code may cast what they see to their type, as T5's does.
+    Dense weights are stored as in `held`, the rest in fp32. So are those that the model's class
+    requires in fp32, since its code may cast inputs to their dtype, as T5's does.
     """
     wide = {
         *(getattr(model, "_keep_in_fp32_modules", None) or ()),

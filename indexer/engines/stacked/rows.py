@@ -1,4 +1,4 @@
-"""How the probes become the rows of a pass: by their lengths, or all side by side."""
+"""How the probes become the rows of a pass: grouped by length, or all side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ class Rows:
     """Probes that share a pass.
 
     Attributes:
-        places: which of the probes.
+        places: which probes.
         ids: their tokens [probes, tokens].
-        ends: place of each row's last token, [probes]; None where it is the row's last.
+        ends: position of each row's last token, [probes]; None if it is the row's last position.
     """
 
     places: tuple[int, ...]
@@ -23,23 +23,23 @@ class Rows:
 
 @dataclass
 class Ends:
-    """Where the rows of the pass that is running end.
+    """Where the rows of the current pass end.
 
     Attributes:
-        at: place of the last token, [rows]; None where that is the row's last place.
+        at: position of the last token, [rows]; None if it is the row's last position.
     """
 
     at: torch.Tensor | None = None
 
     def of(self, x: torch.Tensor) -> torch.Tensor:
-        """The last token of each row alone: [rows, ..., tokens, features] with one token."""
+        """Only the last token of each row: [rows, ..., tokens, features] with one token."""
         if self.at is None or x.shape[-2] == 1:
             return x[..., -1:, :]
         return torch.take_along_dim(x, self.at.view(-1, *[1] * (x.dim() - 1)), dim=-2)
 
 
 def by_length(probes: Sequence[torch.Tensor]) -> tuple[Rows, ...]:
-    """The probes of one length together, without padding; the longest first."""
+    """Probes grouped by length, without padding; the longest first."""
     lengths = sorted({probe.shape[1] for probe in probes}, reverse=True)
     groups = []
     for length in lengths:
@@ -49,9 +49,9 @@ def by_length(probes: Sequence[torch.Tensor]) -> tuple[Rows, ...]:
 
 
 def side_by_side(probes: Sequence[torch.Tensor]) -> Rows:
-    """All probes together, the shorter ones followed by more of their last token.
+    """All probes together, the shorter ones padded with their last token.
 
-    Causal attention never looks there; of another model the answer would change.
+    Causal attention never sees the padding; other models' answers would change.
     """
     longest = max(probe.shape[1] for probe in probes)
     padded = [

@@ -1,7 +1,7 @@
-"""Cheaper ways to the same last hidden state, each taken only where the base itself confirms it.
+"""Cheaper ways to compute the same last hidden state, each used only if the base confirms it.
 
-None knows an architecture: a shortcut is tried on the base's own activations and kept if the
-answer stays the same to fp32 rounding.
+They do not depend on the architecture: a shortcut is tried on the base's own activations and kept
+if the answer stays the same up to fp32 rounding.
 """
 
 import logging
@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (as everybody calls it)
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
 logger = logging.getLogger(__name__)
 
 _SAME = 1e-5
-"""Largest relative difference (L2 norms) of two fp32 computations of one thing."""
+"""Largest relative difference (L2 norms) between two fp32 computations of the same value."""
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -28,7 +28,7 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 def rms_norm_of(
     module: nn.Module, sample: torch.Tensor
 ) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """Torch's fused RMSNorm in place of a module that computes the same in six steps.
+    """Torch's fused RMSNorm as a replacement for a module that computes it in six steps.
 
     Args:
         module: any module without children.
@@ -57,11 +57,11 @@ def rms_norm_of(
 
 
 def trim_last_layer(model: nn.Module, standins: Mapping[str, object], ids: torch.Tensor) -> None:
-    """Let the last layer's modules compute the last token alone, wherever that changes nothing.
+    """Let the last layer's modules compute only the last token if that changes nothing.
 
-    What follows attention there acts on each token by itself, and only the last one is wanted;
-    its residual sums broadcast. Keys and values are needed of every token: trimming them changes
-    the answer, so they are left as they are.
+    After attention, the last layer acts on each token separately, and only the last token is
+    needed; its residual sums broadcast. Keys and values are needed for every token: trimming them
+    changes the answer, so they are left unchanged.
 
     Args:
         model: a transformers model without a head.
@@ -108,6 +108,6 @@ def trim_last_layer(model: nn.Module, standins: Mapping[str, object], ids: torch
 
 
 def _states(output: Any) -> torch.Tensor:
-    """The hidden states [rows, tokens, hidden] in what a layer returns."""
+    """The hidden states [rows, tokens, hidden] in a layer's output."""
     states: torch.Tensor = output[0] if isinstance(output, tuple | list) else output
     return states

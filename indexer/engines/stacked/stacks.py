@@ -1,4 +1,4 @@
-"""The edits of a batch at one module, stacked and on the device where they are used."""
+"""The edits of a batch at one module, stacked on the device where they are used."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from hubdelta.indexer.engines.edits.norms import row_norms
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """What is known of a dense layer of the base.
+    """A dense layer of the base.
 
     Attributes:
-        weight: [out_features, in_features], as it is held.
+        weight: [out_features, in_features], as held.
         bias: [out_features], or None.
         host_bias: the same in fp32 on the CPU.
     """
@@ -42,20 +42,20 @@ class DenseLayer:
 
 @dataclass(frozen=True)
 class DenseStack:
-    """What a batch changes at a dense layer; None where no adapter of it does.
+    """What a batch changes at a dense layer; attributes are None if no adapter has that change.
 
-    Products are in the type of the batch's arithmetic, the rest in fp32.
+    Products are in the batch's dtype, the rest in fp32.
 
     Attributes:
         adapters: how many.
         down: [adapters, rank, in_features].
         up: [adapters, out_features, rank], scaled.
-        kroneckers: places [n] of adapters whose factors have the same shapes, and those factors
+        kroneckers: places [n] of adapters whose factors have the same shapes, and these factors
             [n, ., .].
-        weights: an adapter's place → its own weight [out_features, in_features].
+        weights: an adapter's place → its replaced weight [out_features, in_features].
         in_scale: [adapters, 1, in_features].
         out_scale: [adapters, 1, out_features].
-        more_bias: [adapters, 1, out_features], what is then missing from each one's bias.
+        more_bias: [adapters, 1, out_features], the rest of each adapter's bias.
     """
 
     adapters: int
@@ -74,7 +74,7 @@ class DenseStack:
         """Stack edits.
 
         Args:
-            edits: of each adapter, None where it leaves the layer alone.
+            edits: of each adapter; None if it leaves the layer unchanged.
             layer: the layer.
             dtype: of the products.
         """
@@ -105,12 +105,12 @@ class DenseStack:
 def gathered(
     tensors: Sequence[torch.Tensor | None], shape: Sequence[int], device: torch.device
 ) -> torch.Tensor:
-    """Tensors as one, padded with zeros to one shape; to a GPU in one copy, from pinned memory.
+    """One tensor of several, zero-padded to one shape; copied to a GPU at once from pinned memory.
 
     Args:
-        tensors: some not None; in the type that they have in common, fp32 if there are several.
-        shape: of each at most; what is None becomes zeros.
-        device: where to.
+        tensors: at least one not None; the result has their common dtype, or fp32 if they differ.
+        shape: the largest shape of each; None becomes zeros.
+        device: where to put it.
     """
     given = [tensor for tensor in tensors if tensor is not None]
     types = {tensor.dtype for tensor in given}
@@ -128,7 +128,7 @@ def gathered(
 
 
 def _numbers(values: Sequence[float], device: torch.device) -> torch.Tensor:
-    """Numbers [n, 1, 1] on a device, without waiting for it."""
+    """Numbers [n, 1, 1] on a device, copied asynchronously."""
     on_gpu = device.type == "cuda"
     return torch.tensor(values, pin_memory=on_gpu).to(device, non_blocking=on_gpu).view(-1, 1, 1)
 
@@ -136,7 +136,7 @@ def _numbers(values: Sequence[float], device: torch.device) -> torch.Tensor:
 def _low_rank(
     edits: Sequence[DenseEdit], layer: DenseLayer, dtype: torch.dtype
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Downs, and ups with the scale in them; zeros pad ranks, and are where no product is."""
+    """Downs, and ups multiplied by the scale; zeros pad ranks and stand for absent products."""
     products = [edit.low_rank for edit in edits]
     rank = max((product.rank for product in products if product), default=0)
     if not rank:
@@ -176,7 +176,7 @@ def _kroneckers(
 def _vectors(
     vectors: Sequence[torch.Tensor | None], default: torch.Tensor, device: torch.device
 ) -> torch.Tensor | None:
-    """Vectors [adapters, 1, features] in fp32, the default where an adapter has none."""
+    """Vectors [adapters, 1, features] in fp32, with a default for adapters that have none."""
     if all(vector is None for vector in vectors):
         return None
     whole = [default if vector is None else vector.float() for vector in vectors]
@@ -189,7 +189,7 @@ def _dora_scales(
     up: torch.Tensor | None,
     layer: DenseLayer,
 ) -> torch.Tensor | None:
-    """Magnitude / ‖W + ΔW‖ of each row [adapters, 1, out], one where there is no magnitude."""
+    """Magnitude / ‖W + ΔW‖ of each row [adapters, 1, out]; one if there is no magnitude."""
     if down is None or up is None or all(edit.magnitude is None for edit in edits):
         return None
     norms = row_norms(layer.weight.to(down.dtype), down, up)
@@ -201,10 +201,10 @@ def _dora_scales(
 def _more_biases(
     edits: Sequence[DenseEdit], out_scale: torch.Tensor | None, layer: DenseLayer
 ) -> torch.Tensor | None:
-    """Each adapter's bias less the base's, which is scaled with all else; zeros where none differs.
+    """Each adapter's bias minus the base's, which is scaled like the rest; zeros if equal.
 
-    The base's bias stays in the product: whoever has neither a bias nor a factor of its own gets
-    to the last bit what it gets without such company, which fp16 would not give otherwise.
+    The base's bias stays in the product, so that an adapter without its own bias or factor gets
+    bit-identical results in any batch, which fp16 would not give otherwise.
     """
     own = torch.zeros(layer.out_features) if layer.host_bias is None else layer.host_bias
     device = layer.weight.device

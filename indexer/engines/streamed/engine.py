@@ -1,4 +1,4 @@
-"""The streamed engine: full finetunes, layer by layer, next to a base that is streamed as well."""
+"""The streamed engine: full finetunes, layer by layer, compared with a base streamed likewise."""
 
 import json
 import logging
@@ -34,23 +34,23 @@ from hubdelta.schemas.errors import AdapterError, HubError, Reason
 logger = logging.getLogger(__name__)
 
 _PADDING = 1e-3
-"""Relative difference that the padding of a probe may make: rounding makes some 1e-6."""
+"""Largest relative difference due to padding a probe: rounding gives about 1e-6."""
 
-_REPEATS = 4  # of the probes in the batch that shows the noise floor, as the reference engine's
+_REPEATS = 4  # of the probes in the batch that measures the noise floor, as in the reference engine
 
 Step = tuple[int, FullFinetune, Skeleton | AdapterError]
-"""A finetune's place, the finetune, and the modules that its weights go into."""
+"""A finetune's place, the finetune, and the modules for its weights."""
 
 
 class StreamedEngine(Engine):
-    """Whole models in fp32, of which two layers are in memory at a time.
+    """Whole models in fp32, with two layers in memory at a time.
 
     Args:
         base_folder: a transformers folder of the base.
         probes: token ids of each probe, int64 [1, tokens].
         device: where to compute.
-        stop: when set, what is being computed is given up, without an answer.
-        turn: held while it computes, and never while weights are awaited.
+        stop: when set, the current computation is abandoned, without an answer.
+        turn: held while computing, but never while waiting for weights.
     """
 
     name = "streamed"
@@ -69,18 +69,18 @@ class StreamedEngine(Engine):
         self._probes = [probe[0].to(device) for probe in probes]
         self._stop, self._turn = stop or Event(), turn
         self._baseline: Baseline | AdapterError | None = None
-        self._apart = False  # whether each probe runs by itself: padding shows in this base
+        self._apart = False  # whether each probe runs alone, since padding affects this base
         self._familiar: Collection[str] = ()
 
     @property
     def baseline(self) -> Baseline:
-        """The base's own answer, computed when it is first asked for.
+        """The base's own answer, computed on first use.
 
         The noise floor is the L2 distance of the base's mean from that of a batch with every probe
-        four times: other shapes of the matrix products, and so other orders of their sums.
+        four times, which changes the shapes of matrix products and so the order of their sums.
 
         Raises:
-            AdapterError: unsupported_adapter, as no finetune of a base that cannot be streamed is.
+            AdapterError: unsupported_adapter, if the base cannot be streamed.
         """
         if self._baseline is None:
             try:
@@ -116,11 +116,11 @@ class StreamedEngine(Engine):
         return Baseline(self.name, self.precision, alone, floor)
 
     def can_embed(self, adapter: Adapter) -> bool:
-        """Whole models alone."""
+        """Whole models only."""
         return isinstance(adapter, FullFinetune)
 
     def steps(self, adapters: Sequence[Adapter]) -> Iterator[Step]:
-        """One finetune after the other, its modules made; its weights wait for their turn."""
+        """The finetunes one by one, with their modules built; weights are loaded later."""
         for place, adapter in enumerate(adapters):
             if not isinstance(adapter, FullFinetune):
                 raise TypeError(f"{adapter.key} is not a whole model")
@@ -130,11 +130,11 @@ class StreamedEngine(Engine):
     def run(self, step: Step) -> Iterator[Result]:
         """Stream one finetune.
 
-        No result, so that it stays pending, where the run was stopped in the meantime, or where
-        there was not enough memory beside what other engines hold.
+        If the run was stopped meanwhile, or memory did not suffice beside other engines, there is
+        no result, so that the finetune stays pending.
 
         Raises:
-            HubdeltaError: the Hub cannot be asked any more, or the device no longer works.
+            HubdeltaError: the Hub can no longer be reached, or the device no longer works.
         """
         place, finetune, skeleton = step
         if isinstance(skeleton, AdapterError):
@@ -146,16 +146,16 @@ class StreamedEngine(Engine):
             yield place, result
 
     def _answer(self, finetune: FullFinetune, skeleton: Skeleton) -> Answer | None:
-        """None where the finetune is to stay pending."""
+        """Its answer; None if the finetune is to stay pending."""
         try:
             baseline = self.baseline
             return Answer(self._embed(finetune, skeleton, baseline), baseline)
         except StoppedError:
-            logger.debug("%s: given up", finetune.key)
+            logger.debug("%s: abandoned", finetune.key)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            logger.warning("%s: not enough memory for its layers now", finetune.key)
+            logger.warning("%s: not enough memory for its layers at the moment", finetune.key)
         return None
 
     def _embed(self, finetune: FullFinetune, skeleton: Skeleton, baseline: Baseline) -> Activations:
@@ -165,7 +165,7 @@ class StreamedEngine(Engine):
             raise AdapterError(
                 Reason.BASE_MISMATCH,
                 f"its hidden states have {activations.shape[1]} dimensions, "
-                f"the base's {baseline.activations.shape[1]}",
+                f"but the base's have {baseline.activations.shape[1]}",
             )
         if not np.isfinite(activations).all():
             raise not_finite(self.precision)
@@ -180,7 +180,7 @@ class StreamedEngine(Engine):
         familiar: Collection[str] | None = None,
         repeats: int = 1,
     ) -> Activations:
-        """The hidden state that `recipe` defines, of each probe, [probes, hidden]."""
+        """The hidden state defined by `recipe` for each probe, [probes, hidden]."""
         with WeightStream(
             skeleton,
             checkpoint,
@@ -206,14 +206,14 @@ class StreamedEngine(Engine):
 
     @cached_property
     def _decoder_start(self) -> int:
-        """The token that the decoder is given: the base's, for all of its finetunes.
+        """The token that the decoder starts with: the base's, for all of its finetunes.
 
         Raises:
             HubdeltaError: no file of the base names it.
         """
         config: Mapping[str, Any] = json.loads((self._folder / "config.json").read_bytes())
         if (self._folder / "generation_config.json").exists():
-            # Where there is such a file, transformers does not look for these tokens elsewhere.
+            # If there is such a file, transformers does not look for these tokens elsewhere.
             config = GenerationConfig.from_pretrained(self._folder).to_dict()
         return start_token(config)
 
@@ -227,8 +227,8 @@ def _last_token_states(
 ) -> torch.Tensor:
     """Final hidden states of each probe's last token, [repeats · probes, hidden].
 
-    Shorter probes are followed by more of their last token, which the mask hides: causal attention
-    never looks there, but a stranger's config can ask for another.
+    Shorter probes are padded with their last token, which the mask hides: causal attention never
+    sees it, but an untrusted config can request another kind.
     """
     batch, mask = _padded(probes, repeats)
     states: torch.Tensor = skeleton.parts[0](
@@ -254,7 +254,7 @@ def _decoder_states(
 
 
 def _padded(probes: Sequence[torch.Tensor], repeats: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probes of different lengths as one batch, their last tokens repeated, and what of it counts.
+    """Probes of different lengths as one batch, padded with their last tokens, and its mask.
 
     Returns:
         Token ids and mask, int64 [repeats · probes, tokens].

@@ -1,8 +1,8 @@
-"""Tensors of a checkpoint that no parameter takes, and whether a hidden state may depend on them.
+"""Tensors of a checkpoint that belong to no parameter, and whether a hidden state may need them.
 
-Heads, vision towers and further layers are of no account. What lies inside a part that runs is a
-scale of quantized weights, an adapter that was not merged, or another model's: left out in silence
-it would give a wrong vector.
+Heads, vision towers and extra layers do not matter. A tensor inside a part that runs is a scale of
+quantized weights, an unmerged adapter, or from another model: silently ignoring it would give a
+wrong vector.
 """
 
 import re
@@ -21,10 +21,10 @@ _COMPUTED: Final = re.compile(
     r"(^|[._])(inv_freq|cos_cached|sin_cached|causal_mask|masked_bias|position_ids"
     r"|embed_positions\.weights)$"
 )
-"""Buffers that older versions of transformers saved, and that models compute by themselves."""
+"""Buffers saved by older versions of transformers, which models compute themselves."""
 
 _MASK: Final = re.compile(r"(^|\.)(attn|attention|self_attention)\.bias$")
-"""The causal mask of GPT-2 and its like, which has four axes: a bias has one."""
+"""The causal mask of GPT-2 and similar models, which has four axes, while a bias has one."""
 
 _UNMERGED: Final = re.compile(r"\.(lora_\w+|base_layer)\.")
 
@@ -37,16 +37,16 @@ def check_leftovers(
     tables: Collection[str],
     familiar: Collection[str] | None,
 ) -> None:
-    """Refuse a checkpoint with a tensor that belongs to what runs, but to none of its parameters.
+    """Reject a checkpoint with a tensor in a part that runs that belongs to no parameter.
 
     Args:
-        model: the one that runs.
+        model: the model.
         names: of its parameters in the checkpoint.
-        tensors: all of the checkpoint.
-        units: what runs of the model.
+        tensors: all tensors of the checkpoint.
+        units: the parts of the model that run.
         tables: names of embeddings that run.
-        familiar: tensors of the base, as which transformers loads it whatever else it holds; None
-            for the base itself, of which only quantized weights are refused.
+        familiar: tensors of the base, which transformers loads whatever else it holds; None for the
+            base itself, where only quantized weights are rejected.
 
     Raises:
         AdapterError: unsupported_adapter.
@@ -80,7 +80,7 @@ def check_leftovers(
 
 
 def _innermost(name: str) -> str:
-    """A tensor's name without all that wraps the language model."""
+    """A tensor's name without prefixes of wrappers around the language model."""
     *_, bare = inner_names(name)
     return bare
 

@@ -1,12 +1,12 @@
-"""Which tensors of a checkpoint make which parameter of a model, as transformers loads them.
+"""Which tensors of a checkpoint form which parameter of a model, as transformers loads them.
 
-Names of old checkpoints are changed, the base model's prefix is added or taken away, experts that
-were saved one by one are merged: the rules are those of `transformers.conversion_mapping`, applied
-as `convert_and_load_state_dict_in_model` does, but to one parameter at a time.
+Names in old checkpoints are converted, the base model's prefix is added or removed, separately
+saved experts are merged: the rules are those of `transformers.conversion_mapping`, applied as in
+`convert_and_load_state_dict_in_model`, but to one parameter at a time.
 
-A language model may also be saved as the part of a larger one that it is: of an image-text model
+A language model may also be saved as part of a larger one: of an image-text model
 (`model.language_model.layers…`, `language_model.model.layers…`), or of a training framework's
-wrapper (`module.model.layers…`). Such a name is tried without its first words.
+wrapper (`module.model.layers…`). Such names are tried without their first words.
 """
 
 import re
@@ -31,7 +31,7 @@ from hubdelta.indexer.base_structure import below_head
 _WRAPPERS: Final = re.compile(
     r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
-"""What torch.compile, FSDP, activation checkpointing and Fabric put into names, wherever."""
+"""What torch.compile, FSDP, activation checkpointing and Fabric insert anywhere in names."""
 
 _OUTER: Final = re.compile(r"(module|pretrained_model|model|language_model|text_model)\.")
 """First words of names: DDP's and TRL's wrappers, and the path to the text part of larger models.
@@ -40,13 +40,13 @@ The path to a vision tower has other words."""
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Where a parameter comes from, perhaps together with others.
+    """The origin of a parameter, or of several together.
 
     Attributes:
-        target: the first parameter that is made.
-        tensors: names in the checkpoint → the pattern by which the converter knows each.
-        converter: how they are put together or cut; None where a tensor is the parameter itself,
-            and several are rivals.
+        target: the first parameter formed.
+        tensors: names in the checkpoint → the converter's pattern for each.
+        converter: how they are joined or split; None if a tensor is the parameter itself, so that
+            several tensors conflict.
     """
 
     target: str
@@ -55,7 +55,7 @@ class Source:
 
     @property
     def outputs(self) -> list[str]:
-        """The parameters that are made."""
+        """The parameters formed."""
         if self.converter is None:
             return [self.target]
         first, *others = self.converter.target_patterns
@@ -67,9 +67,9 @@ class Source:
         """The parameters by name.
 
         Args:
-            tensors: by name in the checkpoint; those that are used are taken out, so that none
-                is kept longer than needed.
-            model: the one that they are for.
+            tensors: by name in the checkpoint; used ones are removed, so that none is kept longer
+                than needed.
+            model: their model.
         """
         if self.converter is None:
             return {self.target: tensors.pop(next(iter(self.tensors)))}
@@ -82,12 +82,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Names:
-    """What a checkpoint calls the parts of a model.
+    """The names of a model's parts in a checkpoint.
 
     Attributes:
-        sources: of every parameter and buffer that it holds, by name. One that it holds under the
-            name of another that is tied to it has that one's source.
-        leftovers: names that are no parameter's → those that they may stand for in the model.
+        sources: of every parameter and buffer that it holds, by name. A parameter stored under the
+            name of one tied to it has that one's source.
+        leftovers: names that match no parameter → their possible names in the model.
     """
 
     sources: Mapping[str, Source]
@@ -136,7 +136,7 @@ def find_names(model: PreTrainedModel, names: Collection[str]) -> Names:
 
 
 def inner_names(name: str) -> Iterator[str]:
-    """A tensor's name as it is, then without what wraps the language model, word by word."""
+    """A tensor's name as it is, then without wrappers of the language model, word by word."""
     yield name
     bare = _WRAPPERS.sub("", name)
     if bare != name:
@@ -147,7 +147,7 @@ def inner_names(name: str) -> Iterator[str]:
 
 
 def _of_tied(model: PreTrainedModel, sources: Mapping[str, Source]) -> dict[str, Source]:
-    """Sources of parameters that the checkpoint holds under another name alone."""
+    """Sources of parameters that the checkpoint holds only under a tied one's name."""
     groups: dict[str, list[str]] = defaultdict(list)
     for target, original in model.all_tied_weights_keys.items():
         groups[original].append(target)

@@ -1,4 +1,4 @@
-"""A model without weights, cut into the units that get theirs one after another."""
+"""A model without weights, divided into units that get theirs one at a time."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,14 +23,13 @@ from hubdelta.schemas.errors import AdapterError, Reason
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """A part of a model whose weights come and go together.
+    """A part of a model whose weights are loaded and released together.
 
     Attributes:
         name: of the module.
-        module: what is run.
-        tensors: full names of its parameters, and of the buffers that are saved with them → the
-            module that owns each.
-        is_layer: whether it is one of a list of layers, which run in their order.
+        module: the module.
+        tensors: full names of its parameters and saved buffers → the module that owns each.
+        is_layer: whether it is one of a list of layers, which run in order.
     """
 
     name: str
@@ -41,11 +40,11 @@ class Unit:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A model whose parameters have no memory: on the meta device, but for those of tables.
+    """A model whose parameters, except those of tables, are on the meta device, without memory.
 
     Attributes:
-        model: with its output layer, which is never run.
-        parts: what is run of it: the model below the output layer, or encoder and decoder.
+        model: with its output layer, which never runs.
+        parts: what runs: the model below the output layer, or encoder and decoder.
     """
 
     model: PreTrainedModel
@@ -74,16 +73,16 @@ class Skeleton:
         else:
             skeleton = cls(model, (below_head(model)[0],))
         for name, table in skeleton.tables().items():
-            # Some models ask a table where it is; that it holds nothing would show in any answer.
+            # Some models read a table's device; NaN would show in answers if its values were used.
             nothing = torch.tensor(torch.nan, device=device).expand(table.shape)
             owner = model.get_submodule(name.removesuffix(".weight"))
             owner.weight = torch.nn.Parameter(nothing, requires_grad=False)
         return skeleton
 
     def depends_on_length(self, tokens: int) -> bool:
-        """Whether so many tokens in a batch change what positions mean, also for shorter texts.
+        """Whether this many tokens in a batch change positions, even for shorter texts.
 
-        As dynamic and longrope scaling do past a limit: transformers.modeling_rope_utils.
+        Dynamic and longrope scaling do past a limit: transformers.modeling_rope_utils.
         """
         config = self.model.config
         ropes = getattr(config, "rope_parameters", None) or {}
@@ -98,7 +97,7 @@ class Skeleton:
         return False
 
     def units(self) -> list[Unit]:
-        """All that has weights, but for the tables, in the order in which models name them."""
+        """All parts with weights except the tables, in the order of the model's names."""
         state = self.model.state_dict()
         owners = {
             full: module
@@ -120,7 +119,7 @@ class Skeleton:
         return units
 
     def tables(self) -> dict[str, torch.Tensor]:
-        """The weights outside layers of which only some rows are looked up, by name."""
+        """Weights outside layers from which only some rows are looked up, by name."""
         layers = tuple(f"{name}." for name, _ in self._layers())
         return {
             f"{name}.weight": module.weight
@@ -129,7 +128,7 @@ class Skeleton:
         }
 
     def _layers(self) -> Iterator[tuple[str, torch.nn.Module]]:
-        """The elements of lists of modules, those inside one of them not by themselves."""
+        """The elements of module lists, without lists nested inside them."""
         lists: tuple[str, ...] = ()
         for name, module in self._modules():
             if isinstance(module, torch.nn.ModuleList) and not f"{name}.".startswith(lists):
@@ -144,7 +143,7 @@ class Skeleton:
 
 
 def _language_model(config: PreTrainedConfig) -> PreTrainedConfig:
-    """What is built of a config: of an image-text model its text part, all that a probe reaches."""
+    """The config to build from: for an image-text model, its text part, which is all probes use."""
     if config.is_encoder_decoder:
         return config
     text = text_config(config)

@@ -1,4 +1,4 @@
-"""The weights of a model in motion: each unit's come just before it runs and go when it has run."""
+"""Streaming a model's weights: each unit's are loaded just before it runs and released after."""
 
 import functools
 import re
@@ -22,29 +22,29 @@ from hubdelta.indexer.engines.streamed.skeleton import Skeleton, Unit
 from hubdelta.indexer.memory import empty
 from hubdelta.schemas.errors import AdapterError, Reason
 
-_POLL_SECONDS: Final = 0.2  # seconds between two looks at whether to stop
+_POLL_SECONDS: Final = 0.2  # seconds between checks of whether to stop
 
 
 class StoppedError(Exception):
-    """The run is to end; nothing is wrong with what was being computed."""
+    """The run is to end; nothing is wrong with the current computation."""
 
 
 class WeightStream:
-    """Makes a skeleton run as if it had all its weights, for as long as the context lasts.
+    """Makes a skeleton run as if it had all its weights, while the context lasts.
 
-    At most two layers are in memory: one in fp32 that runs, and the next one as it is stored. Of
-    a table of embeddings only the rows that are looked up are read.
+    At most two layers are in memory: one running in fp32, and the next one as stored. From an
+    embedding table, only the rows that are looked up are read.
 
     Args:
-        skeleton: used for nothing else from now on.
+        skeleton: must not be used for anything else afterwards.
         checkpoint: its weights.
-        familiar: tensors of the base, which may be there for nothing; None for the base itself.
+        familiar: tensors of the base, which may be present unused; None for the base itself.
         device: where it runs.
-        stop: when set, the run is given up before the next unit.
-        turn: held throughout, but for the time in which weights are awaited.
+        stop: when set, the run is abandoned before the next unit.
+        turn: held throughout, except while waiting for weights.
 
     Raises:
-        AdapterError: corrupt: a tensor is missing, or of another shape than the config says;
+        AdapterError: corrupt: a tensor is missing, or its shape contradicts the config;
             unsupported_adapter: weights are quantized, or some have no place in the skeleton.
     """
 
@@ -95,14 +95,14 @@ class WeightStream:
     ) -> None:
         self._rows.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         for unit in self._units:
-            del unit.module.forward  # it would keep the weights' files from being let go
+            del unit.module.forward  # it would keep the weights' files open
         self._turn.release()
         self._ahead = None
         self._executor.shutdown(wait=not self._stop.is_set(), cancel_futures=True)
 
     @contextmanager
     def _others_turn(self) -> Iterator[None]:
-        """Let others compute while weights are awaited."""
+        """Let others compute while waiting for weights."""
         self._turn.release()
         try:
             yield
@@ -110,7 +110,7 @@ class WeightStream:
             self._turn.acquire()
 
     def _check(self, name: str, shape: tuple[int, ...]) -> None:
-        """Refuse a checkpoint that does not hold a tensor as it must be, before any is read."""
+        """Reject a checkpoint in which a tensor is missing or wrong, before reading any."""
         source = self._sources.get(name)
         path, _, own = name.rpartition(".")
         is_buffer = own in self._model.get_submodule(path)._buffers
@@ -131,7 +131,7 @@ class WeightStream:
                 raise _mismatch(name, stored.shape, shape)
 
     def _streamed(self, unit: Unit, forward: Callable[..., Any]) -> Callable[..., Any]:
-        """A module's forward, with its weights there for as long as it lasts."""
+        """A module's forward, with its weights loaded while it runs."""
 
         @functools.wraps(forward)
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -147,10 +147,10 @@ class WeightStream:
     def _load(self, unit: Unit) -> list[tuple[torch.nn.Module, str, torch.nn.Parameter]]:
         """Put a unit's weights in place.
 
-        The next layer's are on their way from then on.
+        This starts loading the next layer's.
 
         Returns:
-            What was there before: parameters without data, by module and name.
+            The previous parameters, without data, by module and name.
         """
         tensors = self._take(unit)
         empty = []
@@ -159,7 +159,7 @@ class WeightStream:
                 made = source.make(tensors, self._model)
             except (RuntimeError, ValueError, IndexError) as error:
                 raise AdapterError(
-                    Reason.CORRUPT, f"tensor {source.target} cannot be put together: {error}"
+                    Reason.CORRUPT, f"tensor {source.target} cannot be assembled: {error}"
                 ) from error
             for name in made.keys() & unit.tensors.keys():
                 module, own = unit.tensors[name], name.rpartition(".")[2]
@@ -172,7 +172,7 @@ class WeightStream:
                     raise _mismatch(name, value.shape, old.shape)
                 empty.append((module, own, old))
                 module._parameters[own] = torch.nn.Parameter(value, requires_grad=False)
-        # Only now: while experts are merged into one tensor, a layer is held nearly twice.
+        # Only now: while experts are merged into one tensor, a layer takes nearly twice its memory.
         if self._ahead is None and unit.is_layer:
             self._fetch_ahead(self._layers[self._layers.index(unit) + 1 :])
         return empty
@@ -206,7 +206,7 @@ class WeightStream:
         return self._checkpoint.read(list(dict.fromkeys(names)))
 
     def _read_rows(self, name: str, source: Source, rows: list[int]) -> torch.Tensor:
-        """Rows of a table [rows, width], ready to be looked up in."""
+        """Rows of a table [rows, width], ready for lookup."""
         stored = next(iter(source.tensors))
         length = self._checkpoint.tensors[stored].shape[0]
         if rows[-1] >= length:
@@ -219,7 +219,7 @@ class WeightStream:
         return self._ready(name, table)
 
     def _ready(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor as it is computed with: floats in fp32, on the device."""
+        """A tensor ready for computation: floats in fp32, on the device."""
         if not tensor.is_floating_point():
             return tensor.to(self._device)
         tensor = tensor.to(self._device)
@@ -232,13 +232,13 @@ class WeightStream:
 
 
 class _RowLookup(TorchFunctionMode):
-    """Looks embeddings up among the rows that are asked for, and reads no others.
+    """Looks up embeddings, reading only the rows that are needed.
 
-    Under the functions of torch, and not around the modules that call them: some embeddings of
-    transformers scale what they find, or make the ids themselves.
+    It intercepts torch's functions, not the modules that call them: some transformers embeddings
+    scale the result or compute the ids themselves.
 
     Args:
-        tables: by identity of the weight, what reads some of its rows, sorted.
+        tables: id of the weight → a function that reads some of its rows, sorted.
     """
 
     def __init__(self, tables: Mapping[int, Callable[[list[int]], torch.Tensor]]) -> None:
@@ -248,7 +248,7 @@ class _RowLookup(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Answer one call of a function of torch."""
+        """Handle one call of a torch function."""
         if func is torch.nn.functional.embedding:
             ids, weight = args[:2]
             if id(weight) in self._tables:
@@ -260,5 +260,5 @@ class _RowLookup(TorchFunctionMode):
 def _mismatch(name: str, found: Sequence[int], expected: Sequence[int]) -> AdapterError:
     return AdapterError(
         Reason.CORRUPT,
-        f"tensor {name} has shape {list(found)}, where its config.json says {list(expected)}",
+        f"tensor {name} has shape {list(found)}, but its config.json says {list(expected)}",
     )

@@ -1,4 +1,4 @@
-"""An adapter as the files that vLLM reads, in a form that leaves nothing to interpretation."""
+"""An adapter as the files that vLLM reads, in an unambiguous form."""
 
 import json
 from dataclasses import fields
@@ -16,13 +16,13 @@ from hubdelta.schemas.errors import AdapterError, Reason
 def write_adapter(folder: Path, edits: Edits, dtype: torch.dtype) -> None:
     """Write low-rank factors with their scaling in B, and a config whose own scaling is 1.
 
-    rsLoRA, rank_pattern and alpha_pattern are thereby settled, and rounding to the engine's type
-    happens once, after the product with the scaling.
+    This resolves rsLoRA, rank_pattern and alpha_pattern, and rounding to the engine's dtype happens
+    once, after multiplying by the scaling.
 
     Args:
-        folder: where to; it is made.
-        edits: what the adapter does to each module.
-        dtype: in which vLLM computes, and to which it would cast what it reads.
+        folder: the folder to create.
+        edits: how the adapter changes each module.
+        dtype: in which vLLM computes, and to which it would cast its input.
 
     Raises:
         AdapterError: engine: it is more than low-rank factors.

@@ -1,4 +1,4 @@
-"""The vLLM engine: several adapters in a pass, over as many GPUs as the base needs."""
+"""The vLLM engine: several adapters per pass, on as many GPUs as the base needs."""
 
 import logging
 import shutil
@@ -52,7 +52,7 @@ class _Pass:
 
     Attributes:
         folder: holds their folders; deleted after the pass.
-        folders: place of each adapter → its files, as vLLM reads them.
+        folders: place of each adapter → its files for vLLM.
     """
 
     folder: Path
@@ -60,26 +60,26 @@ class _Pass:
 
 
 class VllmEngine(Engine):
-    """Plain LoRA adapters, several in a pass, each vLLM request with its own.
+    """Plain LoRA adapters, several per pass, one per vLLM request.
 
-    A process has room for one such engine at a time: vLLM keeps its groups of devices in globals.
+    A process can have only one such engine at a time: vLLM keeps its device groups in globals.
 
     Args:
-        folder: a transformers folder of the base. Its weights are loaded by vLLM alone.
+        folder: a transformers folder of the base. Only vLLM loads its weights.
         probes: the probe set.
-        precision: fp32, tf32, fp16, bf16, or auto: what vLLM makes of the type that is stored.
+        precision: fp32, tf32, fp16, bf16, or auto: what vLLM chooses for the stored dtype.
         tensor_parallel: GPUs that share each layer.
-        max_rank: the largest rank that is taken. vLLM computes every adapter with room for it.
+        max_rank: the largest rank accepted. vLLM pads every adapter to it.
         max_loras: adapters in a pass.
-        gpu_memory: share of a GPU's memory that must be free; vLLM's default where it is None.
+        gpu_memory: share of a GPU's memory that must be free; None for vLLM's default.
 
     Attributes:
         baseline: the base's own answer.
 
     Raises:
         MissingExtraError: vLLM is not installed.
-        UsageError: the base is not among those that vLLM computes exactly, or overflows in the
-            precision; or there is no such precision, rank or number.
+        UsageError: the base is not one that vLLM computes exactly, or overflows in the precision;
+            or there is no such precision, rank or number.
         HubdeltaError: vLLM cannot run the base.
     """
 
@@ -101,7 +101,7 @@ class VllmEngine(Engine):
         structure = BaseStructure.read(folder)
         if structure.model_type not in MODEL_TYPES:
             raise UsageError(
-                f"nobody has compared vLLM's {structure.model_type} with transformers': use the "
+                f"vLLM's {structure.model_type} has not been compared with transformers': use the "
                 f"stacked engine, or a base of {', '.join(sorted(MODEL_TYPES))}"
             )
         ids = tokenized(folder, probes)
@@ -125,7 +125,7 @@ class VllmEngine(Engine):
         self.baseline = self._measured()
 
     def can_embed(self, adapter: Adapter) -> bool:
-        """Whether an adapter is low-rank factors of layers to which vLLM applies them, no more."""
+        """Whether an adapter is only low-rank factors of layers that vLLM supports."""
         return (
             isinstance(adapter, PeftAdapter)
             and is_plain_lora(adapter.config)
@@ -135,9 +135,9 @@ class VllmEngine(Engine):
         )
 
     def steps(self, adapters: Sequence[Adapter]) -> Iterator[Result | _Pass]:
-        """Write the files of as many adapters as one pass takes.
+        """Write the files of the adapters of one pass at a time.
 
-        Each adapter must be one that it can embed; one that cannot be read is a step of its own.
+        Each adapter must be one that it can embed; one that cannot be read is a separate step.
         """
         for start in range(0, len(adapters), self._max_loras):
             folders: dict[int, Path] = {}
@@ -171,7 +171,7 @@ class VllmEngine(Engine):
         yield from results
 
     def close(self) -> None:
-        """Free the devices and the disk; without it, that is done when the process ends."""
+        """Free the devices and the disk; otherwise this happens when the process ends."""
         self._pooler.close()
         self._scratch.cleanup()
 
@@ -196,7 +196,7 @@ class VllmEngine(Engine):
         return results
 
     def _run_all(self, loaded: dict[int, Any]) -> Iterator[Result]:
-        """Run the adapters together; where that breaks or overflows, each by itself."""
+        """Run the adapters together; if that fails or overflows, each alone."""
         if not loaded:
             return
         again: dict[int, Any] = {}
@@ -214,8 +214,8 @@ class VllmEngine(Engine):
                     again[place] = request
             failure = not_finite(self.baseline.precision)
             if again:
-                # It reaches the others of its pass and of later ones through the cache, where
-                # vLLM multiplies what is past a prompt's end by zero: NaN stays NaN.
+                # It affects others in this and later passes through the cache, where vLLM
+                # multiplies values past a prompt's end by zero: NaN stays NaN.
                 self._pooler.clear_cache()
         for place, request in again.items():
             if len(loaded) == 1:
@@ -230,7 +230,7 @@ class VllmEngine(Engine):
         return distance(now, self.baseline.activations) <= self.baseline.noise_floor
 
     def _measured(self) -> Baseline:
-        """The base alone, and how far it is from itself in all that is no effect of an adapter."""
+        """The base alone, and how far its answers vary without any adapter's effect."""
         precision = self._pooler.precision
         alone = self._pooler.states([None])[0]
         if not np.isfinite(alone).all():
@@ -243,7 +243,7 @@ class VllmEngine(Engine):
         return Baseline(self.name, precision, alone, floor)
 
     def _run_edits(self, adapters: Sequence[Edits]) -> Activations:
-        """States [adapters, probes, hidden] under adapters that come from no file."""
+        """States [adapters, probes, hidden] under generated adapters."""
         states = []
         for start in range(0, len(adapters), self._max_loras):
             with TemporaryDirectory(dir=self._scratch.name) as folder:

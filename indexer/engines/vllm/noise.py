@@ -1,8 +1,9 @@
 """How far rounding alone moves a delta, measured by nudges that cancel.
 
-An adapter that changes nothing leaves every rounding as it is, so it shows no noise; a real one
-changes them all. Two adapters that are each other's negative, and small, have deltas whose sum is
-zero but for rounding and a second-order term: with rounding errors n of one size in each answer,
+An adapter that changes nothing leaves all rounding unchanged, so it shows no noise; a real one
+changes it everywhere. Two small adapters that are each other's negative have deltas whose sum is
+zero except for rounding and a second-order term. With rounding errors n of equal size in each
+answer,
     h₊ + h₋ - 2 h₀ = n₊ + n₋ - 2 n₀, which is √3 times as long as n₊ - n₀, the noise in a delta.
 """
 
@@ -26,16 +27,16 @@ _PAIRS = 2
 def noise_in_delta(
     run: Run, alone: Activations, shapes: Mapping[str, tuple[int, int]], eps: float
 ) -> float:
-    """L2 norm of the noise in a delta, the largest of a few seen.
+    """L2 norm of the noise in a delta, the largest of a few measured.
 
     Args:
         run: computes adapters.
         alone: the base's own states, [probes, hidden].
         shapes: (out_features, in_features) of each layer that an adapter may change.
-        eps: distance from 1 to the next number of the type in which states are computed.
+        eps: distance from 1 to the next number of the dtype in which states are computed.
     """
     base = alone.mean(axis=0, dtype=np.float64)
-    # Far above a rounding error, so that all roundings change; its square far below one.
+    # Far above a rounding error, so that all rounding changes, but its square is far below one.
     wanted = eps**0.75 * float(np.linalg.norm(base))
     scale = _FIRST_SCALE
     for _ in range(_ROUNDS):

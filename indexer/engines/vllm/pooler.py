@@ -1,4 +1,4 @@
-"""vLLM's own engine, in this process, as hidden states of probes under loaded adapters."""
+"""vLLM's own engine in this process, returning hidden states of probes under loaded adapters."""
 
 import math
 import os
@@ -23,7 +23,7 @@ DTYPES: Final = {
     "fp16": "float16",
     "bf16": "bfloat16",
 }
-"""Precision → what vLLM calls it."""
+"""Precision → vLLM's name for it."""
 
 _PRECISIONS: Final = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
@@ -33,44 +33,44 @@ _ENVIRONMENT: Final = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # other engines share this process
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would inherit threads' locks
 }
-"""What vLLM is told through the environment, which is the only way; what is set there stays."""
+"""Settings that vLLM reads only from the environment; variables already set are kept."""
 
 _IDS: Final = count(1)
-"""Ids of loaded adapters. vLLM knows an adapter by its id alone: one that comes again is answered
-with the adapter that had it first, so none comes again in the life of the process."""
+"""Ids of loaded adapters. vLLM identifies an adapter by its id alone and would answer a reused id
+with the first adapter that had it, so ids are never reused within the process."""
 
 _KV_BLOCK = 128
-"""Tokens of a block of vLLM's cache of keys and values at most, as on CPUs."""
+"""The most tokens per block of vLLM's key-value cache, as on CPUs."""
 
 
 def check_installed() -> None:
-    """Raises MissingExtraError where vLLM is not installed."""
+    """Raise MissingExtraError if vLLM is not installed."""
     package = find_spec("vllm")
     if package is None or package.origin is None:  # any folder of that name has a spec, but no file
         raise MissingExtraError("the vllm engine", "vllm")
 
 
 class Pooler:
-    """A base in vLLM, and the adapters that are loaded beside it.
+    """A base in vLLM, and the adapters loaded with it.
 
     Args:
         folder: a transformers folder of the base.
-        config: what its config.json holds.
+        config: its config.json.
         probes: token ids of each probe.
         precision: one of `DTYPES`.
         tensor_parallel: GPUs that share each layer.
         max_loras: adapters that can be loaded at a time.
-        max_rank: room for their ranks; a value that vLLM takes.
-        gpu_memory: share of a GPU's memory that must be free; vLLM's default where it is None.
+        max_rank: the maximum rank; a value that vLLM accepts.
+        gpu_memory: share of a GPU's memory that must be free; None for vLLM's default.
 
     Attributes:
         dtype: in which it computes.
-        precision: fp32, fp16 or bf16; or tf32, as vLLM's kernels for LoRA multiply fp32 on a GPU.
+        precision: fp32, fp16 or bf16; or tf32, which vLLM's LoRA kernels use for fp32 on a GPU.
 
     Raises:
         MissingExtraError: vLLM is not installed.
         UsageError: the precision does not exist here.
-        HubdeltaError: vLLM cannot run this base, or not on this machine.
+        HubdeltaError: vLLM cannot run this base on this machine.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Pooler:
     ) -> None:
         check_installed()
         os.environ.update({key: os.environ.get(key, it) for key, it in _ENVIRONMENT.items()})
-        # Adapters are then loaded, and errors raised, in this process and by plain calls.
+        # So adapters are loaded, and errors raised, in this process by plain calls.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         self._prompts = [{"prompt_token_ids": list(probe)} for probe in probes]
         longest = max(map(len, probes))
@@ -135,25 +135,25 @@ class Pooler:
         )
 
     def lora_modules(self, names: Sequence[str]) -> frozenset[str]:
-        """Those of some modules, named as in transformers, to which vLLM applies LoRA."""
+        """Which of the modules, named as in transformers, vLLM applies LoRA to."""
         per_worker = self._llm.apply_model(partial(_lora_modules, names=tuple(names)))
         return frozenset.intersection(*map(frozenset, per_worker))
 
     def load(self, folder: Path) -> Any:
-        """Load an adapter, which is then one that `states` takes.
+        """Load an adapter and return it for `states`.
 
         Args:
-            folder: as `write_adapter` leaves it; needed until the adapter is unloaded.
+            folder: as written by `write_adapter`; needed until the adapter is unloaded.
 
         Raises:
-            Exception: vLLM does not take it. It documents none.
+            Exception: vLLM rejects it. It documents no errors.
         """
         number = next(_IDS)
         request = self._request(f"hubdelta-{number}", number, str(folder))
         try:
             self._llm.llm_engine.add_lora(request)
         except Exception:
-            self.unload(request)  # it may be in part there
+            self.unload(request)  # it may be partly loaded
             raise
         return request
 
@@ -165,10 +165,10 @@ class Pooler:
         """Hidden states [adapters, probes, hidden] after the final norm, in one pass.
 
         Args:
-            adapters: what `load` gave; None is the base itself.
+            adapters: as returned by `load`; None is the base itself.
 
         Raises:
-            Exception: the pass broke. vLLM documents none.
+            Exception: the pass failed. vLLM documents no errors.
         """
         requests = [adapter for adapter in adapters for _ in self._prompts]
         outputs = self._llm.encode(
@@ -181,7 +181,7 @@ class Pooler:
         return states.reshape(len(adapters), len(self._prompts), -1)
 
     def forget_requests(self) -> None:
-        """Drop what a broken pass left behind: the next pass would answer it too."""
+        """Drop requests left by a failed pass, which the next pass would answer too."""
         engine = self._llm.llm_engine
         engine.abort_request(list(engine.output_processor.request_states), internal=True)
 
@@ -190,15 +190,15 @@ class Pooler:
         self._llm.collective_rpc(_clear_cache)
 
     def close(self) -> None:
-        """Free the devices, and what vLLM keeps for a whole process."""
+        """Free the devices and vLLM's process-wide state."""
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
 
 
 def _lora_modules(model: Any, names: Sequence[str]) -> list[str]:
-    """Runs where the model is: which of the modules vLLM has wrapped for LoRA.
+    """Runs in the model's process: which of the modules vLLM has wrapped for LoRA.
 
-    Loading an adapter passes over all others without an error (vllm/lora/model_manager.py).
+    Loading an adapter silently skips all others (vllm/lora/model_manager.py).
     """
     from vllm.lora.layers.base_linear import BaseLinearLayerWithLoRA
     from vllm.lora.utils import parse_fine_tuned_lora_name
@@ -220,13 +220,13 @@ def _lora_modules(model: Any, names: Sequence[str]) -> list[str]:
 
 
 def _clear_cache(worker: Any) -> None:
-    """Runs where the cache is."""
+    """Runs in the cache's process."""
     for cache in worker.model_runner.kv_caches:
         cache.zero_()
 
 
 def _kv_cache_bytes(config: PreTrainedConfig, rows: int, tokens: int) -> int:
-    """What one pass needs of the cache at most; by default vLLM takes nearly all memory for it."""
+    """The most cache that one pass needs; by default vLLM takes nearly all memory for it."""
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * config.num_attention_heads * head * 4
     blocks = (rows + 1) * math.ceil(tokens / _KV_BLOCK) + 1

@@ -1,9 +1,9 @@
 """Which bases and adapters vLLM computes exactly: tables of architectures and of LoRA settings.
 
-vLLM ignores without a word what it does not know: settings for which its reader of
-adapter_config.json has no field, tensors of modules that it does not wrap (vllm/lora/peft_helper.py
-and model_manager.py of 0.32). So it is handed nothing but plain low-rank factors, with their
-scaling folded in; an adapter that is more than that goes to another engine.
+vLLM silently ignores what it does not know: settings for which its reader of adapter_config.json
+has no field, and tensors of modules that it does not wrap (vllm/lora/peft_helper.py and
+model_manager.py of 0.32). So it gets only plain low-rank factors, with their scaling folded in; any
+other adapter goes to another engine.
 """
 
 import re
@@ -28,17 +28,17 @@ MODEL_TYPES = frozenset(
         "qwen3",
     }
 )
-"""Bases whose hidden states, alone and with adapters on each of their linear layers, the tests find
-equal to those of transformers.
+"""Bases whose hidden states, alone and with adapters on each linear layer, equal those of
+transformers according to the tests.
 
-What this leaves out, with the reason:
+What is excluded, and why:
 
 | base | why |
 |---|---|
-| gemma2 | vLLM caps attention's logits as the model's config asks, transformers' default does not |
-| gpt2, gpt_neox, falcon, bloom, olmo2 | vLLM has no class of its own for them that takes LoRA |
-| T5, BART | vLLM has no pooling of a decoder's state |
-| all others | nobody has compared them |
+| gemma2 | vLLM caps attention logits as the model's config says; transformers' default does not |
+| gpt2, gpt_neox, falcon, bloom, olmo2 | vLLM has no native class for them that supports LoRA |
+| T5, BART | vLLM cannot pool a decoder's state |
+| all others | not compared yet |
 """
 
 MORE_THAN_FACTORS: Mapping[str, str] = {
@@ -48,10 +48,10 @@ MORE_THAN_FACTORS: Mapping[str, str] = {
     "trainable_token_indices": "other rows of the embedding",
     "fan_in_fan_out": "a base whose weights are transposed",
 }
-"""Settings that the stacked engine understands and vLLM does not → what they add."""
+"""Settings that the stacked engine supports but vLLM does not → what they add."""
 
 MAX_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as max_lora_rank (vllm/config/lora.py, MaxLoRARanks)."""
+"""Values that vLLM accepts as max_lora_rank (vllm/config/lora.py, MaxLoRARanks)."""
 
 _OFF: Final[tuple[object, ...]] = (None, False, "none", [], {})
 
@@ -59,7 +59,7 @@ _FACTOR = re.compile(re.escape(PREFIX) + r"(?P<module>.+)\.lora_(?P<factor>[AB])
 
 
 def is_plain_lora(config: AdapterConfig) -> bool:
-    """Whether all that a configuration sets comes down to scaled low-rank factors."""
+    """Whether a configuration describes only scaled low-rank factors."""
     return (
         config.peft_type == "LORA"
         and is_understood(config)
@@ -73,9 +73,9 @@ def are_plain_factors(
     """Whether tensors are low-rank factors of some modules and nothing else.
 
     Args:
-        tensors: an adapter's, by name as saved.
-        modules: the base's names of the linear layers to which vLLM applies LoRA.
-        max_rank: the largest rank that there is room for.
+        tensors: an adapter's, by saved name.
+        modules: the base's names of the linear layers that vLLM applies LoRA to.
+        max_rank: the largest rank allowed.
     """
     return all(
         (match := _FACTOR.fullmatch(name)) is not None
@@ -93,5 +93,5 @@ def smallest_room(rank: int) -> int:
         UsageError: none does.
     """
     if rank > MAX_RANKS[-1]:
-        raise UsageError(f"vLLM takes no rank above {MAX_RANKS[-1]}")
+        raise UsageError(f"vLLM accepts no rank above {MAX_RANKS[-1]}")
     return min(room for room in MAX_RANKS if room >= rank)

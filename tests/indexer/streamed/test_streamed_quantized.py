@@ -300,7 +300,7 @@ def test_fp8_without_any_scale_is_what_it_says(
         (compressed("pack-quantized", num_bits=4), "compressed-tensors pack-quantized"),
         (compressed("float-quantized", num_bits=4), "compressed-tensors float-quantized"),
         (compressed("float-quantized") | {"transform_config": {"a": 1}}, "compressed-tensors"),
-        (compressed("float-quantized") | {"config_groups": [1]}, "in a way of its own"),
+        (compressed("float-quantized") | {"config_groups": [1]}, "in an unknown way"),
         ({"quant_type": "torchao"}, "torchao"),
         ({"bits": 4}, "unknown 4-bit"),
     ],
