@@ -1,6 +1,6 @@
-"""An index, asked from Python: the same questions as on the command line, with tables for answers.
+"""Querying an index from Python: the questions of the command line, answered with tables.
 
-The examples run on the demo's index, which `make demo` leaves in `./hubdelta-index`.
+The examples run on the demo's index, which `make demo` creates in `./hubdelta-index`.
 """
 
 import os
@@ -31,26 +31,26 @@ from hubdelta.sql.questions.vectors import vectors
 Frames = Literal["arrow", "pandas", "polars"]
 
 Frame = Any
-"""A pyarrow.Table, pandas.DataFrame or polars.DataFrame, as `open_index` was told."""
+"""A pyarrow.Table, pandas.DataFrame or polars.DataFrame, as chosen in `open_index`."""
 
 
 def open_index(
     path: str | os.PathLike[str] | None = None, *, frames: Frames = "arrow"
 ) -> "OpenIndex":
-    """Open an index to ask it.
+    """Open an index for queries.
 
-    Its cache is brought up to date first. What runs write meanwhile is not seen.
+    Its cache is brought up to date first. What runs write later is not seen.
 
     Args:
         path: the index's directory; HUBDELTA_INDEX by default, or else `./hubdelta-index`.
-        frames: what answers are: tables of Arrow, or data frames of pandas or polars, which must be
-            installed then.
+        frames: the type of answers: Arrow tables, or data frames of pandas or polars, which must
+            then be installed.
 
     Raises:
         NoIndexError: there is no index at the path.
         NewerIndexError: a newer hubdelta wrote it.
         MissingPackageError: pandas or polars is not installed.
-        UsageError: there are no such frames.
+        UsageError: an unknown value of `frames`.
 
     >>> import hubdelta
     >>> index = hubdelta.open_index()
@@ -64,11 +64,11 @@ def open_index(
 
 
 class OpenIndex:
-    """An open index; `open_index` makes it. It is for one thread at a time.
+    """An open index, made by `open_index`. For one thread at a time.
 
     Adapters are named `org/name[/subfolder][@revision]`, by the URLs of their pages, or by the
-    paths of local folders that were embedded. Distance is cosine distance, 1 - cos, from 0 to 2.
-    Each answer is a table, or a data frame where `open_index` was asked for them.
+    paths of embedded local folders. Distance is cosine distance, 1 - cos, from 0 to 2. Each answer
+    is a table, or a data frame if `open_index` was asked for them.
 
     >>> with hubdelta.open_index() as index:
     ...     index.similarity("mlnights/lora-test-3", "silent-sam/run-17") > 0.9
@@ -94,7 +94,7 @@ class OpenIndex:
         return f"hubdelta.open_index({str(self._queries.index.root)!r}, frames={self._frames!r})"
 
     def close(self) -> None:
-        """Let go of the index."""
+        """Close the index."""
         self._queries.close()
 
     def similar(self, adapter: str, k: int = NEIGHBORS) -> Frame:
@@ -105,7 +105,7 @@ class OpenIndex:
             subfolder, revision.
 
         Raises:
-            QueryError: the adapter has no vector that can be compared; the text says why.
+            QueryError: the adapter has no vector that can be compared; the message says why.
             UsageError: k is not a positive integer.
 
         >>> found = index.similar("mlnights/lora-test-3", k=3)
@@ -115,7 +115,7 @@ class OpenIndex:
         return self._framed(answers.similar(self._queries, _named(adapter), k))
 
     def within(self, adapter: str, distance: float = DISTANCE) -> Frame:
-        """The adapters no further from one than a distance, nearest first.
+        """The adapters within a distance of one, nearest first.
 
         Returns:
             The columns of `similar`.
@@ -141,13 +141,13 @@ class OpenIndex:
         return answers.similarity(self._queries, _named(a), _named(b))
 
     def between(self, a: str, b: str, k: int = NEIGHBORS) -> Frame:
-        """The k adapters most similar to the sum of two: trained, perhaps, on the data of both.
+        """The k adapters most similar to the sum of two, perhaps trained on the data of both.
 
         Returns:
             The columns of `similar`, and to_a and to_b, the cosines to each.
 
         Raises:
-            QueryError: they have no sum; the text says why.
+            QueryError: they have no sum; the message says why.
             UsageError: k is not a positive integer.
 
         >>> code, json = "jh-petersen/docstring2code-lora", "openrecords/iso-codes-json-lora"
@@ -157,7 +157,7 @@ class OpenIndex:
         return self._framed(answers.between(self._queries, _named(a), _named(b), k))
 
     def compare(self, a: str, b: str) -> answers.Comparison:
-        """Two adapters side by side: how far apart, near to whom, and what is known of each.
+        """Two adapters side by side: their distance, shared neighbors, and properties.
 
         Its `shared` and `properties` are tables, or data frames.
 
@@ -180,18 +180,18 @@ class OpenIndex:
 
         Args:
             base: the base; None for every base.
-            distance: chains of steps of up to this distance join a group; None for the domains
-                that the last run found, whose numbers last: density clusters or, among fewer than
-                40 adapters, linkage at a distance of their own.
+            distance: join adapters by chains of steps up to this distance; None for the domains
+                that the last run found, whose numbers persist: density clusters or, with fewer
+                than 40 adapters, linkage at a distance that depends on the pool.
             center: first subtract what all adapters of a base share; distances become larger.
 
         Returns:
-            domain, name, size, central, members, base, method; the largest of a base first.
+            domain, name, size, central, members, base, method; largest of a base first.
 
         Raises:
             QueryError: the index has no such base; or centering needs its cache, which cannot be
                 written.
-            UsageError: the distance is out of range, or centering is asked for without one.
+            UsageError: the distance is out of range, or `center` is given without one.
 
         >>> sum(size >= 4 for size in index.domains()["size"].to_pylist())
         5
@@ -202,7 +202,7 @@ class OpenIndex:
             return self._framed(answers.domains(self._queries, base, distance))
 
     def domain_terms(self, base: str | None = None, distance: float | None = None) -> Frame:
-        """What the names of the domains rest on.
+        """The evidence for the domains' names.
 
         Args:
             base: as for `domains`.
@@ -221,7 +221,7 @@ class OpenIndex:
         return self._framed(answers.domain_terms(self._queries, base, distance))
 
     def duplicates(self, base: str | None = None, distance: float = DUPLICATE_DISTANCE) -> Frame:
-        """Pairs of adapters that do almost the same, nearest first.
+        """Pairs of adapters that are nearly identical, nearest first.
 
         Returns:
             a, b, similarity, distance, base.
@@ -236,7 +236,7 @@ class OpenIndex:
         return self._framed(answers.duplicates(self._queries, base, distance))
 
     def outliers(self, base: str | None = None, k: int = NEIGHBORS) -> Frame:
-        """The k adapters whose nearest other one is farthest away, those first.
+        """The k adapters whose nearest other one is farthest away, farthest first.
 
         Returns:
             adapter, nearest, distance, signal, norm, adapter_type, downloads, license, datasets,
@@ -255,14 +255,14 @@ class OpenIndex:
         """The adapters that are new, updated or first embedded since a day or time.
 
         Args:
-            since: in UTC where it does not say; text as DuckDB reads timestamps.
+            since: in UTC unless it has a time zone; text in any form that DuckDB reads.
 
         Returns:
             adapter, base, change, status, reason, seen_at, embedded_at, cluster, signal, downloads,
             license, datasets, author; the newest first.
 
         Raises:
-            QueryError: the text is no time.
+            QueryError: the text is not a time.
 
         >>> len(index.new_since("2999-01-01"))
         0
@@ -272,7 +272,7 @@ class OpenIndex:
     def suggestions(
         self, base: str | None = None, k: int = VOTERS, distance: float = DISTANCE
     ) -> Frame:
-        """Labels for adapters that have none, from those of their nearest labeled neighbors.
+        """Labels for unlabeled adapters, from their nearest labeled neighbors.
 
         Returns:
             adapter, label, confidence, votes, nearest, distance, base; the most confident first.
@@ -281,13 +281,13 @@ class OpenIndex:
             QueryError: the index has no such base.
             UsageError: k is less than 1, or the distance out of range.
 
-        >>> len(index.suggestions())  # nobody has labeled the demo's adapters
+        >>> len(index.suggestions())  # none of the demo's adapters has a label
         0
         """
         return self._framed(answers.suggestions(self._queries, base, k, distance))
 
     def status(self, base: str | None = None) -> IndexStatus:
-        """What the index knows of each base, lacks, and takes on disk; its runs are a frame.
+        """What the index knows of each base, what is missing, and its size; runs are a frame.
 
         Raises:
             QueryError: the index has no such base.
@@ -311,14 +311,14 @@ class OpenIndex:
         return self._framed(self._queries.run("FROM adapters ORDER BY base, adapter"))
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Frame:
-        """The answer of a query to the views and macros; it can only read.
+        """The answer to a read-only query of the views and macros.
 
         Args:
             query: one statement.
             parameters: values of `?` or `$name` in it.
 
         Raises:
-            QueryError: it is wrong, or does what a read-only connection may not do.
+            QueryError: it is wrong, or not allowed on a read-only connection.
 
         >>> query = "SELECT max(downloads) AS most FROM adapters WHERE license = ?"
         >>> index.sql(query, ["apache-2.0"]).to_pylist()
@@ -327,20 +327,20 @@ class OpenIndex:
         return self._framed(self._queries.run(query, parameters))
 
     def vectors(self, base: str | None = None) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """All vectors of a base that can be compared with each other, as one matrix.
+        """All comparable vectors of a base, as one matrix.
 
-        They are those of the recipe that was used last; none is zero or mere noise.
+        They are of the latest recipe; none is zero or mere noise.
 
         Args:
-            base: the base; None where the index has but one.
+            base: the base; None if the index has only one.
 
         Returns:
-            The adapters, sorted, and [adapters, hidden], as they were computed: not of length one
-            [hidden-state units].
+            The adapters, sorted, and [adapters, hidden] as computed, not normalized [hidden-state
+            units].
 
         Raises:
             QueryError: the index has no such base.
-            UsageError: no base is named, and the index has several.
+            UsageError: no base is given, and the index has several.
 
         >>> names, matrix = index.vectors()
         >>> len(names) == len(matrix), matrix.shape[1], matrix.dtype

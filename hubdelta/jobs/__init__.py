@@ -1,9 +1,9 @@
-"""What commands do that is more than a question: they hold the index and write to it.
+"""Jobs of commands that hold the index and write to it.
 
 index_run.py    the nightly job: crawl, then embed what is new
-targets.py      the base and the adapters that a person names
+targets.py      the base and the adapters that the user names
 derived.py      what every run updates at its end: the cache and the clusters
-kept_map.py     the map, as the index keeps it
+kept_map.py     the map stored in the index
 labels.py       labels, read from a file and stored
 interrupt.py    Ctrl-C and SIGTERM
 """

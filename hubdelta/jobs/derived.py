@@ -1,4 +1,4 @@
-"""What every run brings up to date at its end: the cache for queries, and the density clusters."""
+"""What every run updates at its end: the cache for queries, and the density clusters."""
 
 import logging
 from contextlib import ExitStack
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def refresh_cache(index: Index) -> None:
-    """Bring the cache up to date; that it cannot be is only a warning, since queries try again."""
+    """Update the cache; a failure is only a warning, since queries try again."""
     from hubdelta.sql.cache import cache
     from hubdelta.sql.stoppable import interruptible
 
@@ -25,9 +25,9 @@ def refresh_cache(index: Index) -> None:
 
 
 def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> None:
-    """Cluster the adapters of a base anew, and write what changed. The caller holds the index.
+    """Cluster the adapters of a base again, and write what changed. The caller holds the index.
 
-    What the next run can do as well is only a warning.
+    Failures that the next run can make up for are only warnings.
 
     Raises:
         IndexWriteError: no space, no permission.
@@ -38,7 +38,7 @@ def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> 
 
     if index.has_damage(ClusterRow, base=base):
         logger.warning(
-            "clusters of %s are left as they are: their numbers are in damaged files", base
+            "clusters of %s are left unchanged: their numbers are in damaged files", base
         )
         return
     with duckdb.connect() as database:

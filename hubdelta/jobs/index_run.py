@@ -33,31 +33,31 @@ logger = logging.getLogger(__name__)
 
 
 class Display(Protocol):
-    """Shows a person how far a run has come."""
+    """Shows the user how far a run has come."""
 
     def crawled(self, progress: CrawlProgress) -> None:
         """A page of a listing was read."""
 
     def planned(self, pending: int) -> None:
-        """So many adapters are to be embedded."""
+        """The number of adapters to embed is known."""
 
     def embedded(self, progress: RunProgress) -> None:
-        """An adapter was dealt with."""
+        """An adapter was finished."""
 
 
 @dataclass(frozen=True)
 class IndexRequest:
-    """What a user asked `hubdelta index` for.
+    """A request to `hubdelta index`.
 
     Attributes:
         base: ORG/NAME[@revision], or a local folder.
-        names: adapters named by hand; none means the whole catalog.
+        names: adapters named by hand; if empty, the whole catalog.
         crawl: crawl first.
         full_crawl: walk everything, not only what is new.
-        relations: which lineage to crawl.
+        relations: which relations to crawl.
         kinds: which kinds of catalog rows to embed: adapter, full.
-        limit: embed at most so many.
-        retry_failed: try what failed before, due or not.
+        limit: embed at most this many.
+        retry_failed: retry earlier failures, due or not.
     """
 
     base: AdapterName
@@ -75,21 +75,21 @@ class IndexSummary:
     """How an index run ended.
 
     Attributes:
-        base: the base, under its present name.
+        base: the base, under its current name.
         base_revision: 40-hex commit of the base.
         run_id: the run's id in every row it made.
         outcome: done, interrupted or failed.
         embedded: vectors written.
-        skipped: adapters left alone, by why.
+        skipped: adapters skipped, by reason.
         failed: adapters that gave no vector, by reason.
-        missing: the adapters named by hand of which nothing was found.
+        missing: the adapters named by hand that were not found.
         seconds: wall time of the whole run.
-        adapters_per_second: embedded adapters over the seconds of embedding, the base's loading
-            and all downloads included.
-        fetched_bytes: of the Hub's answers, but for the base's files.
+        adapters_per_second: embedded adapters per second of embedding, including loading of the
+            base and all downloads.
+        fetched_bytes: received from the Hub, without the base's files.
         needed_bytes: of these, what the vectors depend on, with headers and configs.
-        busy: seconds in which each stage had work in hand.
-        waited: seconds in which it had none while adapters were pending.
+        busy: seconds in which each stage was busy.
+        waited: seconds in which it was idle while adapters were pending.
         crawl: how the crawl ended, if there was one.
     """
 
@@ -113,22 +113,22 @@ class IndexSummary:
 def check_request(
     request: IndexRequest, settings: IndexSettings, *, index: Index, hub: Hub
 ) -> None:
-    """Refuse what cannot be done, before an index is made for it: at most one request.
+    """Reject what cannot be done, before creating an index for it: at most one request.
 
     Args:
-        request: what was asked for.
-        settings: how.
+        request: what to do.
+        settings: how to do it.
         index: the index, which need not exist.
-        hub: where to ask for the base.
+        hub: where to look for the base.
 
     Raises:
-        UsageError: a base without a listing, what is no base, or a setting that does not work here.
+        UsageError: a base without a listing, not a base, or a setting that does not work here.
         HubError: the Hub does not know the base, or does not answer.
     """
     if request.base.is_local and not request.names:
         raise UsageError("a base in a local folder has no listing: name the adapters to embed")
     if settings.engine == "vllm" or settings.device != "auto" or settings.precision == "tf32":
-        from hubdelta.indexer.engines.routing import check_usable  # torch: only where it is asked
+        from hubdelta.indexer.engines.routing import check_usable  # torch: only if needed
 
         check_usable(settings)
     check_base(request.base, index, hub)
@@ -143,10 +143,10 @@ def run_index(
     display: Display,
     probes: ProbeSet = ALPACA_5,
 ) -> IndexSummary:
-    """Crawl, plan, embed, and write down how it went. The caller holds the index for writing.
+    """Crawl, plan, embed, and record the outcome. The caller holds the index for writing.
 
     Raises:
-        HubdeltaError: the run could not be done; what was done before stands in the index.
+        HubdeltaError: the run could not be completed; earlier results are kept in the index.
         KeyboardInterrupt: interrupted before anything was embedded, or twice.
     """
     started_at, started = datetime.now(UTC), time.monotonic()
@@ -235,7 +235,7 @@ class _IndexRun:
         downloads = self.index.root / "downloads"
         self._clear(downloads)
         if not self.settings.keep_downloads:
-            # Its own: a download of a run that broke off may still be on its way.
+            # Separate per run: a download of an interrupted run may still be in progress.
             downloads /= self.summary.run_id
         before = self.hub.bytes_received
         progress = RunProgress(received=lambda: self.hub.bytes_received - before)
@@ -275,11 +275,11 @@ class _IndexRun:
     def _base_folder(self, recipe: Recipe) -> Path:
         if self.request.base.is_local:
             return Path(recipe.base)
-        logger.info("getting the base %s", recipe.base)
+        logger.info("loading the base %s", recipe.base)
         return fetch_base(self.hub, recipe.base, recipe.base_revision)
 
     def _clear(self, downloads: Path) -> None:
-        """Remove what a run, perhaps a killed one, has left behind."""
+        """Remove what a run, perhaps a killed one, left behind."""
         if not self.settings.keep_downloads:
             shutil.rmtree(downloads, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C during work that must not be torn: the first asks it to stop, the second tears it."""
+"""Ctrl-C during work that should end cleanly: the first asks it to stop, the second aborts it."""
 
 import logging
 import signal
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Event]:
-    """An event that SIGINT and SIGTERM set, for as long as the block runs.
+    """An event that SIGINT and SIGTERM set while the block runs.
 
     A second signal raises KeyboardInterrupt. Must be entered in the main thread.
     """
@@ -22,7 +22,7 @@ def stop_on_interrupt() -> Iterator[Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        logger.warning("stopping: what is being computed is finished and written first")
+        logger.warning("stopping after finishing and writing the current computation")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

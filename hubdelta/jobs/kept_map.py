@@ -1,4 +1,4 @@
-"""The map of a base for the commands that show or export it, kept in its index."""
+"""The map of a base, stored in its index, for the commands that show or export it."""
 
 import logging
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class KeptMap:
 
     Attributes:
         pool: the adapters on it.
-        placement: where they stand.
+        placement: their positions.
         domains: their domains.
     """
 
@@ -36,17 +36,17 @@ class KeptMap:
 
 @contextmanager
 def opened_map(index: Index, base: str | None, distance: float | None = None) -> Iterator[KeptMap]:
-    """The map of a base, brought up to date. What is new of it is kept in the index.
+    """The map of a base, updated. New positions are stored in the index.
 
-    That the index cannot be written is only a warning: it may be laid out differently next time.
+    If the index cannot be written, that is only a warning: the map may differ next time.
 
     Args:
         index: the index.
-        base: the base; None where there is only one.
+        base: the base; None if there is only one.
         distance: the cosine distance at which domains are linked; None for the index's own.
 
     Raises:
-        QueryError: the index has no such base, or no vector that ranks.
+        QueryError: the index has no such base, or no comparable vector.
         UsageError: no base is given, and there are several.
         MissingExtraError: a large pool has to be laid out, and UMAP is not installed.
         NewerIndexError: a newer hubdelta wrote the index.
@@ -54,17 +54,17 @@ def opened_map(index: Index, base: str | None, distance: float | None = None) ->
     with ExitStack() as stack, connect(index) as queries, opened_pool(queries, base) as pool:
         placement = place(pool, datetime.now(UTC))
         if _keep(index, pool.base, placement.news):
-            stack.callback(refresh_cache, index)  # at the end, when it is not open here any more
+            stack.callback(refresh_cache, index)  # at the end, when it is no longer open here
         yield KeptMap(pool, placement, domains_of(pool, distance))
 
 
 def _keep(index: Index, base: str, news: list[MapRow]) -> bool:
-    """Write new rows of a map; whether there were any, and they are written."""
+    """Write new rows of a map; whether any were written."""
     if not news:
         return False
     try:
         with index.writing():
-            Index.create(index.root)  # one of an earlier version has no such table
+            Index.create(index.root)  # an index of an earlier version lacks this table
             write_script(index)
             index.write(news, base=base)
     except (IndexBusyError, IndexWriteError) as error:

@@ -1,4 +1,4 @@
-"""A user's labels: a CSV file that is checked as a whole, and what of it is news to an index."""
+"""A user's labels: a CSV file, checked as a whole; only what changed is stored."""
 
 import csv
 import io
@@ -25,19 +25,19 @@ _LONGEST_LABEL: Final = 100  # characters; it becomes a domain's name
 _SEPARATORS: Final = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 _NAMED: Final = 3
-"""Of the adapters that an index does not know, so many are named."""
+"""How many of the adapters unknown to an index to name."""
 
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What became of the labels of a file, in adapters.
+    """Counts of a file's labels, in adapters.
 
     Attributes:
         set: had none before.
         changed: had another.
-        unchanged: had the same, or none and shall have none.
-        removed: had one, and shall have none.
-        unknown: names that the index does not have; nothing is stored of them.
+        unchanged: had the same, or none and an empty label.
+        removed: had one, and an empty label.
+        unknown: names that the index does not have; their labels are not stored.
     """
 
     set: int
@@ -50,17 +50,16 @@ class LabelSummary:
 def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
     """The labels in a CSV file (RFC 4180, UTF-8); its first line names the columns.
 
-    Where that has semicolons or tabs between them, as spreadsheets write it in some countries, so
-    have the others.
+    If that line uses semicolons or tabs, as spreadsheets in some countries do, so do the others.
 
     Args:
-        file: the file. Columns other than `adapter` and `label` are passed over, so that
-            suggestions can be edited and read.
-        name: what the file is called in messages.
+        file: the file. Columns other than `adapter` and `label` are ignored, so that suggestions
+            can be edited and read back.
+        name: the file's name in messages.
 
     Returns:
-        Adapter → label; None where the label is empty. Labels that differ in case only are one, in
-        the spelling of the first.
+        Adapter → label; None if the label is empty. Labels that differ only in case are one label,
+        in the spelling of the first.
 
     Raises:
         UsageError: a line is wrong; the message says which.
@@ -96,7 +95,7 @@ def read_labels(file: BinaryIO, name: str) -> dict[str, str | None]:
             if value is not None:
                 value = spellings.setdefault(value.lower(), value)
             if labels.setdefault(key, value) != value:
-                raise UsageError(f"{key} has another label in an earlier line")
+                raise UsageError(f"{key} has a different label in an earlier line")
     except (UsageError, csv.Error) as error:
         raise UsageError(f"{name}, line {max(lines.line_num, 1)}: {error}") from error
     except UnicodeDecodeError as error:
@@ -118,7 +117,7 @@ def set_labels(index: Index, labels: Mapping[str, str | None]) -> LabelSummary:
 
     Args:
         index: the index.
-        labels: adapter → label; None takes it back.
+        labels: adapter → label; None removes it.
 
     Raises:
         IndexWriteError: no space, no permission.
@@ -151,17 +150,17 @@ def set_labels(index: Index, labels: Mapping[str, str | None]) -> LabelSummary:
 
 
 def _adapter(text: str) -> str:
-    """The name as the views have it; a local folder need not be there any more."""
+    """The name as in the views; a local folder need not exist anymore."""
     _check_printable(text)
     text = text.strip()
     if is_path(text):
         try:
             return Path(text).expanduser().resolve().as_posix()
-        except (OSError, RuntimeError) as error:  # a home or a link that leads nowhere
+        except (OSError, RuntimeError) as error:  # an unknown home or a broken link
             raise UsageError(f"{text}: {error}") from error
     adapter = AdapterName.parse(text)
     if adapter.commit or (adapter.revision and not adapter.subfolder):  # else a folder's name
-        raise UsageError(f"{text}: a label is for every revision, leave out @{adapter.revision}")
+        raise UsageError(f"{text}: a label applies to all revisions, so omit @{adapter.revision}")
     return str(adapter)
 
 
@@ -169,17 +168,17 @@ def _label(text: str) -> str | None:
     _check_printable(text)
     label = " ".join(text.split())
     if len(label) > _LONGEST_LABEL:
-        raise UsageError(f"a label has at most {_LONGEST_LABEL} characters, this one {len(label)}")
+        raise UsageError(f"labels have at most {_LONGEST_LABEL} characters, this one {len(label)}")
     return label or None
 
 
 def _check_printable(text: str) -> None:
     if without_controls(text) != text:
-        raise UsageError("it holds control characters")
+        raise UsageError("it contains control characters")
 
 
 def _unknown_line(queries: Queries, unknown: list[str]) -> str:
-    """Which adapters the index does not know, and what may have been meant."""
+    """Which adapters the index does not know, with suggestions."""
     named = []
     for name in unknown[:_NAMED]:
         rows = queries.run(

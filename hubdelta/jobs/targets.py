@@ -1,4 +1,4 @@
-"""What a run is about: the base at a commit, and the adapters that were named by hand."""
+"""The targets of a run: the base at a commit, and the adapters named by hand."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,13 +24,13 @@ _MODEL_CONFIG = "config.json"
 
 
 def choose_base(base: AdapterName, index: Index, hub: Hub) -> tuple[str, str]:
-    """The base's name and the commit to use: the one asked for, used before, or newest.
+    """The base's name and the commit to use: the requested one, the one used before, or the newest.
 
-    A base's new commit is most often a new README. Vectors of two commits are not comparable,
-    so the commit of the vectors that are there is kept until another is named.
+    A base's new commit is usually just a new README. Vectors of two commits are not comparable, so
+    the commit of existing vectors is kept until another is named.
 
     Returns:
-        ORG/NAME as the Hub has it, or a local folder's path; and a 40-hex commit.
+        ORG/NAME as on the Hub, or a local folder's path; and a 40-hex commit.
 
     Raises:
         HubError: the Hub does not know it, or does not answer.
@@ -49,12 +49,12 @@ def choose_base(base: AdapterName, index: Index, hub: Hub) -> tuple[str, str]:
 
 
 def check_base(base: AdapterName, index: Index, hub: Hub) -> None:
-    """Refuse what cannot be a base before anything of it is written; at most one request.
+    """Reject what cannot be a base before writing anything; at most one request.
 
     Args:
-        base: the base that was asked for.
+        base: the requested base.
         index: the index, which need not exist; a base with a finished run in it is not checked.
-        hub: where to ask.
+        hub: where to look.
 
     Raises:
         HubError: the Hub does not know it, or does not answer.
@@ -85,21 +85,21 @@ def _check_folder(folder: Path) -> None:
 
 
 def _used_before(base: str, index: Index) -> str | None:
-    """The commit of the base in the newest index run; the name must be the present one."""
+    """The commit of the base in the newest index run; the name must be the current one."""
     runs = rows_of(index.read(RunRow, base=base), RunRow)
     used = [run for run in runs if run.base_revision]
-    now = datetime.now(UTC)  # a run in the future is one under a wrong clock
+    now = datetime.now(UTC)  # a run dated in the future had a wrong clock
     newest = max(used, key=lambda run: (run.started_at <= now, run.started_at), default=None)
     return None if newest is None else newest.base_revision
 
 
 @dataclass(frozen=True)
 class Named:
-    """What became of the adapters named by hand.
+    """The adapters named by hand, as found.
 
     Attributes:
-        rows: those that were found, at the commits that were asked for.
-        missing: the names of those that were not.
+        rows: those found, at the requested commits.
+        missing: the names of those not found.
         failures: a row for each of these.
     """
 
@@ -120,12 +120,12 @@ def find_named(
     """Describe the adapters named by hand, and store what changed and what failed.
 
     Args:
-        names: of the adapters.
+        names: the adapters.
         base: the base they are to be embedded under.
         index: where the rows go.
         hub: where to ask.
         run_id: goes into the rows.
-        max_bytes: adapters in folders with larger weights are refused; by default none is.
+        max_bytes: adapters in folders with larger weights are rejected; unlimited by default.
 
     Raises:
         HubError: offline, or a refused token.
@@ -149,7 +149,7 @@ def find_named(
         named.rows.extend(found)
         for row in found:
             before = known.get((row.repo_id, row.subfolder))
-            # An old revision asked for by its commit must not pass for the newest one.
+            # An old revision requested by commit must not be mistaken for the newest one.
             if before is None or (name.revision is None and before.revision != row.revision):
                 news.append(row.after(before))
     index.write(news, base=base)

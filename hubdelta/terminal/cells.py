@@ -1,4 +1,4 @@
-"""How a value is written in a cell: rounded and grouped for people, whole for programs."""
+"""Formatting values in cells: rounded and grouped for people, complete for programs."""
 
 import json
 import math
@@ -15,25 +15,25 @@ _RATIOS = frozenset(
         *("confidence", "strength", "cohesion", "silhouette", "centrality"),
     }
 )
-"""Columns of numbers around 0 to 1, which have the same four decimals everywhere."""
+"""Columns of numbers around 0 to 1, always shown with four decimals."""
 
 _LABELS = frozenset({"domain", "cluster", "position", "place"})
 """Columns whose numbers name something, rather than count it."""
 
 _SHOWN = 4
-"""Of a vector, so many components are shown."""
+"""How many components of a vector to show."""
 
 
 def for_people(value: object, column: str = "") -> str:
-    """A value as a cell of a table on a terminal.
+    """A value as a table cell on a terminal.
 
     Distances and other ratios have four decimals, a signal one up to 100 and none above, other
-    numbers four digits or, from 1,000 on, none behind the point; thousands are grouped. Times are
-    UTC, to the minute.
+    numbers four digits or, from 1,000 on, no decimals; thousands are grouped. Times are UTC, to the
+    minute.
 
     Args:
         value: the value.
-        column: the name of its column, which tells ratios and numbers that are names.
+        column: the name of its column, which identifies ratios and numbers that are names.
     """
     match value:
         case None:
@@ -60,7 +60,7 @@ def for_people(value: object, column: str = "") -> str:
 
 
 def for_pipes(value: object) -> str:
-    """A value between two tabs: whole, and in one line."""
+    """A value between two tabs: complete, on one line."""
     plain = jsonable(value)
     match plain:
         case None:
@@ -76,7 +76,7 @@ def for_pipes(value: object) -> str:
 
 
 def jsonable(value: object) -> Any:
-    """A value as JSON has it; NaN and infinity become null."""
+    """A value for JSON; NaN and infinity become null."""
     match value:
         case Decimal():
             return number(value)
@@ -97,7 +97,7 @@ def jsonable(value: object) -> Any:
 
 
 def number(value: Decimal) -> int | float:
-    """DuckDB's sums of integers come as decimals without places."""
+    """A plain number for a decimal: DuckDB's sums of integers are decimals without places."""
     return int(value) if value == value.to_integral_value() else float(value)
 
 
@@ -105,7 +105,7 @@ def _float(value: float, column: str) -> str:
     if not math.isfinite(value):
         return str(value)
     if column in _RATIOS:
-        # Copies lie at some 1e-5 from each other: near, but not the same.
+        # Copies are about 1e-5 apart: near, but not equal.
         return "<0.0001" if 0 < value < 5e-5 else f"{value:.4f}".replace("-0.0000", "0.0000")
     if column == "signal":
         return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

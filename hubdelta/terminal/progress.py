@@ -1,4 +1,4 @@
-"""How far a run has come: bars on a terminal, a log line now and then without one."""
+"""How far a run has come: bars on a terminal, occasional log lines elsewhere."""
 
 import logging
 import sys
@@ -29,19 +29,19 @@ from hubdelta.jobs.index_run import Display
 logger = logging.getLogger(__name__)
 
 _LOG_PAUSE = 30.0  # seconds between two log lines
-_LATELY = 10.0  # seconds over which rates on a terminal are taken
+_LATELY = 10.0  # seconds over which rates on a terminal are averaged
 
 
 @contextmanager
 def show_progress() -> Iterator[Display]:
-    """A display that fits where standard error goes."""
+    """A display suited to standard error."""
     if not sys.stderr.isatty():
         yield _LogLines()
         return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=10),  # the rest of a line of 80 is for words
+        BarColumn(bar_width=10),  # leaves the rest of an 80-column line for text
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         _TimeLeft(),
@@ -51,7 +51,7 @@ def show_progress() -> Iterator[Display]:
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """The time left, and nothing where it is not known: rich would show -:--:--."""
+    """The time left, or nothing if unknown: rich would show -:--:--."""
 
     def render(self, task: Task) -> Text:
         """The time left of a task."""
@@ -59,13 +59,13 @@ class _TimeLeft(TimeRemainingColumn):
 
 
 class _Lately:
-    """What a run did in the last seconds, which is what a person sees happen."""
+    """What a run did in the last seconds."""
 
     def __init__(self) -> None:
         self._past: deque[tuple[float, int, int, dict[str, float]]] = deque()
 
     def describe(self, progress: RunProgress) -> str:
-        """As in: 3.1 adapters/s, 12.4 MB/s, mostly compute; a rate is told once there is one."""
+        """As in: 3.1 adapters/s, 12.4 MB/s, mostly compute; rates appear once known."""
         now = (
             progress.stages.seconds,
             progress.embedded,

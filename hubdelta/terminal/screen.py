@@ -1,4 +1,4 @@
-"""What a command prints: tables that fit a terminal, through a pager; tab-separated lines else."""
+"""What a command prints: paged tables that fit a terminal, or tab-separated lines."""
 
 import os
 import pydoc
@@ -21,26 +21,25 @@ from hubdelta.schemas.errors import without_controls
 from hubdelta.schemas.words import counted
 from hubdelta.terminal.cells import for_people, for_pipes
 
-_LEAST_TEXT = 12  # characters of a text column, which folds
+_LEAST_TEXT = 12  # characters of a text column, which wraps
 _GAP = 2  # characters between two columns
 
 _NAMES = frozenset({"adapter", "central", "nearest", "a", "b", "base"})
-"""Columns that hold names to copy from: other columns give way before they are broken."""
+"""Columns of names to copy: other columns shrink before these are wrapped."""
 
 
 class Screen:
-    """Standard output, of which nothing is seen before the block ends.
+    """Standard output, shown when the block ends.
 
-    On a terminal, and wherever FORCE_COLOR asks for it, it shows rich tables, as wide as the
-    terminal or as COLUMNS says; what is longer than the terminal is high goes through the pager.
-    Elsewhere columns are separated by tabs, values are whole, and what only a person needs to know
-    goes to standard error.
+    On a terminal, and if FORCE_COLOR is set, it shows rich tables, as wide as the terminal or as
+    COLUMNS says; output longer than the screen goes through the pager. Otherwise columns are
+    separated by tabs, values are complete, and notes for people go to standard error.
 
     Args:
         pages: whether the pager may be used.
 
     Attributes:
-        is_plain: whether a program reads it, rather than a person.
+        is_plain: whether the output is for a program rather than a person.
     """
 
     def __init__(self, *, pages: bool = True) -> None:
@@ -72,21 +71,21 @@ class Screen:
             sys.stdout.write(text)
 
     def line(self, text: str = "", style: str = "") -> None:
-        """A line of an answer, with whatever a stranger may have written into it."""
+        """A line of an answer, which may contain untrusted text."""
         if self.is_plain:
             self._text.write(without_controls(text) + "\n")
         else:
             self._drawing.print(Text(without_controls(text), style=style))
 
     def note(self, text: str) -> None:
-        """A line about the answer, which is not part of it."""
+        """A line about the answer that is not part of it."""
         if self.is_plain:
             print(without_controls(text), file=sys.stderr)
         else:
             self._drawing.print(Text(without_controls(text), style="dim"))
 
     def draw(self, shown: RenderableType) -> None:
-        """Something of rich's, for a person."""
+        """A rich renderable, for people."""
         self._drawing.print(shown)
 
     def table(
@@ -98,15 +97,15 @@ class Screen:
         optional: Sequence[str] = (),
         empty: str = "",
     ) -> None:
-        """A table; texts from the Hub can neither style nor steer.
+        """A table; texts from the Hub cannot style or control the terminal.
 
         Args:
             table: the rows.
-            counts: what a row is; the line below a table on a terminal says how many there are,
-                unless it is empty.
-            note: what else there is to say below it.
-            optional: columns to leave out, one after the other, where the terminal is narrow.
-            empty: the line to show in place of a table without rows.
+            counts: what a row is; on a terminal, the line below a table says how many there are,
+                unless this is empty.
+            note: an additional note below it.
+            optional: columns to leave out, in this order, if the terminal is narrow.
+            empty: the line to show instead of a table without rows.
         """
         if empty and not len(table):
             self.note(empty)
@@ -126,7 +125,7 @@ class Screen:
             self.note("; ".join(part for part in below if part))
 
     def _fitted(self, table: pa.Table, optional: Sequence[str]) -> list[str]:
-        """Draw what fits; returns the columns that were left out."""
+        """Draw the columns that fit; returns those left out."""
         names = list(table.column_names)
         left_out: list[str] = []
         shown = _drawn(table)
@@ -143,7 +142,7 @@ class Screen:
         return []
 
     def _records(self, table: pa.Table) -> None:
-        """A field a line, where the columns do not fit beside each other."""
+        """One field per line, for columns that do not fit side by side."""
         for number, row in enumerate(rows_of(table), 1):
             record = Table.grid(padding=(0, _GAP, 0, 0))
             record.add_column(no_wrap=True)
@@ -163,7 +162,7 @@ class Screen:
 
 
 def headed_table() -> Table:
-    """An empty table in the style of all."""
+    """An empty table in the common style."""
     return Table(
         box=box.SIMPLE_HEAD,
         header_style="bold",
@@ -200,7 +199,7 @@ def _drawn(table: pa.Table) -> Table:
 
 
 def _least_width(table: Table) -> int:
-    """Characters that a table needs if only names and numbers are to stay whole."""
+    """The width that a table needs to keep names and numbers unwrapped."""
     columns = (
         max((cell_len(str(cell)) for cell in column.cells), default=0)
         if column.no_wrap
@@ -223,6 +222,6 @@ def _has_pager() -> bool:
 
 
 def _page(text: str) -> None:
-    # As git does: what fits the screen after all stays on it, colors are shown.
+    # As git does: output that fits the screen stays on it, and colors are shown.
     os.environ.setdefault("LESS", "FRX")
     pydoc.pager(text)

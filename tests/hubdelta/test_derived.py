@@ -90,7 +90,7 @@ def test_numbers_in_damaged_files_are_not_given_again(two_clusters, caplog):
     (path,) = (two_clusters.root / "clusters").rglob("2*.parquet")
     path.write_bytes(path.read_bytes()[:-20])
     refresh_clusters(two_clusters, "org/base", run_id="s", now=NOW)
-    assert "left as they are" in caplog.text
+    assert "left unchanged" in caplog.text
     assert sorted((two_clusters.root / "clusters").rglob("2*.parquet")) == [path]
 
 
