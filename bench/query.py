@@ -263,7 +263,7 @@ def _has_room(size: int, options: argparse.Namespace) -> bool:
     vectors = size * options.width * 4
     memory = psutil.virtual_memory().available
     disk = shutil.disk_usage(options.folder or tempfile.gettempdir()).free
-    for resource, there, needed in (("memory", memory, 2 * vectors), ("disk", disk, 3 * vectors)):
+    for resource, there, needed in (("memory", memory, 2 * vectors), ("disk", disk, 2 * vectors)):
         if there < needed + 2e9:
             print(
                 f"{size:7}: left out, {there / 1e9:.0f} GB of {resource} are too little for "

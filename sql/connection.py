@@ -18,7 +18,7 @@ from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
 from hubdelta.sql import read_only
 from hubdelta.sql.cache import cache
-from hubdelta.sql.cache.flat_deltas import FlatDeltasError
+from hubdelta.sql.cache.flat_deltas import Deltas, FlatDeltasError
 from hubdelta.sql.cache.spill import spill_folder
 from hubdelta.sql.parquet_files import ParquetFiles
 from hubdelta.sql.script import cache_definitions
@@ -105,6 +105,11 @@ class Queries:
     def parquet(self) -> ParquetFiles | None:
         """The files read; None if the cache is read."""
         return self._opened.parquet
+
+    @property
+    def deltas(self) -> Deltas:
+        """The deltas of the cache; empty where the Parquet files are read."""
+        return {} if self._opened.search is None else self._opened.search.deltas
 
     def __enter__(self) -> "Queries":
         return self
@@ -331,7 +336,7 @@ def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _
             stack.callback(search.close)
             for damage in attached.damages():
                 logger.warning("%s; left out", damage)
-            database.execute(cache_definitions(attached.deltas))
+            database.execute(cache_definitions())
             linked = attached.is_linked()
         else:
             parquet = ParquetFiles.of(index)

@@ -1,7 +1,7 @@
 """The views and macros as SQL: for our connection, and as `<index>/hubdelta.sql` for any DuckDB."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from hubdelta.schemas import defaults
@@ -56,23 +56,14 @@ def parquet_definitions(*, bind: str, files: str) -> str:
     )
 
 
-def cache_definitions(hidden: Iterable[int]) -> str:
+def cache_definitions() -> str:
     """The statements that define every view and macro over the cache, attached as `cache`.
 
-    Args:
-        hidden: the vector lengths that it has tables for.
+    They need the functions of search/function.py.
     """
-    tables = [
-        "SELECT NULL::INTEGER AS hidden, NULL::BIGINT AS slot, NULL::FLOAT[] AS delta WHERE false",
-        *(
-            f"SELECT {d:d}, t.rowid, t.delta::FLOAT[] FROM cache.deltas_{d:d} AS t"  # noqa: S608 (a number)
-            for d in sorted(hidden)
-        ),
-    ]
     return "\n".join(
         [
             "CREATE SCHEMA IF NOT EXISTS hubdelta;",
-            f"CREATE OR REPLACE VIEW hubdelta.deltas AS\n{' UNION ALL '.join(tables)};\n",
             *_texts(*_CACHE, *_QUESTIONS),
             *_comments(),
         ]

@@ -3,11 +3,15 @@
 import logging
 from contextlib import ExitStack
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import ClusterRow
+
+if TYPE_CHECKING:
+    from hubdelta.sql.cache.flat_deltas import Deltas
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> 
         KeyboardInterrupt: Ctrl-C stopped it.
     """
     from hubdelta.sql.cache import cache
+    from hubdelta.sql.cache.flat_deltas import FlatDeltasError
     from hubdelta.sql.stoppable import interruptible
 
     if index.has_damage(ClusterRow, base=base):
@@ -47,18 +52,23 @@ def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> 
                 attached = cache.attach(database, index, linked=True)
                 if attached is not None:
                     stack.callback(attached.close)
-                    _cluster(database, index, base, run_id, now)
-        except (OSError, duckdb.Error) as error:
+                    _cluster(database, attached.deltas, index, base, run_id, now)
+        except (OSError, duckdb.Error, FlatDeltasError) as error:
             logger.warning("clusters of %s are not up to date: %s", base, error)
 
 
 def _cluster(
-    database: duckdb.DuckDBPyConnection, index: Index, base: str, run_id: str, now: datetime
+    database: duckdb.DuckDBPyConnection,
+    deltas: "Deltas",
+    index: Index,
+    base: str,
+    run_id: str,
+    now: datetime,
 ) -> None:
     from hubdelta.clusters.table import ClusterPool, update_clusters
     from hubdelta.sql.cache.families import opened, read_linkage
 
-    with opened(database, base) as found:
+    with opened(database, deltas, base) as found:
         pools = [
             ClusterPool(one.recipe_id, one.adapters, read_linkage(database, one)[0], units)
             for one, units in found

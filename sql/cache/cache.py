@@ -261,7 +261,7 @@ def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> 
             create_tables(database, _VERSION)
         ingest(database, index, sorted(names))
         if linked:
-            link_families(database)
+            link_families(database, index)
         database.execute("CHECKPOINT cache")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hubdelta.sql.cache.flat_deltas import Deltas, checked
 from hubdelta.vectors.linkage import Linkage
 
 _ROWS = 2048
@@ -26,7 +27,8 @@ class VectorFamily:
         hidden: the length of the vectors.
         adapters: their names, `org/name[/subfolder]`.
         places: int64 [vectors], the row of each in the stored vectors; ascending.
-        slots: int64 [vectors], the row of each in the table of deltas; ascending.
+        slots: int64 [vectors], the row of each in the deltas of that length; ascending.
+        folds: uint32 [vectors], the checksums of their deltas.
     """
 
     base: str
@@ -35,13 +37,14 @@ class VectorFamily:
     adapters: list[str]
     places: npt.NDArray[np.int64]
     slots: npt.NDArray[np.int64]
+    folds: npt.NDArray[np.uint32]
 
 
 def read_family(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) -> VectorFamily:
     """The current family of a base and recipe, in the order in which it was stored."""
     rows = _arrow(
         database,
-        "SELECT c.adapter, c.place, c.hidden, c.slot FROM cache.sketched AS c"
+        "SELECT c.adapter, c.place, c.hidden, c.slot, c.fold FROM cache.sketched AS c"
         " WHERE c.newest AND c.base = ? AND c.recipe_id = ? ORDER BY c.place",
         [base, recipe_id],
     )
@@ -52,14 +55,24 @@ def read_family(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) 
         adapters=rows["adapter"].to_pylist(),
         places=rows["place"].to_numpy(),
         slots=rows["slot"].to_numpy(),
+        folds=rows["fold"].to_numpy(),
     )
 
 
 @contextmanager
 def opened(
-    database: duckdb.DuckDBPyConnection, base: str | None
+    database: duckdb.DuckDBPyConnection, deltas: Deltas, base: str | None
 ) -> Iterator[list[tuple[VectorFamily, npt.NDArray[np.float32]]]]:
-    """Every family of a base (None: of each base), each with its unit vectors [vectors, hidden]."""
+    """Every family of a base (None: of each base), each with its unit vectors [vectors, hidden].
+
+    Args:
+        database: the cache is attached as `cache`.
+        deltas: those of the cache.
+        base: the base.
+
+    Raises:
+        FlatDeltasError: a delta does not match the cache.
+    """
     keys = database.execute(
         "SELECT DISTINCT c.base, c.recipe_id FROM cache.sketched AS c"
         " WHERE c.newest AND ($base IS NULL OR c.base = $base) ORDER BY ALL",
@@ -67,33 +80,31 @@ def opened(
     ).fetchall()
     with ExitStack() as stack:
         families = [read_family(database, *key) for key in keys]
-        yield [(one, stack.enter_context(unit_vectors(database, one))) for one in families]
+        yield [(one, stack.enter_context(unit_vectors(deltas, one))) for one in families]
 
 
 @contextmanager
-def unit_vectors(
-    database: duckdb.DuckDBPyConnection, family: VectorFamily
-) -> Iterator[npt.NDArray[np.float32]]:
+def unit_vectors(deltas: Deltas, family: VectorFamily) -> Iterator[npt.NDArray[np.float32]]:
     """A family's vectors, each of length one.
 
     They are in a temporary file, which the system keeps in memory if there is room.
 
+    Args:
+        deltas: those of the cache.
+        family: the family.
+
     Yields:
         [vectors, hidden], in the order of `family.adapters`.
+
+    Raises:
+        FlatDeltasError: a delta does not match the cache.
     """
     with temporary_array(len(family.slots), family.hidden) as units:
-        if not len(units):
-            yield units
-            return
-        found = database.sql(
-            f"SELECT d.rowid AS slot, d.delta FROM cache.deltas_{family.hidden:d} AS d"  # noqa: S608
-            " WHERE d.rowid IN (SELECT unnest($slots::BIGINT[]))",
-            params={"slots": family.slots.tolist()},
-        )
-        for batch in found.to_arrow_reader(_ROWS):
-            rows = np.searchsorted(family.slots, batch["slot"].to_numpy())
-            deltas = batch["delta"].flatten().to_numpy().reshape(-1, family.hidden)
-            units[rows] = unit(deltas)
+        for start in range(0, len(units), _ROWS):
+            mine = slice(start, start + _ROWS)
+            units[mine] = unit(
+                checked(deltas, family.hidden, family.slots[mine], family.folds[mine])
+            )
         yield units
 
 

@@ -1,9 +1,10 @@
-"""A second copy of the cache's deltas as flat files, so that numpy can map rows without a query.
+"""The cache's deltas in flat files beside it, so that numpy can map rows without a query.
 
-`<index>/hubdelta.deltas/<edition>-<hidden>.f32` holds the rows of the table deltas_<hidden>, as
-little-endian float32 and nothing else. A file is only ever appended to or replaced, so readers of
-an earlier state of the cache keep their snapshot; a rebuilt cache has a new edition. The cache
-holds a checksum of each row (its fold), which reveals damage when the row is read.
+`<index>/hubdelta.deltas/<edition>-<hidden>.f32` holds the deltas of one length in the order in
+which they were added, as little-endian float32 and nothing else. A file is only ever appended to or
+replaced, so readers of an earlier state of the cache keep their snapshot; a rebuilt cache has a new
+edition. The cache holds the row number of each delta (its slot) and a checksum (its fold), which
+reveals damage when the row is read.
 """
 
 import os
@@ -95,8 +96,36 @@ def folds(deltas: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     return found
 
 
+def checked(
+    deltas: Deltas, hidden: int, slots: npt.NDArray[np.int64], folds: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.float32]:
+    """Some deltas of one length, [vectors, hidden]; a view if they are contiguous.
+
+    Args:
+        deltas: those of the cache.
+        hidden: the length.
+        slots: which rows of that length, [vectors].
+        folds: their checksums in the cache, [vectors].
+
+    Raises:
+        FlatDeltasError: one does not match the cache.
+    """
+    rows = at_slots(deltas.get(hidden, np.empty((0, hidden), np.float32)), slots)
+    check_folds(rows, folds)
+    return rows
+
+
+def at_slots(
+    deltas: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Some rows of [stored vectors, hidden]; a view if they are contiguous."""
+    if len(slots) and (np.diff(slots) == 1).all():
+        return deltas[slots[0] : slots[-1] + 1]
+    return deltas[slots]
+
+
 def check(database: duckdb.DuckDBPyConnection, deltas: Deltas) -> None:
-    """Check the deltas of all comparable vectors.
+    """Check the deltas of all vectors.
 
     Args:
         database: the cache is attached as `cache`.
@@ -107,13 +136,13 @@ def check(database: duckdb.DuckDBPyConnection, deltas: Deltas) -> None:
     """
     for hidden, rows in deltas.items():
         found = database.execute(
-            "SELECT c.slot, c.fold FROM cache.sketched AS c WHERE c.hidden = ? ORDER BY c.slot",
+            "SELECT v.fold FROM cache.stored_vectors AS v WHERE v.hidden = ? ORDER BY v.slot",
             [hidden],
         ).fetchnumpy()
-        slots, expected = np.asarray(found["slot"]), np.asarray(found["fold"])
-        for start in range(0, len(slots), _CHECKED):
+        expected = np.asarray(found["fold"])
+        for start in range(0, len(rows), _CHECKED):
             mine = slice(start, start + _CHECKED)
-            check_folds(rows[slots[mine]], expected[mine])
+            check_folds(rows[mine], expected[mine])
 
 
 def check_folds(deltas: npt.NDArray[np.float32], expected: npt.NDArray[np.uint32]) -> None:

@@ -23,6 +23,14 @@ _KEY = ["base", "repo_id", "subfolder"]
 _READ_NEXT_TIME = 0
 """Stored as the time of a file that could not be read: it matches no file, so it is tried again."""
 
+_OF_CACHED_VECTORS = {
+    "place": pa.int64(),
+    "hidden": pa.int32(),
+    "slot": pa.int64(),
+    "fold": pa.uint32(),
+}
+"""What stored_vectors has in place of the deltas; cache_schema.sql says what it means."""
+
 _OF_ADAPTERS = (CatalogRow, VectorRow, FailureRow)
 """Tables whose rows are about an adapter, with that key."""
 
@@ -33,7 +41,7 @@ def create_tables(database: duckdb.DuckDBPyConnection, version: str) -> None:
         schema = schema_of(row_type)
         if row_type is VectorRow:
             schema = schema.remove(schema.get_field_index("delta"))
-            for name, kind in (("place", pa.int64()), ("hidden", pa.int32()), ("slot", pa.int64())):
+            for name, kind in _OF_CACHED_VECTORS.items():
                 schema = schema.append(pa.field(name, kind))
         create = f"CREATE TABLE cache.stored_{row_type.table} AS FROM added"
         _insert(database, schema.empty_table(), create)
@@ -66,11 +74,20 @@ def ingest(database: duckdb.DuckDBPyConnection, index: Index, names: Sequence[st
         )
 
 
-def link_families(database: duckdb.DuckDBPyConnection) -> None:
-    """Bring the linkage of every family up to date: each new vector is compared with all others."""
+def link_families(database: duckdb.DuckDBPyConnection, index: Index) -> None:
+    """Bring the linkage of every family up to date: each new vector is compared with all others.
+
+    Args:
+        database: the cache is attached as `cache`, to be written.
+        index: the index.
+
+    Raises:
+        FlatDeltasError: a delta does not match the cache.
+    """
+    deltas = flat_deltas.mapped(database, index)
     for base, recipe_id in _changed_families(database):
         with _transaction(database):
-            _link(database, base, recipe_id)
+            _link(database, deltas, base, recipe_id)
     database.execute("UPDATE cache.facts SET linked = true")
 
 
@@ -138,35 +155,23 @@ def _add_vectors(database: duckdb.DuckDBPyConnection, index: Index, table: pa.Ta
     for hidden in sorted(set(lengths.to_pylist())):
         rows = table.filter(pc.equal(lengths, hidden)).combine_chunks()
         deltas = _matrix(rows["delta"], hidden)
-        place = _count(database, "cache.stored_vectors")
-        slot = _add_deltas(database, index, deltas) if hidden else 0
+        place, slot = _counts(database, hidden)
+        if hidden:
+            flat_deltas.append(index, flat_deltas.edition_of(database), slot, deltas)
         facts = rows.drop_columns("delta")
-        for name, values in (
-            ("place", np.arange(place, place + len(rows))),
-            ("hidden", np.full(len(rows), hidden, np.int32)),
-            ("slot", np.arange(slot, slot + len(rows))),
+        for name, values in zip(
+            _OF_CACHED_VECTORS,
+            (
+                np.arange(place, place + len(rows)),
+                np.full(len(rows), hidden, np.int32),
+                np.arange(slot, slot + len(rows)),
+                flat_deltas.folds(deltas),
+            ),
+            strict=True,
         ):
             facts = facts.append_column(name, pa.array(values))
         _insert(database, facts, "INSERT INTO cache.stored_vectors FROM added")
         _add_comparable(database, facts, deltas)
-
-
-def _add_deltas(
-    database: duckdb.DuckDBPyConnection, index: Index, deltas: npt.NDArray[np.float32]
-) -> int:
-    """Append deltas [vectors, hidden] to those of their length, in the table and the flat file.
-
-    Returns:
-        The slot of the first: its rowid, since nothing is ever deleted from these tables.
-    """
-    hidden = deltas.shape[1]
-    table = f"cache.deltas_{hidden:d}"
-    database.execute(f"CREATE TABLE IF NOT EXISTS {table} (delta FLOAT[{hidden:d}])")
-    slot = _count(database, table)
-    flat_deltas.append(index, flat_deltas.edition_of(database), slot, deltas)
-    arrays = pa.FixedSizeListArray.from_arrays(pa.array(deltas.ravel()), hidden)
-    _insert(database, pa.table({"delta": arrays}), f"INSERT INTO {table} FROM added")
-    return slot
 
 
 def _add_comparable(
@@ -177,11 +182,10 @@ def _add_comparable(
     chosen = np.isfinite(squares) & (squares > 0) & (facts["signal"].to_numpy() > 1)
     words = sketches(deltas[chosen])
     norms = np.linalg.norm(deltas[chosen].astype(np.float64), axis=1)
-    folds = flat_deltas.folds(deltas[chosen])
     names = [f"b{word}" for word in range(WORDS)]
     sketch = pa.StructArray.from_arrays([pa.array(words[:, i]) for i in range(WORDS)], names)
     comparable = facts.filter(pa.array(chosen)).drop_columns("norm")
-    for name, column in (("sketch", sketch), ("norm", pa.array(norms)), ("fold", pa.array(folds))):
+    for name, column in (("sketch", sketch), ("norm", pa.array(norms))):
         comparable = comparable.append_column(name, column)
     _insert(
         database,
@@ -218,10 +222,12 @@ def _changed_families(database: duckdb.DuckDBPyConnection) -> list[tuple[str, st
     ).fetchall()
 
 
-def _link(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) -> None:
+def _link(
+    database: duckdb.DuckDBPyConnection, deltas: flat_deltas.Deltas, base: str, recipe_id: str
+) -> None:
     family = read_family(database, base, recipe_id)
     old, kept = read_linkage(database, family)
-    with unit_vectors(database, family) as units:
+    with unit_vectors(deltas, family) as units:
         rows = linkage_rows(family, relink(old, kept, units))
     database.execute(
         "DELETE FROM cache.linkage AS l WHERE l.base = ? AND l.recipe_id = ?", [base, recipe_id]
@@ -249,9 +255,14 @@ def _matrix(lists: pa.ChunkedArray, hidden: int) -> npt.NDArray[np.float32]:
     return flat.to_numpy().reshape(-1, hidden) if hidden else np.empty((len(lists), 0), np.float32)
 
 
-def _count(database: duckdb.DuckDBPyConnection, table: str) -> int:
-    rows = database.execute("SELECT count(*) FROM query_table(?)", [table]).fetchall()
-    return int(rows[0][0])
+def _counts(database: duckdb.DuckDBPyConnection, hidden: int) -> tuple[int, int]:
+    """How many vectors the cache holds, and how many of a length: the next one's place and slot.
+
+    None is ever deleted.
+    """
+    counts = "SELECT count(*), count(*) FILTER (v.hidden = ?) FROM cache.stored_vectors AS v"
+    ((place, slot),) = database.execute(counts, [hidden]).fetchall()
+    return place, slot
 
 
 def _insert(database: duckdb.DuckDBPyConnection, rows: pa.Table, statement: str) -> None:

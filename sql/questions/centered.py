@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hubdelta.schemas.errors import QueryError
+from hubdelta.sql.cache import cache
 from hubdelta.sql.cache.families import opened
+from hubdelta.sql.cache.flat_deltas import FlatDeltasError
 from hubdelta.sql.cache.ingest import linkage_rows
 from hubdelta.sql.connection import Queries
 from hubdelta.vectors.linkage import link
@@ -27,19 +29,23 @@ def centered(queries: Queries, base: str | None = None) -> Iterator[None]:
         base: the base whose domains will be queried; None for every base.
 
     Raises:
-        QueryError: there is no cache to read the vectors from.
+        QueryError: there is no cache to read the vectors from, or it is damaged.
     """
     queries.link()
     if queries.parquet is not None:
         raise QueryError("centering needs the cache, which cannot be written here")
     database = queries.database
     database.execute("CREATE OR REPLACE TEMP TABLE centered_linkage AS FROM cache.linkage LIMIT 0")
-    with opened(database, base) as families:
-        for family, units in families:
-            center(units)
-            database.register("added", linkage_rows(family, link(units)))
-            database.execute("INSERT INTO centered_linkage BY NAME FROM added")
-            database.unregister("added")
+    try:
+        with opened(database, queries.deltas, base) as families:
+            for family, units in families:
+                center(units)
+                database.register("added", linkage_rows(family, link(units)))
+                database.execute("INSERT INTO centered_linkage BY NAME FROM added")
+                database.unregister("added")
+    except FlatDeltasError as error:
+        cache.remove(queries.index)
+        raise QueryError(f"the cache was damaged and is removed, ask again: {error}") from error
     database.execute("CREATE OR REPLACE VIEW hubdelta.linkage AS FROM temp.centered_linkage")
     try:
         yield

@@ -1,9 +1,10 @@
-"""The SQL function behind `neighbors` and `within` over the cache.
+"""The SQL functions that queries over the cache use: the search for neighbors, and deltas.
 
 The search is array products, which numpy computes in less time than DuckDB needs to plan an
-equivalent query.
+equivalent query. Deltas are in flat files that numpy maps into memory.
 """
 
+import inspect
 import math
 import threading
 import weakref
@@ -18,12 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from duckdb.func import ARROW, SPECIAL
 
-from hubdelta.sql.cache.flat_deltas import Deltas, FlatDeltasError
+from hubdelta.sql.cache.flat_deltas import Deltas, FlatDeltasError, checked
 from hubdelta.sql.search.bound import Bound, Rows
 from hubdelta.sql.search.sketched import ANSWERED, Sketched
 from hubdelta.vectors.arrow_buffers import column, numbers
 
-_NAME = "hubdelta_search"
+_SEARCH = "hubdelta_search"
+_DELTA = "hubdelta_delta"
 _FOUND = (
     "STRUCT(adapter VARCHAR, similarity DOUBLE, distance DOUBLE, signal DOUBLE, downloads BIGINT,"
     " license VARCHAR, datasets VARCHAR[], base VARCHAR, repo_id VARCHAR, subfolder VARCHAR,"
@@ -35,15 +37,19 @@ _NEAREST_FIRST = [("similarity", "descending"), *((name, "ascending") for name i
 
 
 class Search:
-    """Answers hubdelta_search(adapter, k, distance, exact) in the queries of one connection.
+    """Answers two functions in the queries of one connection.
+
+    hubdelta_search(adapter, k, distance, exact) finds neighbors, and
+    hubdelta_delta(hidden, slot, fold) is a delta.
 
     Attributes:
         is_damaged: whether the cache could not be read, or a delta did not match it.
         stopped: set by another thread to end an answer early.
+        deltas: those of the cache; none when it is closed.
     """
 
     def __init__(self, database: duckdb.DuckDBPyConnection, deltas: Deltas) -> None:
-        """Register the function.
+        """Register the functions.
 
         Args:
             database: the cache is attached to it as `cache`.
@@ -53,23 +59,31 @@ class Search:
         self.stopped = threading.Event()
         # A query must not run another one on its own connection.
         self._cursor = database.cursor()
+        self.deltas = deltas
         self._load: Callable[[], Sketched] | None = partial(Sketched, self._cursor, deltas)
         self._sketched: Sketched | None = None
         self._lock = threading.Lock()
         database.create_function(
-            _NAME,
-            _weakly(self),
+            _SEARCH,
+            _weakly(self.answers),
             ["VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"],
             _FOUND,
             type=ARROW,
             null_handling=SPECIAL,
             side_effects=True,  # it has none, but an answer must not be folded into a plan
         )
+        database.create_function(
+            _DELTA,
+            _weakly(self.delta_lists),
+            ["INTEGER", "BIGINT", "UINTEGER"],
+            "FLOAT[]",
+            type=ARROW,
+        )
 
     def close(self) -> None:
         """Close the files: the connection that reads the table, and the deltas."""
         self._cursor.close()
-        self._load, self._sketched = None, None
+        self._load, self._sketched, self.deltas = None, None, {}
 
     def answers(
         self, adapters: pa.Array, ks: pa.Array, distances: pa.Array, exact: pa.Array
@@ -82,6 +96,30 @@ class Search:
             found = [self._find(sketched, *row) for row in arguments]
         ends = np.cumsum([0, *(len(rows) for rows in found)], dtype=np.int32)
         return pa.ListArray.from_arrays(column(ends, pa.int32()), pa.concat_arrays(found))
+
+    def delta_lists(self, hidden: pa.Array, slots: pa.Array, folds: pa.Array) -> pa.Array:
+        """What the other function gives for each row of its arguments."""
+        lengths, slot = numbers(hidden, np.int32), numbers(slots, np.int64)
+        fold = numbers(folds, np.uint32)
+        groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+        lists = [self._lists(int(lengths[rows[0]]), slot[rows], fold[rows]) for rows in groups]
+        if len(lists) == 1:
+            return lists[0]
+        if not lists:  # DuckDB leaves out rows with a null, and all of them had one
+            return pa.array([], pa.list_(pa.float32()))
+        order = np.argsort(np.concatenate(groups))
+        return pa.concat_arrays(lists).take(column(order, pa.int64()))
+
+    def _lists(self, hidden: int, slots: Rows, folds: npt.NDArray[np.uint32]) -> pa.Array:
+        """The deltas of one length."""
+        try:
+            deltas = checked(self.deltas, hidden, slots, folds)
+        except FlatDeltasError:
+            self.is_damaged = True
+            raise
+        ends = np.arange(len(slots) + 1, dtype=np.int32) * np.int32(hidden)
+        values = column(deltas.reshape(-1), pa.float32())
+        return pa.ListArray.from_arrays(column(ends, pa.int32()), values)
 
     def nearest(self, adapter: str, k: int | None, distance: float | None) -> pa.Table:
         """The rows of `neighbors(adapter, k := k)` or, given a distance, of `within`.
@@ -160,18 +198,20 @@ def _nearest_first(
     return pa.StructArray.from_arrays([adapter, *how_near, *more], _COLUMNS)
 
 
-def _weakly(search: Search) -> Callable[[pa.Array, pa.Array, pa.Array, pa.Array], pa.Array]:
-    """The function for DuckDB, which does not keep the search alive.
+def _weakly(method: Callable[..., pa.Array]) -> Callable[..., pa.Array]:
+    """A method of a search as a function for DuckDB, which does not keep the search alive.
 
     DuckDB holds its functions, and the search holds a connection to DuckDB. Python cannot see that
     cycle, and would report leaks at exit.
     """
-    reference = weakref.ref(search)
+    reference = weakref.WeakMethod(method)
 
-    def answers(adapter: pa.Array, k: pa.Array, distance: pa.Array, exact: pa.Array) -> pa.Array:
+    def answer(*arguments: pa.Array) -> pa.Array:
         alive = reference()
         if alive is None:
             raise ReferenceError("the index is closed")
-        return alive.answers(adapter, k, distance, exact)
+        return alive(*arguments)
 
-    return answers
+    # DuckDB counts the parameters.
+    answer.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return answer

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hubdelta.sql.cache.flat_deltas import Deltas, check_folds
+from hubdelta.sql.cache.flat_deltas import Deltas, at_slots, check_folds
 from hubdelta.sql.search.bound import Bound, Cosines, Rows
 from hubdelta.vectors.arrow_buffers import column, numbers
 from hubdelta.vectors.sketch import BITS, WORDS
@@ -142,12 +142,7 @@ class VectorPool:
         return 2 * self._hidden * 2.0**-24
 
     def _deltas_at(self, chosen: Rows) -> npt.NDArray[np.float32]:
-        """The deltas of chosen vectors; a view if they are contiguous."""
-        slots = self.slots[chosen]
-        first, last = int(slots[0]), int(slots[-1])
-        if last - first == len(slots) - 1:
-            return self.deltas[first : last + 1]
-        return self.deltas[slots]
+        return at_slots(self.deltas, self.slots[chosen])
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
--- The tables of the cache beyond copies of the stored ones (`stored_NAME`, without deltas), attached
--- as `cache`. All of it is derived; ingest.py fills it, and settle.sql, which also makes
--- `present_adapters` and `terms`, as present.sql and terms.sql have them.
+-- The tables of the cache beyond copies of the stored ones (`stored_NAME`), attached as `cache`. All
+-- of it is derived; ingest.py fills it, and settle.sql, which also makes `present_adapters` and
+-- `terms`, as present.sql and terms.sql have them. Deltas are in flat files (flat_deltas.py), and
+-- stored_vectors has where: `hidden`, `slot` and `fold`.
 
 -- Whether all that is derived from the stored rows is up to date, whether the linkage is too, and
--- the prefix of the names of its flat files (flat_deltas.py).
+-- the prefix of the names of its flat files.
 CREATE TABLE cache.facts (version VARCHAR, settled BOOLEAN, linked BOOLEAN, edition VARCHAR);
 
 -- The Parquet files that are in here, and those that could not be read, with the reason.
@@ -15,8 +16,8 @@ CREATE TABLE cache.families (
 );
 
 -- Every vector that has a direction and is more than noise. `place` is its row of stored_vectors,
--- `slot` its row of the table deltas_<hidden>, `norm` its length, and
--- `fold` the checksum of flat_deltas.py.
+-- `slot` its row in the flat file of deltas of length `hidden`, `norm` its length, and `fold` the
+-- checksum of flat_deltas.py.
 CREATE TABLE cache.sketched (
     adapter VARCHAR, base VARCHAR, repo_id VARCHAR, subfolder VARCHAR, revision VARCHAR,
     recipe_id VARCHAR, family INTEGER, current BOOLEAN, newest BOOLEAN, signal DOUBLE,

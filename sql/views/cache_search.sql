@@ -55,25 +55,32 @@ CREATE OR REPLACE MACRO hubdelta.chained(base, distance) AS TABLE
 CREATE OR REPLACE MACRO hubdelta.near_pairs(base, distance, exact) AS TABLE
     WITH members AS MATERIALIZED (
         SELECT
-            c.adapter, c.base, c.recipe_id, c.sketch, c.hidden, c.slot,
+            c.adapter, c.base, c.recipe_id, c.sketch, c.hidden, c.slot, c.fold,
             CASE WHEN exact THEN 0 ELSE h.chain END AS chain
         FROM hubdelta.chained(base, distance + 1e-6) AS h
         JOIN cache.sketched AS c ON c.place = h.place
     ),
     likely AS (
         SELECT
-            x.adapter AS a, y.adapter AS b, x.base, x.hidden, x.slot AS slot_a, y.slot AS slot_b
+            x.adapter AS a, y.adapter AS b, x.base, x.hidden,
+            x.slot AS slot_a, x.fold AS fold_a, y.slot AS slot_b, y.fold AS fold_b
         FROM members AS x
         JOIN members AS y
             ON y.base = x.base AND y.recipe_id = x.recipe_id AND y.chain = x.chain
             AND x.adapter < y.adapter
         WHERE exact
             OR hubdelta.differing(x.sketch, y.sketch) <= hubdelta.differing_within(distance)
+    ),
+    compared AS MATERIALIZED (
+        SELECT
+            l.a, l.b, l.base,
+            hubdelta.cosine(
+                hubdelta_delta(l.hidden, l.slot_a, l.fold_a),
+                hubdelta_delta(l.hidden, l.slot_b, l.fold_b)
+            ) AS similarity
+        FROM likely AS l
     )
-    SELECT l.a, l.b, l.base, hubdelta.cosine(x.delta, y.delta) AS similarity
-    FROM likely AS l
-    JOIN hubdelta.deltas AS x ON x.hidden = l.hidden AND x.slot = l.slot_a
-    JOIN hubdelta.deltas AS y ON y.hidden = l.hidden AND y.slot = l.slot_b;
+    FROM compared;
 
 -- The domain of each adapter at a distance; domain 1 of a base is the largest, and ties are ordered
 -- by their first members.
@@ -103,14 +110,14 @@ CREATE OR REPLACE MACRO hubdelta.components(base, distance := $DISTANCE) AS TABL
 CREATE OR REPLACE MACRO hubdelta.most_central(base, distance) AS TABLE
     WITH members AS MATERIALIZED (
         SELECT
-            g.base, g.domain, g.adapter, s.sketch, s.hidden, s.slot,
+            g.base, g.domain, g.adapter, s.sketch, s.hidden, s.slot, s.fold,
             row_number() OVER (PARTITION BY g.base, g.domain ORDER BY g.place) <= 20 AS speaks
         FROM hubdelta.components(base, distance := distance) AS g
         JOIN cache.sketched AS s ON s.place = g.place
     ),
     estimated AS (
         SELECT
-            x.base, x.domain, x.adapter, x.hidden, x.slot,
+            x.base, x.domain, x.adapter, x.hidden, x.slot, x.fold,
             avg(hubdelta.differing(x.sketch, y.sketch)) AS differing
         FROM members AS x
         LEFT JOIN members AS y
@@ -124,12 +131,14 @@ CREATE OR REPLACE MACRO hubdelta.most_central(base, distance) AS TABLE
         ) <= 3
     ),
     compared AS (
-        SELECT c.base, c.domain, c.adapter, hubdelta.cosine(d.delta, e.delta) AS similarity
+        SELECT
+            c.base, c.domain, c.adapter,
+            hubdelta.cosine(
+                hubdelta_delta(c.hidden, c.slot, c.fold), hubdelta_delta(m.hidden, m.slot, m.fold)
+            ) AS similarity
         FROM chosen AS c
         LEFT JOIN members AS m
             ON m.base = c.base AND m.domain = c.domain AND m.speaks AND m.adapter <> c.adapter
-        LEFT JOIN hubdelta.deltas AS d ON d.hidden = c.hidden AND d.slot = c.slot
-        LEFT JOIN hubdelta.deltas AS e ON e.hidden = m.hidden AND e.slot = m.slot
     ),
     ranked AS (
         SELECT c.base, c.domain, c.adapter, round(avg(c.similarity), 6) AS centrality
@@ -190,34 +199,35 @@ CREATE OR REPLACE MACRO hubdelta.near_sum(a, b, k) AS TABLE
             c.adapter
         LIMIT greatest(200, 20 * k) + 2
     )
-    SELECT c.*, d.delta
-    FROM candidates AS c
-    JOIN hubdelta.deltas AS d ON d.hidden = c.hidden AND d.slot = c.slot
-    WHERE d.slot IN (SELECT n.slot FROM candidates AS n);
+    SELECT c.*, hubdelta_delta(c.hidden, c.slot, c.fold) AS delta
+    FROM candidates AS c;
 
 -- Each unlabeled adapter with every labeled one within `distance`.
 CREATE OR REPLACE MACRO hubdelta.labelled_neighbors(base, distance) AS TABLE
     WITH members AS MATERIALIZED (
-        SELECT c.base, c.adapter, c.family, c.sketch, c.hidden, c.slot, l.label
+        SELECT c.base, c.adapter, c.family, c.sketch, c.hidden, c.slot, c.fold, l.label
         FROM cache.sketched AS c
         LEFT JOIN labels AS l ON l.adapter = c.adapter
         WHERE c.newest AND (base IS NULL OR c.base = base)
     ),
     likely AS (
         SELECT
-            x.base, x.adapter, y.adapter AS neighbor, y.label, x.hidden, x.slot AS slot_x,
-            y.slot AS slot_y
+            x.base, x.adapter, y.adapter AS neighbor, y.label, x.hidden,
+            x.slot AS slot_x, x.fold AS fold_x, y.slot AS slot_y, y.fold AS fold_y
         FROM members AS x
         JOIN members AS y ON x.label IS NULL AND y.label IS NOT NULL AND x.family = y.family
         WHERE hubdelta.differing(x.sketch, y.sketch) <= hubdelta.differing_within(distance)
     ),
-    compared AS (
+    compared AS MATERIALIZED (
         SELECT
             l.base, l.adapter, l.neighbor, l.label,
-            round(1 - hubdelta.cosine(x.delta, y.delta), 6) AS distance
+            hubdelta.cosine(
+                hubdelta_delta(l.hidden, l.slot_x, l.fold_x),
+                hubdelta_delta(l.hidden, l.slot_y, l.fold_y)
+            ) AS similarity,
+            round(1 - similarity, 6) AS distance
         FROM likely AS l
-        JOIN hubdelta.deltas AS x ON x.hidden = l.hidden AND x.slot = l.slot_x
-        JOIN hubdelta.deltas AS y ON y.hidden = l.hidden AND y.slot = l.slot_y
     )
+    SELECT c.* EXCLUDE (similarity)
     FROM compared AS c
     WHERE c.distance <= distance;

@@ -11,6 +11,6 @@ FROM cache.stored_failures AS f
 SEMI JOIN touched AS t USING (base, repo_id, subfolder);
 
 CREATE OR REPLACE VIEW hubdelta.stored_facts AS
-SELECT v.* EXCLUDE (hidden, slot)
+SELECT v.* EXCLUDE (hidden, slot, fold)
 FROM cache.stored_vectors AS v
 SEMI JOIN touched AS t USING (base, repo_id, subfolder);

@@ -134,7 +134,7 @@ def test_damage_that_a_query_finds_is_one_line_and_the_query_is_answered(
     path = cache.path_of(cached)
     with duckdb.connect(str(path), read_only=True) as database:
         (block,) = database.execute(
-            "SELECT max(block_id) FROM pragma_storage_info('deltas_64') WHERE persistent"
+            "SELECT max(block_id) FROM pragma_storage_info('present_adapters') WHERE persistent"
         ).fetchall()[0]
     overwrite(path, HEADERS + block * BLOCK + BLOCK // 8, os.urandom(BLOCK // 8))
     with connect(cached) as queries:

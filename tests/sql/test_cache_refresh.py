@@ -44,12 +44,7 @@ TABLES = {
     " JOIN cache.stored_vectors AS v ON v.place = s.place AND v.slot = s.slot",
     "linked": "SELECT s.adapter, l.base, l.recipe_id FROM cache.linkage AS l"
     " JOIN cache.sketched AS s ON s.place = l.place",
-    **{
-        f"deltas_{hidden}": "SELECT v.* EXCLUDE (place, slot), d.delta"
-        f" FROM cache.stored_vectors AS v JOIN cache.deltas_{hidden} AS d ON d.rowid = v.slot"
-        f" WHERE v.hidden = {hidden}"
-        for hidden in HIDDEN.values()
-    },
+    "vectors": "SELECT v.* EXCLUDE (place, slot) FROM cache.stored_vectors AS v",
     **{
         name: f"FROM cache.stored_{name}"
         for name in ("catalog", "failures", "bases", "runs", "clusters", "labels", "maps")

@@ -18,9 +18,11 @@ from rows import vector_row
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.rows import VectorRow
 from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import connect
 from hubdelta.sql.questions.answers import similar
+from hubdelta.sql.questions.centered import centered
 
 ROW = 64 * 4  # bytes of a delta
 
@@ -38,11 +40,12 @@ def flat_file(index: Index) -> Path:
 
 
 def stored(index: Index) -> np.ndarray:
+    """The deltas of the Parquet files, in the order of their slots."""
+    rows = index.read(VectorRow, base="org/base")
+    delta_of = dict(zip(rows["repo_id"].to_pylist(), rows["delta"].to_pylist(), strict=True))
     with connect(index) as queries:
-        rows = queries.run(
-            "SELECT d.delta FROM hubdelta.deltas AS d WHERE d.hidden = 64 ORDER BY d.slot"
-        )
-    return np.array(rows["delta"].to_pylist(), np.float32)
+        slots = queries.run("SELECT v.repo_id FROM cache.stored_vectors AS v ORDER BY v.slot")
+    return np.array([delta_of[name] for name in slots["repo_id"].to_pylist()], np.float32)
 
 
 def flat(index: Index) -> np.ndarray:
@@ -149,6 +152,53 @@ def test_damage_is_noticed_where_only_numpy_meets_it(
     with connect(cached) as queries:
         assert queries.run("FROM neighbors('a/0000', k := 5)").to_pylist() == wanted[1]
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+def test_a_delta_that_no_search_compares_is_checked_too(
+    cached: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    cached.write([vector_row(repo_id="b/zero", delta=np.zeros(64, np.float32))], base="org/base")
+    cache.refresh(cached)
+    with connect(cached) as queries:
+        with flat_file(cached).open("r+b") as file:
+            file.seek(300 * ROW)
+            file.write(b"\1")
+        found = queries.run("SELECT delta FROM vectors WHERE adapter = 'b/zero'")
+    assert found["delta"].to_pylist() == [[0.0] * 64]
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+def test_deltas_of_several_lengths_come_together_in_the_order_of_the_rows(index: Index) -> None:
+    rng = np.random.default_rng(0)
+    stored = {
+        f"{name}/{night}": rng.normal(size=hidden).astype(np.float32)
+        for night in range(3)
+        for name, hidden in (("a", 6), ("b", 9), ("c", 1))
+    }
+    for name, delta in stored.items():
+        index.write([vector_row(repo_id=name, delta=delta)], base="org/base")
+    with connect(index) as queries:
+        assert queries.parquet is None
+        rows = queries.run("SELECT adapter, delta FROM vectors").to_pylist()
+    assert {row["adapter"]: row["delta"] for row in rows} == {
+        name: delta.tolist() for name, delta in stored.items()
+    }
+
+
+def test_no_delta_is_no_error(cached: Index) -> None:
+    with connect(cached) as queries:
+        found = queries.run("SELECT hubdelta_delta(n, n, n) AS delta FROM (SELECT NULL AS n)")
+    assert found["delta"].to_pylist() == [None]
+
+
+def test_centering_over_other_deltas_says_so_and_the_cache_is_made_anew(cached: Index) -> None:
+    with connect(cached) as queries:
+        queries.link()
+        CHANGES["garbage"](flat_file(cached))
+        with pytest.raises(QueryError, match="ask again"), centered(queries):
+            pass
+    with connect(cached) as queries, centered(queries):
+        assert len(queries.run("FROM domains(NULL, distance := 0.5)")) > 0
 
 
 def test_an_unsafe_connection_fails_once_and_the_next_one_heals(cached: Index) -> None:

@@ -66,7 +66,7 @@ def test_views_and_macros_are_those_that_duckdb_has(
 
 @pytest.mark.parametrize("macro", MACROS, ids=lambda macro: macro.name)
 def test_a_macro_is_defined_with_the_defaults_that_the_list_has(index: Index, macro: Macro) -> None:
-    for text in (script(index), cache_definitions([])):
+    for text in (script(index), cache_definitions()):
         heads = re.findall(rf"^CREATE OR REPLACE MACRO ({macro.quoted}\(.*?\)) AS\b", text, re.M)
         assert heads == [macro.signature]
 
