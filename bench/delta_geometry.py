@@ -1,22 +1,22 @@
-"""Synthetic deltas with the geometry of real ones, and the measure that says they have it.
+"""Synthetic deltas with the geometry of real ones, and the measure that shows it.
 
     python bench/delta_geometry.py INDEX
 
-The vectors are SYNTHETIC: no adapter was trained for them. A hundred thousand real ones cannot be
-had here, so their geometry is taken from the demo's real deltas (`REAL`), and what those cannot
-tell is written beside each constant. The command measures an index of the demo, which is where
+The vectors are SYNTHETIC: no adapter was trained for them. A hundred thousand real ones are not
+available, so their geometry is taken from the demo's real deltas (`REAL`), and what those cannot
+show is noted at each constant. The command measures an index of the demo, which is where
 `REAL` comes from. The published silhouettes of pools of 15 adapters are .55, .65 and .65 (arXiv
 2509.04442).
 
 A synthetic delta is, times a norm, the sum of
 
-- a direction that all share;
+- a direction shared by all;
 - its domain's; domains have Zipf sizes, and their directions fill a few dimensions unevenly, so
-  that some domains lie close to each other, as German and scripture do in the demo;
+  that some domains are close to each other, as German and scripture are in the demo;
 - its group's: adapters of the same data with other hyperparameters;
 - its own, in part of a decaying spectrum and in part isotropic;
 
-and its coordinates are uneven, as those of a hidden state are: this is what quantization meets.
+and its coordinates are uneven, like those of a hidden state, which matters for quantization.
 Some adapters belong to no domain, and some are re-uploads of the one before them.
 """
 
@@ -38,7 +38,7 @@ _F = TypeVar("_F", np.float32, np.float64)
 
 @dataclass(frozen=True)
 class Geometry:
-    """How vectors of some domains lie to each other, by their cosines.
+    """The relative positions of vectors of some domains, by their cosines.
 
     Attributes:
         within: mean cosine of pairs of one domain.
@@ -72,7 +72,7 @@ REAL = Geometry(
 """Of the demo's 15 single-domain adapters, five domains of three, d = 576: see the command."""
 
 _COMMON = REAL.between
-"""Share of the squared norm of the direction that all share: the mean cosine of two domains."""
+"""Share of the shared direction in the squared norm: the mean cosine of two domains."""
 
 _GROUP, _OWN = 0.12, 0.04
 """Shares of group and own part. Together they are what the demo's domains lack to a cosine of 1,
@@ -92,7 +92,7 @@ _DOMAIN_DECAY, _DECAY = 1.45, 1.2
 `own_dimensions`."""
 
 _ISOTROPIC = 0.2
-"""Share of the own part that is isotropic. Ten degrees of freedom cannot tell it."""
+"""Share of the own part that is isotropic. Ten degrees of freedom cannot determine it."""
 
 _UNEVEN = 0.66
 """Standard deviation of the log of a coordinate's scale: gives the demo's `used_coordinates`."""
@@ -118,7 +118,7 @@ are what a search finds hardest."""
 
 @dataclass(frozen=True)
 class Block:
-    """Adapters that follow each other.
+    """Consecutive adapters.
 
     Attributes:
         deltas: [adapters, d].
@@ -134,7 +134,7 @@ class Block:
 
 
 class SyntheticDeltas:
-    """A pool of deltas; the same seed, size and width make the same ones.
+    """A pool of deltas; the same seed, size and width give the same ones.
 
     Args:
         size: adapters for which it is made; it has 3√size domains, and can be asked for more.
@@ -160,7 +160,7 @@ class SyntheticDeltas:
         self._log_norms = np.log(_NORM) + _NORM_OF_DOMAINS * random.standard_normal(count)
 
     def block(self, start: int, stop: int) -> Block:
-        """The adapters from one number to before another; other bounds make other adapters."""
+        """The adapters from `start` to before `stop`; other bounds give other adapters."""
         random = np.random.default_rng([self._seed, start, stop])
         count = stop - start
         domains = _zipf(random, len(self._domains), count)
@@ -187,7 +187,7 @@ class SyntheticDeltas:
         return Block(deltas, domains[originals], groups[originals], copies)
 
     def directions(self) -> Floats:
-        """The direction that all of a domain's adapters share, of unit length, [domains, d]."""
+        """The direction shared by a domain's adapters, of unit length, [domains, d]."""
         own = self._domain**0.5 * self._domains @ self._domain_axes
         return _unit(_COMMON**0.5 * self._common + own)
 
@@ -265,7 +265,7 @@ def _zipf(random: np.random.Generator, kinds: int, count: int) -> Integers:
 
 
 def _originals(random: np.random.Generator, count: int) -> Integers:
-    """Which adapter each is an upload of: itself, or for those of a burst the burst's first."""
+    """Which adapter each is an upload of: itself, or the first of its burst."""
     originals = np.arange(count)
     for start in np.flatnonzero(random.random(count) < _BURSTS):
         originals[start + 1 : start + 1 + random.geometric(_BURST_ENDS)] = originals[start]
@@ -285,7 +285,7 @@ def main() -> None:
     from hubdelta.schemas.rows import VectorRow
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("index", type=Path, help="that `hubdelta demo --index INDEX` left")
+    parser.add_argument("index", type=Path, help="as created by `hubdelta demo --index INDEX`")
     vectors = Index.open(parser.parse_args().index).read(
         VectorRow, base=BASE_ID, columns=["repo_id", "delta"]
     )

@@ -3,15 +3,15 @@
     python bench/domains.py [--index INDEX]
 
 Each of the demo's adapters was trained on text of one of five domains (demo/README.md); three were
-trained on two, and those are left out of the score, since no partition has a right place for them,
-but not of the clustering, where they stand between two domains as such adapters do on the Hub. The
-same holds for the demo's copies, which would be right for free. Without --index the demo's Hub is
+trained on two, and those are excluded from the score, since no partition has a right place for
+them, but not from the clustering, where they are between two domains, as on the Hub. The same holds
+for the demo's copies, which would be right for free. Without --index the demo's Hub is
 served, crawled and embedded first, as by `hubdelta demo`, which takes about a minute.
 
 The score is the adjusted Rand index (scikit-learn's): 1 for the true domains, around 0 for chance.
-An adapter in no cluster counts as a cluster of its own. A domain's name is right if it has a word
-of the true domain's description in demo/sources.py that no other's description has; what data
-sets are called is no part of it. The last line is one JSON object.
+An adapter in no cluster counts as a separate cluster. A domain's name is right if it has a word of
+the true domain's description in demo/sources.py that no other description has; names of data sets
+are not part of it. The last line is one JSON object.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-# Before torch is loaded: threads that spin while they wait slow a shared machine.
+# Before torch is loaded: threads that spin while waiting slow a shared machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from sklearn.metrics import adjusted_rand_score
@@ -53,13 +53,13 @@ def components(queries: Queries, distance: float) -> dict[str, int]:
 
 
 def centered_components(queries: Queries, distance: float) -> dict[str, int]:
-    """The same, without what all adapters of the base share."""
+    """The same, after subtracting what all adapters of the base share."""
     with centered(queries, BASE_ID):
         return components(queries, distance)
 
 
 def density(queries: Queries) -> dict[str, int]:
-    """Adapter → density cluster; those in none are not there."""
+    """Adapter → density cluster, without adapters that are in none."""
     found = queries.run("SELECT adapter, cluster FROM clusters WHERE base = ?", [BASE_ID])
     return {row["adapter"]: row["cluster"] for row in found.to_pylist()}
 
@@ -79,7 +79,7 @@ WAYS: dict[str, Callable[[Queries], dict[str, int]]] = {
 
 
 def score(groups: Mapping[str, int]) -> dict[str, float | int]:
-    """How a grouping agrees with the true domains, over the adapters of one domain."""
+    """How well a grouping agrees with the true domains, over the adapters of one domain."""
     alone = {adapter: -1 - place for place, adapter in enumerate(_TRUE)}
     found = [groups.get(adapter, alone[adapter]) for adapter in _TRUE]
     return {
@@ -101,7 +101,7 @@ def names(queries: Queries) -> dict[str, str]:
 
 
 def true_words(domain: str) -> set[str]:
-    """The words by which the demo describes a domain and no other."""
+    """The words with which the demo describes only this domain."""
     described = {
         entry.name: _words(f"{entry.name} {entry.about} {entry.does}") for entry in DOMAINS.values()
     }
@@ -164,7 +164,7 @@ def measure(root: Path) -> dict[str, object]:
 def main() -> None:
     """Make or open the index, print a table, and one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--index", type=Path, help="that `hubdelta demo --index INDEX` left")
+    parser.add_argument("--index", type=Path, help="as created by `hubdelta demo --index INDEX`")
     root = parser.parse_args().index
     if root is not None:
         figures = measure(root)

@@ -2,11 +2,11 @@
 
     python bench/engines.py [--base FOLDER] [--adapters DIR] [--pool N]
 
-All rivals get the same base, probes and threads, in one process. The published algorithm (arXiv
-2509.04442, as its script does it): for each adapter the model is built again, PEFT puts the adapter
-in, and the probes run one at a time. The pool of the stacked engine is the demo's adapters, each
+All contenders get the same base, probes and threads, in one process. The published algorithm (arXiv
+2509.04442, as in its script): for each adapter the model is built again, PEFT inserts the adapter,
+and the probes run one at a time. The pool of the stacked engine is the demo's adapters, each
 several times with other weights. The limit is what the base's own dense products alone would take
-at the matrix rate that is measured between the engine's rounds, at the model's own shapes.
+at the matrix rate measured between the engine's rounds, at the model's own shapes.
 
 The last line is one JSON object. `speedup_over_published` and `share_of_limit` are ratios, the only
 figures that carry over to another machine.
@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Before torch is loaded: threads that spin while they wait slow a shared machine.
+# Before torch is loaded: threads that spin while waiting slow a shared machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
@@ -61,7 +61,7 @@ _LIMIT_ROWS = 2048
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run found; rates in adapters per second."""
+    """The results of one run; rates in adapters per second."""
 
     machine: str
     threads: int
@@ -153,7 +153,7 @@ def index_rate(base: Path, folders: Sequence[Path], threads: int) -> float:
 
 
 def measure(base: BaseModel, originals: Sequence[Path], size: int, threads: int) -> Figures:
-    """Run all rivals; the fast one in rounds, with the limit measured before and after."""
+    """Run all contenders; the fast one in rounds, with the limit measured before and after."""
     few = originals[:_SLOW_ADAPTERS]
     theirs, published_seconds = published(base, few)
     _, reference_seconds = embed(ReferenceEngine(base), few)
@@ -168,7 +168,7 @@ def measure(base: BaseModel, originals: Sequence[Path], size: int, threads: int)
         indexed = index_rate(base.folder, pool, threads)
     stacked_rate = size / statistics.median(seconds for _, seconds, _ in rounds)
     flops = engine.model.dense_flops
-    # A shared machine changes its speed from minute to minute: before and after count alike.
+    # A shared machine's speed changes from minute to minute: before and after count equally.
     fast = [(before + after) / 2 for before, _, after in rounds]
     shares = [
         size * flops / (flops_per_second * seconds)

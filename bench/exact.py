@@ -1,4 +1,4 @@
-"""numpy's exact answers about vectors in memory: what any other answer is measured by."""
+"""numpy's exact answers for vectors in memory, which other answers are measured against."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def nearest(units: Floats, number: int, k: int) -> list[int]:
 
 
 def recall(units: Floats, number: int, found: Sequence[int], exact: Sequence[int]) -> float:
-    """The share of the exact neighbors that were found; others as near as the last count."""
+    """The share of the exact neighbors that were found; ties with the last count too."""
     least = float(units[exact[-1]] @ units[number]) - _TIE
     right = units[list(found)] @ units[number] >= least
     return float(right.sum()) / len(exact)
@@ -27,7 +27,7 @@ def recall(units: Floats, number: int, found: Sequence[int], exact: Sequence[int
 def close_pairs(units: Floats, distance: float, rows: int = 1024) -> set[tuple[int, int]]:
     """Pairs of [n, d] unit vectors nearer than a cosine distance, by products of blocks.
 
-    Pairs so close to the distance that rounding decides are left out.
+    Pairs so close to the distance that rounding decides are excluded.
     """
     found = set()
     for start in range(0, len(units), rows):

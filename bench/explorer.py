@@ -3,9 +3,9 @@
     python bench/explorer.py [--adapters N] [--domains N] [--width PIXELS] [--height PIXELS]
 
 A made-up map (synthetic_map.py) in a Chromium without a GPU or a limit on its frame rate: a
-frame begins when the last one has been drawn and shown, so the time between two is what one costs,
-script and drawing. The events are those of a mouse: a drag over the map and back, and a wheel that
-goes in and out. The last line is one JSON object, times in milliseconds.
+frame begins when the last one has been drawn and shown, so the time between two is the cost of one,
+script and drawing. The events are a mouse's: a drag over the map and back, and a wheel that zooms
+in and out. The last line is one JSON object, times in milliseconds.
 """
 
 import argparse

@@ -9,7 +9,7 @@ whole call first. What comes from disk is read from safetensors in threads ahead
 files are in the page cache, as those just downloaded are. The published algorithm (arXiv
 2509.04442) loads the model again for each adapter, wraps it and runs the probes one at a time.
 
-gpu.json and gpu.md are written after each section, so that what is measured outlives what breaks.
+gpu.json and gpu.md are written after each section, so that results survive a failure.
 The last line is one JSON object.
 """
 
@@ -65,7 +65,7 @@ _LORA = Kind("LoRA", (16,))
 _KINDS = (_LORA, Kind("mixed ranks", (8, 16, 32, 64)), Kind("DoRA", (16,), dora=True))
 
 _WANTED_EFFECT = 0.25
-"""‖delta‖/‖h‖ of the adapters, as of trained ones."""
+"""‖delta‖/‖h‖ of the adapters, as for trained ones."""
 
 _COMPARED = 32
 """Adapters of each pool whose deltas are compared with fp32's."""
@@ -88,7 +88,7 @@ class Bench:
         self._pools: dict[str, Pool] = {}
 
     def sections(self) -> dict[str, Callable[[], None]]:
-        """Name → measurement, what counts most first."""
+        """Name → measurement, most important first."""
         precisions = [name for name in DTYPES if name != "tf32" or self._device.type == "cuda"]
         faster = {
             f"stacked {name}": partial(self._stacked, name, (_LORA,))
@@ -124,7 +124,7 @@ class Bench:
             self._report.matrix_rates[name] = rate
 
     def _fp32(self) -> None:
-        """Scale the adapters to a usual effect, and compute what all others are compared with."""
+        """Scale the adapters to a usual effect, and compute the reference for comparison."""
         started = self._meter.now()
         engine = self._engine("fp32")
         set_up = self._meter.now() - started
@@ -209,7 +209,7 @@ class Bench:
         return StackedEngine(self._base, device=str(self._device), precision=precision)
 
     def _scale(self, engine: Engine) -> None:
-        """Choose the alpha with which an adapter has the wanted effect."""
+        """Choose the alpha that gives an adapter the wanted effect."""
         plain = self._pools[_LORA.name]
         effects = {}
         for plain.alpha in (2.0**power for power in range(10)):
@@ -258,7 +258,7 @@ def _save(adapter: PeftAdapter, folder: Path) -> None:
 
 
 def _run(bench: Bench, report: Report, folder: Path, budget: float) -> None:
-    """Run the sections; what breaks one is noted and the next one runs."""
+    """Run the sections; errors are recorded, and the next one runs."""
     started = time.monotonic()
     for name, section in bench.sections().items():
         spent = time.monotonic() - started

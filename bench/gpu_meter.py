@@ -39,7 +39,7 @@ class Meter:
         self.truth: dict[str, dict[int, Vector]] = {}
 
     def now(self) -> float:
-        """Seconds, once the device has done what it was told."""
+        """Seconds, once the device has finished its work."""
         synchronize(self._device)
         return time.perf_counter()
 

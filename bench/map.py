@@ -1,16 +1,16 @@
-"""How long a map of many adapters takes, how large it gets, and how true it is.
+"""How long a map of many adapters takes, how large it gets, and how faithful it is.
 
     python bench/map.py [--sizes N,N,...] [--width D] [--folder FOLDER]
 
 The adapters are synthetic, with the geometry of real ones (bench/delta_geometry.py). For each size,
-in a process of its own so that its peak of memory is its own: neighbors and layout one after the
-other, the payload, the page, and then 5 % more adapters placed among those on the map. `peak_bytes`
-is the most memory that a map took, without the linkage before it: of the vectors, which lie in a
-memory map, the system counts what it keeps in memory, and DuckDB holds some. (Linux only.)
+in a separate process so that its peak memory is measured alone: neighbors and then layout, the
+payload, the page, and then 5 % more adapters placed among those on the map. `peak_bytes` is the
+most memory that a map took, without the linkage before it: of the vectors, which are memory-mapped,
+the system counts what it keeps in memory, and DuckDB holds some. (Linux only.)
 
-Trustworthiness (J. Venna and S. Kaski 2001; scikit-learn's, of 15 neighbors) is 1 where all who
-are near each other on the map are near by cosine distance; of large pools it is that of 3,000
-adapters, drawn at random. The last line is one JSON object.
+Trustworthiness (J. Venna and S. Kaski 2001; scikit-learn's, of 15 neighbors) is 1 if all that are
+near each other on the map are near by cosine distance; for large pools it is measured on 3,000
+random adapters. The last line is one JSON object.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def timed(figures: dict[str, Any], name: str) -> Iterator[None]:
 
 
 def forget_peak() -> None:
-    """Let the process's peak of memory start anew."""
+    """Reset the process's peak of memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -66,7 +66,7 @@ def peak_bytes() -> int:
     """The process's peak of memory since then."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     if found is None:
-        raise SystemExit("the kernel does not tell the peak of memory")
+        raise SystemExit("the kernel does not report the peak of memory")
     return int(found[1]) * 1024
 
 

@@ -1,13 +1,13 @@
-"""Does anything wait that need not? Downloads alone, passes alone, and both together as in a run.
+"""Does anything wait needlessly? Downloads alone, passes alone, and both together as in a run.
 
     python bench/pipeline.py [--adapters N] [--speeds X,Y,...] [--delay SECONDS] [--workers N]
                              [--tries N --good RATIO]
 
-`hubdelta serve-hub` serves the demo's adapters from a process of its own, over a line of a given
-speed and distance; a speed is given as a multiple of what the engine takes, so that the same
-situations come about on every machine: below 1 the line is the limit, above it the engine. For each
-speed three things are timed in turn: fetching everything and computing nothing, computing what is
-in memory, and the pipeline of `hubdelta index` from the first request to the last row. The base is
+`hubdelta serve-hub` serves the demo's adapters from a separate process, over a link of a given
+speed and latency; a speed is given as a multiple of what the engine consumes, so that the same
+situations occur on every machine: below 1 the link is the limit, above it the engine. For each
+speed three things are timed in turn: fetching everything without computing, computing what is in
+memory, and the pipeline of `hubdelta index` from the first request to the last row. The base is
 loaded before all of them.
 
 Other programs disturb one of the three and not the others. So a speed is timed again, up to

@@ -3,15 +3,15 @@
     python bench/query.py [--sizes N,N,...] [--joins N] [--queries N] [--folder FOLDER]
 
 The adapters are synthetic, with the geometry of real ones (bench/delta_geometry.py); the tables are
-real ones, in as many files as nights would have left. For each size the same adapters are asked
-for in turns of rivals: numpy, with all unit vectors in memory, one product and a partial sort;
+real ones, in as many files as nightly runs would have left. For each size the contenders look up
+the same adapters in turn: numpy, with all unit vectors in memory, one product and a partial sort;
 `neighbors` in SQL, whose answer has names, downloads, licenses and datasets too; and the same from
-Python, as `hubdelta similar` and `open_index().similar` ask for it. Cold means a new
+Python, as in `hubdelta similar` and `open_index().similar`. Cold means a new
 process, from connecting to the first answer; files stay in the system's page cache. Then 1,000
 adapters are added. `--joins` times the questions about all pairs, next to numpy's product of all
 pairs.
 
-A neighbor is right if numpy has it among its ten, or none of those is nearer by more than 1e-6.
+A neighbor is right if numpy has it in its top ten, or none of those is nearer by more than 1e-6.
 The last line is one JSON object. `time_over_numpy` (of the SQL, warm), `python_over_numpy` and
 `recall_at_10` carry over to other machines.
 """
@@ -53,7 +53,7 @@ from hubdelta.sql.questions.answers import similar
 K = 10
 
 _TURN = 10
-"""Adapters that a rival is asked for before it is the next one's turn."""
+"""Adapters that a contender looks up before the next one's turn."""
 
 _REST = 0.2
 """Between turns [seconds]: numpy's threads spin for a while after a product, and would take a core
@@ -64,7 +64,7 @@ _PROCESS = Path(__file__).with_name("query_process.py")
 
 @dataclass(frozen=True)
 class Lookup:
-    """What one size gave: seconds, of lookups the median, and bytes.
+    """Results of one size: seconds (the median for lookups) and bytes.
 
     The linkage is what domains and duplicates need beside: a run brings it up to date at its end,
     which compares every new vector with all others.
@@ -97,7 +97,7 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Joins:
-    """What the questions about all pairs took: seconds, bytes."""
+    """Cost of the questions about all pairs: seconds, bytes."""
 
     size: int
     build_seconds: float
@@ -113,7 +113,7 @@ class Joins:
 
 
 def look_up(size: int, options: argparse.Namespace, root: Path) -> Lookup:
-    """Build an index of one size, ask it, and add to it."""
+    """Build an index of one size, query it, and add to it."""
     made = SyntheticIndex(Index.create(root), SyntheticDeltas(size, options.width))
     units = made.fill(size)
     built = _process("open", root)
@@ -152,7 +152,7 @@ def look_up(size: int, options: argparse.Namespace, root: Path) -> Lookup:
 
 
 def race(index: Index, units: Floats, asked: Sequence[int]) -> dict[str, float]:
-    """Ask all rivals the same in turn, so that a busy minute slows all of them.
+    """Query all contenders in turn, so that a busy minute slows all of them.
 
     Args:
         index: holds the adapters 0 to n - 1.
@@ -234,7 +234,7 @@ def join(size: int, options: argparse.Namespace, root: Path) -> Joins:
 
 
 def _process(*arguments: object) -> dict[str, Any]:
-    """What a step in a process of its own said, with the seconds of the whole process."""
+    """The output of a step in a separate process, with the seconds of the whole process."""
     command = [sys.executable, str(_PROCESS), *map(str, arguments)]
     started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603

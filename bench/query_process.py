@@ -1,4 +1,4 @@
-"""One step of `bench/query.py` in a process of its own: its seconds and its memory.
+"""One step of `bench/query.py` in a separate process: its seconds and its memory.
 
     python bench/query_process.py {open,link,ask,joins} INDEX [ADAPTER or BASE]
 
@@ -71,7 +71,7 @@ def joins(root: str, base: str) -> dict[str, Any]:
 
 
 def _peak_bytes() -> int | None:
-    """The most memory that this process had; None where Linux does not tell it.
+    """The peak memory of this process; None if Linux does not report it.
 
     getrusage's figure would not do: it begins with what the parent process had.
     """

@@ -24,7 +24,7 @@ def matrix_rate(
     Measured with torch.mm of random numbers at the model's own shapes and in its layers' layout,
     y = x Wᵀ: warm, each shape by itself, the best of several repetitions. A shape weighs as much
     as it takes time in the model. fp32 products run in the precision that is set, so tf32's rate
-    is had inside `products_in("tf32")`.
+    is measured inside `products_in("tf32")`.
 
     Args:
         shapes: (out_features, in_features) of every dense layer, each as often as it is there.
@@ -33,11 +33,11 @@ def matrix_rate(
         rows: tokens in a product.
 
     Raises:
-        ValueError: there is no shape.
+        ValueError: there are no shapes.
     """
     counts = Counter(shapes)
     if not counts:
-        raise ValueError("no shape of which to measure the rate")
+        raise ValueError("there are no shapes to measure")
     device = torch.device(device)
     with torch.inference_mode():
         seconds = {shape: _seconds(shape, dtype, device, rows) for shape in counts}
@@ -46,7 +46,7 @@ def matrix_rate(
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has done what it was told; a CPU always has."""
+    """Wait until a device has finished its work; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

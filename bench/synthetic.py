@@ -40,16 +40,16 @@ SIZES: dict[str, dict[str, Any]] = {
         "rms_norm_eps": 1e-5,
     },
 }
-"""Name → what LlamaConfig is told."""
+"""Name → arguments of LlamaConfig."""
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 _PROBE_LENGTHS = (44, 39, 43, 42, 44)
-"""Tokens of each probe of ALPACA_5 with Llama 3's tokenizer, BOS included, as near as can be told
-where no tokenizer can be downloaded."""
+"""Tokens of each probe of ALPACA_5 with Llama 3's tokenizer, including BOS, estimated since no
+tokenizer can be downloaded."""
 
 _COMMON_ENDING = 19
-"""So many last tokens all probes of ALPACA_5 share."""
+"""How many last tokens all probes of ALPACA_5 share."""
 
 
 def make_base(size: str, device: torch.device) -> BaseModel:
@@ -158,7 +158,7 @@ class Pool:
         self._sets = [_random_layers(base, rank, norms, device) for rank in ranks]
 
     def adapter(self, place: int) -> PeftAdapter:
-        """The adapter with a number; asked for again, the same again."""
+        """The adapter with a number, always the same."""
         sets, ranks = len(self._sets), self.kind.ranks
         stride = len(ranks) * (1 + place // sets)
         tensors = {

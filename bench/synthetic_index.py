@@ -1,4 +1,4 @@
-"""An index of synthetic adapters, as many nights would have left it: real tables, made-up rows."""
+"""An index of synthetic adapters as left by many nightly runs: real tables, made-up rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

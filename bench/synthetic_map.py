@@ -101,7 +101,7 @@ def synthetic_map(count: int, domains: int, seed: int = 0) -> str:
 
 
 def _apart(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Centers that keep a distance from each other: [count, 2]."""
+    """Centers at a distance from each other: [count, 2]."""
     centers: list[np.ndarray] = []
     radius = 1.7 * np.sqrt(count)
     while len(centers) < count:
