@@ -44,7 +44,7 @@ def test_filters_work_together_and_counts_say_what_a_choice_would_show(window):
     assert window.text("#count") == "1 of 5 shown"
     assert choices(window, "Rank")["16"] == 1
     window.click("[aria-label='License: none']")
-    assert window.text("#empty p") == "No adapter passes the filters."
+    assert window.text("#empty p") == "No adapter matches the filters."
     window.click("[aria-label='License: all']")
     assert window.text("#count") == "4 of 5 shown"
 

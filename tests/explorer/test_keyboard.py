@@ -19,7 +19,7 @@ def test_arrows_walk_over_the_map_and_enter_opens(window):
     window.keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_DOWN, Keys.ARROW_DOWN)
     assert window.text("#announcer") != start
     window.keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
-    assert window.text("#announcer") == "Nothing further that way."
+    assert window.text("#announcer") == "No adapter in that direction."
     assert window.text("#tooltip strong") == "poets/psalms"
     window.keys(Keys.ARROW_RIGHT, Keys.ENTER)
     assert window.text("#panel-title") == "poets/kings"

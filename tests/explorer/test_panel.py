@@ -29,7 +29,7 @@ def test_the_slider_changes_list_lines_and_sql(window):
     assert window.inked("marks", "poets/psalms", 200) > few
     assert window.text("#sql") == "FROM within('poets/psalms', distance := 0.40);"
     window.slide("#threshold", 0.01)
-    assert window.text("#neighbors .note") == "None so near. The nearest of all:"
+    assert window.text("#neighbors .note") == "None this close. The nearest:"
     assert window.neighbors() == [("poets/kings", "0.050")]
 
 

@@ -20,7 +20,7 @@ def test_names_authors_and_datasets_are_found(window):
     assert search(window, "coders py") == ["coders/python"]
     assert search(window, "poets") == ["poets/psalms", "poets/kings"]
     assert search(window, "nobody") == []
-    assert window.text("#results") == "Nothing has that in its name, author or datasets."
+    assert window.text("#results") == "No name, author or dataset matches."
 
 
 def test_a_result_selects(window):
@@ -52,7 +52,7 @@ def test_an_address_with_an_unknown_adapter_is_searched_for(window):
     window.open(payload(), adapter="poets/kin")
     assert window.texts("#results [role=option] .name") == ["poets/kings"]
     window.run("location.hash = 'adapter=poets/nobody'")
-    assert window.text("#results") == "Nothing has that in its name, author or datasets."
+    assert window.text("#results") == "No name, author or dataset matches."
     window.run("location.hash = 'adapter=poets/kings'")
     assert window.text("#panel-title") == "poets/kings"
     assert window.texts("#results") == []

@@ -28,7 +28,7 @@ export function buildFilters(explorer: Explorer): void {
     for (const reset of resets) reset.hidden = !filters.active;
     empty.hidden = shown > 0;
     empty.querySelector("p")!.textContent = payload.count
-      ? "No adapter passes the filters."
+      ? "No adapter matches the filters."
       : "This base has no embedded adapters yet.";
     for (const part of [domains, licenses, ranks, signal]) part.update();
   };

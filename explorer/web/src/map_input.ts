@@ -40,7 +40,7 @@ export function listenOnMap(canvas: HTMLCanvasElement, explorer: Explorer, camer
     const from = pointed.value ?? selected.value;
     const to = from === null ? middle() : scene.towards(from, degrees, filters.shown);
     if (to === null) {
-      announcer.say("Nothing further that way.");
+      announcer.say("No adapter in that direction.");
       return;
     }
     camera.reveal(to);

@@ -72,7 +72,7 @@ export class Panel {
     const nearest = stored[0];
     this.#list.replaceChildren(...near.map((neighbor) => this.#row(neighbor.index, neighbor.distance)));
     if (!near.length && nearest) {
-      const note = element("li", { class: "note" }, "None so near. The nearest of all:");
+      const note = element("li", { class: "note" }, "None this close. The nearest:");
       this.#list.append(note, this.#row(nearest.index, nearest.distance));
     } else if (!near.length) {
       this.#list.append(element("li", { class: "note" }, "No other adapter to compare with."));

@@ -57,7 +57,7 @@ export function listenOnSearch(explorer: Explorer, chosen: (index: number) => vo
     const found = matches(query);
     list.replaceChildren(...found.slice(0, LISTED).map(option));
     const rest = found.length - LISTED;
-    if (!found.length) list.append(element("li", { class: "note" }, "Nothing has that in its name, author or datasets."));
+    if (!found.length) list.append(element("li", { class: "note" }, "No name, author or dataset matches."));
     if (rest > 0) list.append(element("li", { class: "note" }, `… and ${rest} more`));
     list.hidden = false;
     list.scrollTop = 0;
