@@ -86,7 +86,7 @@ def test_a_local_folder_is_meant_by_its_absolute_path() -> None:
         ('adapter,label\na/one,"law\n', "unexpected end of data"),
         ('adapter,label\na/one,"law"x\n', "line 2: "),
         ("adapter,label\nnonsense,law\n", "line 2: 'nonsense' is not an adapter"),
-        ("adapter,label\na/one@main,law\n", "leave out @main"),
+        ("adapter,label\na/one@main,law\n", "omit @main"),
         ("adapter,label\na/one,law\na/one,tax\n", "line 3: a/one has a different label"),
         ("adapter,label\na/one,\x1b[31mred\n", "line 2: it contains control characters"),
         ("adapter,label\na/o\0ne,law\n", "line 2: it contains control characters"),
