@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final, ParamSpec, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -116,12 +115,7 @@ class Hub:
     def __enter__(self) -> "Hub":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         set_client_factory(default_client_factory)  # which other code in the process expects
         self.close()
 

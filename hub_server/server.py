@@ -6,7 +6,6 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import uvicorn
@@ -56,12 +55,7 @@ class LocalHub:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop serving; a pending response has a second to finish."""
         self._server.should_exit = True
         self._thread.join(_START_SECONDS)

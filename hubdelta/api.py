@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import date, datetime
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -82,12 +81,7 @@ class OpenIndex:
     def __enter__(self) -> "OpenIndex":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

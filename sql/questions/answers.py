@@ -72,10 +72,7 @@ def similar(queries: Queries, adapter: AdapterName, k: int = NEIGHBORS) -> pa.Ta
     """
     _check_k(k)
     name = str(adapter)
-    found = queries.neighbors(name, k)
-    if not len(found) and not has_vector(queries, name):
-        raise without_vector(queries, name)
-    return found
+    return _near(queries, name, queries.neighbors(name, k))
 
 
 def within(queries: Queries, adapter: AdapterName, distance: float = DISTANCE) -> pa.Table:
@@ -95,10 +92,7 @@ def within(queries: Queries, adapter: AdapterName, distance: float = DISTANCE) -
     """
     _check_distance(distance)
     name = str(adapter)
-    found = queries.within(name, distance)
-    if not len(found) and not has_vector(queries, name):
-        raise without_vector(queries, name)
-    return found
+    return _near(queries, name, queries.within(name, distance))
 
 
 def similarity(queries: Queries, a: AdapterName, b: AdapterName) -> float | None:
@@ -344,6 +338,17 @@ def suggestions(
         " ORDER BY confidence DESC, adapter, base",
         [base, k, distance, min_confidence],
     )
+
+
+def _near(queries: Queries, name: str, found: pa.Table) -> pa.Table:
+    """What was found near an adapter; to find nothing, it must have a vector.
+
+    Raises:
+        QueryError: it has none that can be compared.
+    """
+    if not len(found) and not has_vector(queries, name):
+        raise without_vector(queries, name)
+    return found
 
 
 def _check_k(k: int) -> None:
