@@ -1,9 +1,6 @@
 """Engines and precisions from the command line to the rows of an index, over real HTTP."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -169,15 +166,11 @@ print(code, torch.get_num_threads())
 
 
 def test_threads_reach_torch(environment, tmp_path):
-    options = ("--base", BASE, "--index", str(tmp_path / "index"), "--threads", "3")
+    options = ("--base", BASE, "--index", tmp_path / "index", "--threads", 3)
+    script = tmp_path / "run_and_tell.py"
+    script.write_text(RUN_AND_TELL)
 
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_AND_TELL, "index", *options],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run("index", *options, script=script, computing=True, **environment)
 
     assert done.stdout.splitlines()[-1] == "0 3", done.stderr
 
