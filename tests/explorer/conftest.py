@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import optional
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from window import Window
+
+if TYPE_CHECKING:
+    from selenium import webdriver
+    from window import Window
 
 _SWITCHES = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
@@ -22,6 +25,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         pytest.skip("needs Debian's packages chromium and chromium-driver")
+    optional.skip_without("selenium")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     profile = tmp_path_factory.mktemp("profile")
@@ -37,6 +44,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 @pytest.fixture
 def window(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[Window]:
     """A window whose page says nothing on the console and asks for nothing, whatever is done."""
+    from window import Window
+
     opened = Window(browser, tmp_path)
     yield opened
     messages, sent = opened.logs()

@@ -7,6 +7,7 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
+import optional
 import pytest
 
 from hubdelta.cli import hubdelta, run
@@ -83,6 +84,7 @@ def test_the_wheel_carries_its_data_and_nothing_else(wheel):
 
 
 def test_the_demo_of_an_installed_package_says_that_it_needs_a_clone(monkeypatch, capsys, tmp_path):
+    optional.skip_without("torch")  # what the demonstration needs, it says first
     monkeypatch.setattr("hubdelta.demo.awkward_files.COMMITTED", tmp_path / "nowhere")
     assert run(["demo", "--index", str(tmp_path / "index")]) == 2
     assert "run `make demo` in a clone" in capsys.readouterr().err
