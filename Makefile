@@ -10,7 +10,7 @@ VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_INSTALLED := $(VLLM_VENV)/installed
 
-.PHONY: help demo test quick test-vllm lint types docs bench clean
+.PHONY: help demo test quick test-vllm mutations coverage lint types docs bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,6 +32,16 @@ quick: $(QUICK_INSTALLED)  ## the tests without torch or a browser, where neithe
 	OMP_NUM_THREADS=1 $(QUICK_BIN)/python -m pytest -m 'not alone' --ignore tests/bench \
 		-k 'not (test_wrong_usage_is_told_in_a_line and index)' --numprocesses logical \
 		--maxprocesses 4 --dist loadscope --no-loadscope-reorder
+
+mutations: $(INSTALLED)  ## wrong turns of the embedding engines, which the tests must notice
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutations.py
+
+coverage: $(INSTALLED)  ## which lines the tests run; all but those that must run alone
+	rm -f .coverage .coverage.*
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -m 'not alone' \
+		--numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 test-vllm: $(VLLM_INSTALLED)  ## the tests of --engine vllm, in an environment of its own
 	OMP_WAIT_POLICY=passive $(VLLM_BIN)/python -m pytest tests/indexer/vllm
