@@ -29,6 +29,7 @@ import json, sys
 import duckdb
 script, before, queries = json.load(sys.stdin)
 connection = duckdb.connect()
+connection.execute("SET enable_progress_bar = false")  # it would stand among the answers
 if before:
     connection.execute(before)
 connection.execute(open(script, encoding="utf-8").read())
