@@ -17,7 +17,6 @@ import typer
 from typer._completion_classes import completion_init
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from hubdelta import __version__
 from hubdelta.commands.completion import VARIABLE as _COMPLETING
 from hubdelta.commands.signature import for_typer
 from hubdelta.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
@@ -146,6 +145,8 @@ _app = typer.Typer(
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from hubdelta import __version__  # slow to find out
+
         typer.echo(f"hubdelta, version {__version__}")
         raise typer.Exit
 

@@ -1,13 +1,11 @@
 """What the environment says, read here and passed on to the rooms."""
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from hubdelta import __version__
 from hubdelta.schemas.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ _EXTRAS = {
 
 def open_hub() -> "Hub":
     """The Hub that HF_ENDPOINT, HF_TOKEN and HF_HOME point at; one for the process."""
+    from hubdelta import __version__
     from hubdelta.crawler.hub import Hub, HubSettings
 
     return Hub(HubSettings(library_version=__version__))
@@ -61,6 +60,10 @@ def require_extra(command: str, extra: str) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of hubdelta and of the libraries that it computes with, where installed."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to load
+
+    from hubdelta import __version__
+
     found = {"hubdelta": __version__}
     for library in _LIBRARIES:
         try:

@@ -9,12 +9,10 @@ from typing import Annotated, Final
 
 import typer
 
-from hubdelta import __version__
 from hubdelta.commands.options import IndexFolder
 from hubdelta.schemas.errors import UsageError
 from hubdelta.settings import DEFAULT_INDEX
 
-_FOLDER = f"demo-{__version__}"  # a built Hub is left alone, so each version has its own
 _SHOWN_ADAPTER = "mlnights/lora-test-3"
 _SHOWN_FINETUNE = "versewright/smollm2-135m-kjv-merged"
 
@@ -33,7 +31,9 @@ def _steps(base: str) -> list[list[str]]:
 
 
 def _default_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "hubdelta", _FOLDER)
+    from hubdelta import __version__  # a built Hub is left alone, so each version has its own
+
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "hubdelta", f"demo-{__version__}")
 
 
 EXAMPLES: Final = "hubdelta demo --index ./demo-index"
@@ -48,7 +48,7 @@ def command(
             file_okay=False,
             metavar="FOLDER",
             default_factory=_default_folder,
-            show_default=f"~/.cache/hubdelta/{_FOLDER}",
+            show_default="~/.cache/hubdelta/demo-VERSION",
             help="Where the demonstration's Hub and base model are kept (about 900 MB).",
         ),
     ],

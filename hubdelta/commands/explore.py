@@ -12,7 +12,6 @@ import typer
 
 from hubdelta.commands.options import Distance, IndexFolder, OneBase, refuse_unused
 from hubdelta.schemas.defaults import DISTANCE
-from hubdelta.schemas.files import STDOUT, check_output, opened_output, shown_output
 from hubdelta.settings import DEFAULT_INDEX
 from hubdelta.terminal.output import Output
 
@@ -74,14 +73,15 @@ def command(
     the map stays the same from night to night: new adapters are placed beside their nearest
     neighbors. When more than 20% are new, the map is recomputed and rotated to match the old one.
     """
+    from hubdelta.jobs.kept_map import opened_map
+    from hubdelta.schemas.files import STDOUT, check_output
+    from hubdelta.schemas.index import Index
+
     started = time.monotonic()
     if as_text:
         refuse_unused(context, "with --text, which writes no page", "out", "open_page", "as_json")
     if out == STDOUT:
         refuse_unused(context, "with --out -, which writes the page there", "open_page", "as_json")
-
-    from hubdelta.jobs.kept_map import opened_map
-    from hubdelta.schemas.index import Index
 
     index = Index.open(index_path)
     if not as_text:
@@ -114,6 +114,7 @@ def _show(found: "KeptMap", out: Path, summary: ExploreSummary, screen: "Screen"
 
 def _sentence(out: Path, summary: ExploreSummary) -> str:
     """As in: hubdelta-map.html: 30 adapters in 5 domains; 2 moved."""
+    from hubdelta.schemas.files import shown_output
     from hubdelta.schemas.words import counted
 
     where = f"{shown_output(out)}: {counted(summary.points, 'adapter')} in "
@@ -127,6 +128,7 @@ def _write_page(found: "KeptMap", path: Path, distance: float | None) -> None:
     from hubdelta import __version__
     from hubdelta.explorer.page import render
     from hubdelta.explorer.payload import payload
+    from hubdelta.schemas.files import opened_output
     from hubdelta.settings import hub_url
 
     page = render(

@@ -11,7 +11,6 @@ from pathlib import Path
 import typer
 
 from hubdelta.schemas.keys import is_path
-from hubdelta.schemas.layout import crawled_bases
 from hubdelta.settings import DEFAULT_INDEX
 
 _MOST = 200  # completions; nobody reads more
@@ -22,7 +21,11 @@ _SAFE = re.compile(r"[\w./@-]+", re.ASCII)
 
 def complete_base(context: typer.Context, incomplete: str) -> list[str]:
     """The bases of the index; none where a path is begun, which the shell completes by itself."""
-    return [] if is_path(incomplete) else _offered(crawled_bases(_index(context)), incomplete)
+    if is_path(incomplete):
+        return []
+    from hubdelta.schemas.layout import crawled_bases
+
+    return _offered(crawled_bases(_index(context)), incomplete)
 
 
 def complete_adapter(context: typer.Context, incomplete: str) -> list[str]:
