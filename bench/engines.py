@@ -1,12 +1,13 @@
-"""Adapters per second on this machine: the published algorithm, `reference`, `stacked`, the limit.
+"""Adapters per second on this machine: the published algorithm, the engines, and their limits.
 
     python bench/engines.py [--base FOLDER] [--adapters DIR] [--pool N]
 
-All contenders get the same base, probes and threads, in one process. The published algorithm (arXiv
-2509.04442, as in its script): for each adapter the model is built again, PEFT inserts the adapter,
-and the probes run one at a time. The pool of the stacked engine is the demo's adapters, each
-several times with other weights. The limit is what the base's own dense products alone would take
-at the matrix rate measured between the engine's rounds, at the model's own shapes.
+All rivals get the same base, probes and threads, in one process. The published algorithm (arXiv
+2509.04442, as its script does it): for each adapter the model is built again, PEFT puts the adapter
+in, and the probes run one at a time. The pool of the stacked engine is the demo's adapters, each
+several times with other weights; it runs in fp32 and in bf16, whose products are of differences
+from the base's activations. A limit is what the base's own dense products alone would take at the
+rate of the type that is measured between the engine's rounds, at the model's own shapes.
 
 The last line is one JSON object. `speedup_over_published` and `share_of_limit` are ratios, the only
 figures that carry over to another machine.
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.engine import Engine
 from hubdelta.indexer.engines.reference import ReferenceEngine
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
+from hubdelta.indexer.engines.stacked.precision import DTYPES
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.process import keep_freed_memory, use_threads
 from hubdelta.schemas.errors import AdapterError
@@ -55,6 +57,7 @@ Vector = npt.NDArray[np.float64]
 _ROOT = Path(__file__).resolve().parent.parent
 _WEIGHTS = "adapter_model.safetensors"
 _ROUNDS = 3
+_PRECISIONS = ("fp32", "bf16")
 _SLOW_ADAPTERS = 4  # of the published algorithm and the reference engine
 _LIMIT_ROWS = 2048
 
@@ -75,6 +78,11 @@ class Figures:
     speedup_over_published: float
     share_of_limit: float
     least_cosine_to_published: float
+    bf16_rate: float
+    bf16_limit_rate: float
+    bf16_over_fp32: float
+    bf16_share_of_limit: float
+    bf16_least_cosine_to_fp32: float
 
 
 def read(folder: Path) -> PeftAdapter:
@@ -152,28 +160,72 @@ def index_rate(base: Path, folders: Sequence[Path], threads: int) -> float:
     return float(json.loads(done.stdout)["adapters_per_second"])
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds of the stacked engine in one precision, with the limit measured before and after each.
+
+    Attributes:
+        seconds: of each round.
+        flops_per_second: of the type's products, around each round.
+        deltas: of the pool.
+    """
+
+    seconds: list[float]
+    flops_per_second: list[float]
+    deltas: list[Vector]
+
+    @property
+    def median_seconds(self) -> float:
+        """Of a round."""
+        return statistics.median(self.seconds)
+
+    def share_of_limit(self, flops: float) -> float:
+        """Of what the type's products alone would take.
+
+        Args:
+            flops: of these, for the pool.
+        """
+        pairs = zip(self.flops_per_second, self.seconds, strict=True)
+        return statistics.median(flops / (rate * seconds) for rate, seconds in pairs)
+
+
+def in_rounds(engines: dict[str, StackedEngine], pool: Sequence[Path]) -> dict[str, Rounds]:
+    """Run the precisions in turn, so that a machine that changes its speed does not favor one."""
+    rounds = {precision: Rounds([], [], []) for precision in engines}
+    for _ in range(_ROUNDS):
+        for precision, engine in engines.items():
+            shapes, dtype = engine.model.dense_shapes, DTYPES[precision]
+            before = matrix_rate(shapes, dtype, "cpu", _LIMIT_ROWS)
+            deltas, seconds = embed(engine, pool)
+            after = matrix_rate(shapes, dtype, "cpu", _LIMIT_ROWS)
+            of = rounds[precision]
+            of.seconds.append(seconds)
+            of.flops_per_second.append((before + after) / 2)
+            of.deltas[:] = deltas
+    return rounds
+
+
+def least_cosine(ours: Sequence[Vector], theirs: Sequence[Vector]) -> float:
+    """The least cosine of two embeddings of the same adapters."""
+    return min(
+        float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
 def measure(base: BaseModel, originals: Sequence[Path], size: int, threads: int) -> Figures:
     """Run all contenders; the fast one in rounds, with the limit measured before and after."""
     few = originals[:_SLOW_ADAPTERS]
     theirs, published_seconds = published(base, few)
     _, reference_seconds = embed(ReferenceEngine(base), few)
-    engine = StackedEngine(base)
-    ours, _ = embed(engine, few)
-    rate: Callable[[], float] = lambda: matrix_rate(  # noqa: E731
-        engine.model.dense_shapes, torch.float32, "cpu", _LIMIT_ROWS
-    )
+    engines = {precision: StackedEngine(base, precision=precision) for precision in _PRECISIONS}
+    ours, _ = embed(engines["fp32"], few)
     with tempfile.TemporaryDirectory() as folder:
         pool = make_pool(originals, size, Path(folder))
-        rounds = [(rate(), embed(engine, pool)[1], rate()) for _ in range(_ROUNDS)]
+        rounds = in_rounds(engines, pool)
         indexed = index_rate(base.folder, pool, threads)
-    stacked_rate = size / statistics.median(seconds for _, seconds, _ in rounds)
-    flops = engine.model.dense_flops
-    # A shared machine's speed changes from minute to minute: before and after count equally.
-    fast = [(before + after) / 2 for before, _, after in rounds]
-    shares = [
-        size * flops / (flops_per_second * seconds)
-        for flops_per_second, (_, seconds, _) in zip(fast, rounds, strict=True)
-    ]
+    exact, narrow = rounds["fp32"], rounds["bf16"]
+    flops = engines["fp32"].model.dense_flops
     published_rate = len(few) / published_seconds
     return Figures(
         machine=machine(),
@@ -181,16 +233,20 @@ def measure(base: BaseModel, originals: Sequence[Path], size: int, threads: int)
         pool=size,
         published_rate=published_rate,
         reference_rate=len(few) / reference_seconds,
-        stacked_rate=stacked_rate,
+        stacked_rate=size / exact.median_seconds,
         index_rate=indexed,
-        limit_rate=statistics.median(fast) / flops,
-        matrix_gflops=statistics.median(fast) / 1e9,
-        speedup_over_published=stacked_rate / published_rate,
-        share_of_limit=statistics.median(shares),
-        least_cosine_to_published=min(
-            float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-            for a, b in zip(ours, theirs, strict=True)
+        limit_rate=statistics.median(exact.flops_per_second) / flops,
+        matrix_gflops=statistics.median(exact.flops_per_second) / 1e9,
+        speedup_over_published=size / exact.median_seconds / published_rate,
+        share_of_limit=exact.share_of_limit(size * flops),
+        least_cosine_to_published=least_cosine(ours, theirs),
+        bf16_rate=size / narrow.median_seconds,
+        bf16_limit_rate=statistics.median(narrow.flops_per_second) / flops,
+        bf16_over_fp32=statistics.median(
+            a / b for a, b in zip(exact.seconds, narrow.seconds, strict=True)
         ),
+        bf16_share_of_limit=narrow.share_of_limit(size * flops),
+        bf16_least_cosine_to_fp32=least_cosine(narrow.deltas, exact.deltas),
     )
 
 
@@ -212,9 +268,11 @@ def main() -> None:
     for name, per_second in (
         ("published algorithm", figures.published_rate),
         ("reference", figures.reference_rate),
-        ("stacked", figures.stacked_rate),
+        ("stacked in fp32", figures.stacked_rate),
         ("hubdelta index", figures.index_rate),
-        ("limit", figures.limit_rate),
+        ("limit of fp32", figures.limit_rate),
+        ("stacked in bf16", figures.bf16_rate),
+        ("limit of bf16", figures.bf16_limit_rate),
     ):
         print(f"{name:20} {per_second:6.2f} adapters/s")
     print(json.dumps(asdict(figures)))

@@ -1,11 +1,11 @@
-"""How much signal a delta needs: cosine to fp32 of the demo's adapters, scaled down step by step.
+"""How near deltas in each precision are to fp32: the demo's adapters, scaled down step by step.
 
-    python bench/precision.py [--base FOLDER] [--adapters DIR] [--device cpu|cuda]
+    python bench/precision.py [--base FOLDER] [--adapters DIR] [--device cpu|cuda] [--limit N]
 
 Each adapter is embedded at several strengths, in fp32 and in each faster precision, against the
-base in the same precision. A delta's signal is its norm over the noise floor that the engine
-measured. The bound for "good" is the smallest signal from which on no cosine is below .999; the
-engine's GOOD_SIGNAL must not be below it. The last line is one JSON object.
+base in the same precision. The last line is one JSON object: precision -> the least cosine to fp32
+at each strength, and whether all are what `auto` wants, beside what the engine measures by itself
+when a base is loaded, on edits that it makes.
 """
 
 import argparse
@@ -20,19 +20,17 @@ from hubdelta.demo.base import build_base
 from hubdelta.indexer.adapters.adapter import PeftAdapter
 from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.indexer.adapters.weights import read_tensors
-from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.engine import Answer
 from hubdelta.indexer.engines.routing import load_base
+from hubdelta.indexer.engines.stacked.accuracy import STRENGTHS, Trials
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
-from hubdelta.indexer.engines.stacked.precision import GOOD_SIGNAL
+from hubdelta.indexer.engines.stacked.precision import CLOSE_ENOUGH
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.process import keep_freed_memory, use_threads
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.schemas.keys import AdapterKey
 
 _ROOT = Path(__file__).resolve().parent.parent
-_STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-_WANTED = 0.999
 
 
 def adapters(folder: Path, limit: int) -> list[PeftAdapter]:
@@ -58,13 +56,10 @@ def scaled(adapter: PeftAdapter, strength: float) -> PeftAdapter:
     return replace(adapter, tensors=tensors)
 
 
-def embedded(
-    base: BaseModel, pool: list[PeftAdapter], device: str, precision: str
-) -> tuple[list[Answer], float]:
-    """Answers in the order of the pool, and the engine's noise floor."""
-    engine = StackedEngine(base, device=device, precision=precision)
+def embedded(engine: StackedEngine, pool: list[PeftAdapter]) -> list[Answer]:
+    """Answers in the order of the pool."""
     answers = dict(engine.answers(pool))
-    return [answers[place] for place in range(len(pool))], engine.baseline(precision).noise_floor
+    return [answers[place] for place in range(len(pool))]
 
 
 def cosine(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
@@ -84,35 +79,31 @@ def main() -> None:
     use_threads(None)
     keep_freed_memory()
     base = load_base(options.base, ALPACA_5, IndexSettings(device=options.device))
-    pool = [
-        scaled(adapter, strength)
-        for strength in _STRENGTHS
-        for adapter in adapters(options.adapters, options.limit)
-    ]
-    exact, floor = embedded(base, pool, options.device, "fp32")
+    found = adapters(options.adapters, options.limit)
+    pool = [scaled(adapter, strength) for strength in STRENGTHS for adapter in found]
+    reference = StackedEngine(base, device=options.device, precision="fp32")
+    exact = embedded(reference, pool)
     norm = float(np.linalg.norm(exact[0].baseline.activations.mean(axis=0)))
-    print(f"fp32: noise floor {floor:.2e}, base activation {norm:.1f}")
-    bounds = {}
+    trials = Trials(reference.model)
+    least: dict[str, list[float]] = {}
     for precision in ("fp16", "bf16", *(["tf32"] if options.device != "cpu" else [])):
-        answers, floor = embedded(base, pool, options.device, precision)
-        points = sorted(
-            (answer.signal, cosine(answer.delta, true.delta), float(np.linalg.norm(true.delta)))
-            for answer, true in zip(answers, exact, strict=True)
-        )
-        bad = [signal for signal, cos, _ in points if cos < _WANTED]
-        bounds[precision] = max(bad, default=0.0)
-        print(
-            f"{precision}: noise floor {floor:.2e}; not good up to signal {bounds[precision]:.1f}"
-        )
-        print("  |delta|/|h|   signal    cosine to fp32")
-        for signal, cos, size in points[:: options.limit // 2]:
-            print(f"  {size / norm:11.5f} {signal:8.1f}    {cos:.6f}")
+        engine = StackedEngine(base, device=options.device, precision=precision)
+        answers = embedded(engine, pool)
+        cosines = [cosine(a.delta, b.delta) for a, b in zip(answers, exact, strict=True)]
+        least[precision] = []
+        print(f"{precision}: by the engine's own trial {trials.of(precision).cosine:.6f}")
+        print("  strength   |delta|/|h|   least cosine to fp32")
+        for number, strength in enumerate(STRENGTHS):
+            part = slice(number * len(found), (number + 1) * len(found))
+            sizes = [float(np.linalg.norm(answer.delta)) / norm for answer in exact[part]]
+            least[precision].append(min(cosines[part]))
+            print(f"  {strength:8g} {max(sizes):13.5f}   {least[precision][-1]:.6f}")
     print(
         json.dumps(
             {
-                "good_signal": GOOD_SIGNAL,
-                "not_good_up_to": bounds,
-                "bound_holds": max(bounds.values()) <= GOOD_SIGNAL,
+                "strengths": STRENGTHS,
+                "least_cosine": least,
+                "close_enough": {name: min(each) >= CLOSE_ENOUGH for name, each in least.items()},
             }
         )
     )

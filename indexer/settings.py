@@ -36,8 +36,7 @@ class IndexSettings:
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "fp16", "bf16"],
         Setting(
-            "Precision of matrix products. auto: fp32 on a CPU; on a GPU the fastest that is "
-            "accurate enough.",
+            "Precision of matrix products. auto: the fastest that is seen to be accurate here.",
             panel=_COMPUTING,
         ),
     ] = "auto"

@@ -128,10 +128,10 @@ def test_a_precision_reaches_the_rows(index_by, stacked):
     for name, (_, engine) in ADAPTERS.items():
         row = made.vectors[name]
         assert row.precision == ("fp16" if engine == "stacked" else "fp32")
-        assert cosine(row.delta, stacked.vectors[name].delta) > 0.99
+        assert cosine(row.delta, stacked.vectors[name].delta) > 0.9999
     used = {(row.engine, row.precision): row.noise_floor for row in made.bases}
     assert used.keys() == {("stacked", "fp16"), ("reference", "fp32")}
-    assert used["stacked", "fp16"] > 100 * used["reference", "fp32"]
+    assert used["stacked", "fp16"] < 3 * used["reference", "fp32"]  # what fp32 leaves
 
 
 @pytest.mark.parametrize(

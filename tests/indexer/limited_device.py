@@ -37,10 +37,10 @@ class LimitedModel(StackedModel):
         self._stacked: list[weakref.ref[Prepared]] = []
         super().__init__(*args, **kwargs)
 
-    def prepare(self, batch: Sequence[Edits], dtype: torch.dtype) -> Prepared:
+    def prepare(self, batch: Sequence[Edits], precision: str) -> Prepared:
         if any(numbers(edits) > self.most_numbers for edits in batch):
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        prepared = super().prepare(batch, dtype)
+        prepared = super().prepare(batch, precision)
         self._stacked.append(weakref.ref(prepared))
         return prepared
 

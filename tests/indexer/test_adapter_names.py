@@ -53,7 +53,11 @@ def image_text(tmp_path_factory):
     def of(model_type: str) -> ImageText:
         folder = make_image_text_base(tmp_path_factory.mktemp("base") / model_type, model_type)
         base = BaseModel.load(folder, ALPACA_5)
-        return ImageText(folder, base, make_engine(base, lambda: base, IndexSettings(device="cpu")))
+        return ImageText(
+            folder,
+            base,
+            make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32")),
+        )
 
     return of
 
@@ -293,7 +297,7 @@ def test_an_mlx_adapter_is_added_to_the_weights_as_mlx_does(kind, base):
     key = AdapterKey("org/mlx", "", "0" * 40)
     adapter = PeftAdapter(key, placement.config, placement.tensors(tensors), weight_bytes=0)
 
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
     ((_, answer),) = engine.answers([adapter])
 
     np.testing.assert_allclose(answer.activations, expected, rtol=1e-4, atol=1e-5)

@@ -36,7 +36,7 @@ def test_they_are_what_peft_makes_of_them_on_the_larger_vocabulary(
     placement = AdapterNames(base).place(adapter.config, shapes)
     check_fit(placement.shapes(shapes), base.shapes)
 
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
     ((_, answer),) = engine.answers([adapter])
 
     with torch.no_grad():

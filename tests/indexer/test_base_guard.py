@@ -154,7 +154,7 @@ def alone(folder, base):
 
 def test_kasa_is_embedded_as_by_peft_and_changes_nothing_for_the_next(adapters, base, read_adapter):
     batch = [read_adapter(adapters[name]) for name in ("after", "kasa", "after")]
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
     found = dict(engine.answers(batch))
     for place, name in enumerate(("after", "kasa", "after")):
         expected = alone(adapters[name], base)

@@ -67,7 +67,7 @@ def on_device(base):
 
 @pytest.fixture
 def routed(base, on_device):
-    return make_engine(base, on_device, IndexSettings(device="cpu"))
+    return make_engine(base, on_device, IndexSettings(device="cpu", precision="fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_a_wrong_adapter_is_not_tried_twice(routed, on_device, lora, tmp_path, r
 def test_what_breaks_the_fast_engine_has_a_second_chance(base, on_device, lora, monkeypatch):
     small = type("Small", (LimitedModel,), {"most_numbers": 2_000})
     monkeypatch.setattr(stacked, "StackedModel", small)
-    routed = make_engine(base, on_device, IndexSettings(device="cpu"))
+    routed = make_engine(base, on_device, IndexSettings(device="cpu", precision="fp32"))
     large = {name: tensor.repeat(1, 1) for name, tensor in lora.tensors.items()}
     wide = {
         name: torch.cat([tensor] * 4, dim=0 if "lora_A" in name else 1)

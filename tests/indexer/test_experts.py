@@ -94,7 +94,7 @@ def test_an_adapter_of_single_experts_is_what_their_merged_weights_give(
     base = BaseModel.load(folder, ALPACA_5)
     model, _ = adapter_of_experts(tmp_path / "adapter", folder, path, names)
 
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
     ((_, answer),) = engine.answers([read_adapter(tmp_path / "adapter")])
 
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_dense_layers_beside_experts_are_refused_not_left_out(tmp_path, read_ada
     tensors[f"{dense}.lora_B.weight"] = torch.randn(64, RANK)
     save_file(tensors, tmp_path / "adapter" / "adapter_model.safetensors")
 
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
     ((_, error),) = engine.answers([read_adapter(tmp_path / "adapter")])
 
     assert isinstance(error, AdapterError)
@@ -138,7 +138,7 @@ def test_a_parameter_is_adapted_whatever_module_holds_it(parameter, layers, tmp_
     model = peft.PeftModel.from_pretrained(load_model(folder), tmp_path / "adapter").eval()
 
     check_fit(placement.shapes(shapes), base.shapes, placement.parameters)
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
     ((_, answer),) = engine.answers([adapter])
 
     with torch.no_grad():

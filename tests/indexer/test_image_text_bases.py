@@ -34,7 +34,7 @@ def last_states(model, probes):
 def test_its_text_part_and_adapters_of_it_are_embedded(model_type, tmp_path, read_adapter):
     folder = make_image_text_base(tmp_path / "base", model_type)
     base = BaseModel.load(folder, ALPACA_5)
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
     model = base.read_again()
     config = peft.LoraConfig(r=4, target_modules=r"(?!.*vision).*(q_proj|v_proj|in_proj_qkv)")
     save_adapter(tmp_path / "adapter", model, config, "org/base")

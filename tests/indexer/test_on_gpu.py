@@ -25,7 +25,7 @@ from hubdelta.indexer.engines.engine import Answer
 from hubdelta.indexer.engines.reference import ReferenceEngine
 from hubdelta.indexer.engines.routing import load_engine
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
-from hubdelta.indexer.engines.stacked.precision import GOOD_SIGNAL
+from hubdelta.indexer.engines.stacked.precision import CLOSE_ENOUGH
 from hubdelta.indexer.prefetch import one_ahead
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.settings import IndexSettings
@@ -48,8 +48,8 @@ KINDS = {
     "LoHa": lambda: peft.LoHaConfig(r=4, alpha=4, target_modules=ALL),
 }
 SCALES = {"LoHa": 0.2, "LoKr": 0.06}  # they multiply more factors, and have an effect all the same
-LEAST = {"fp32": 0.999999, "tf32": 0.999, "fp16": 0.999, "auto": 0.999, "bf16": 0.999}
-"""Precision → the least cosine of a delta to the reference's, where it has a good signal."""
+LEAST = {"fp32": 0.999999, "tf32": 0.9999, "fp16": 0.9999, "auto": 0.9999, "bf16": 0.999}
+"""Precision → the least cosine of a delta to the reference's, whatever its strength."""
 
 
 def lora(**settings):
@@ -153,13 +153,11 @@ def test_every_precision_is_as_near_to_the_reference_as_is_said(
     cosines = {}
     for kind, given, right in zip(KINDS, answers(engine, adapters), expected, strict=True):
         assert isinstance(given, Answer), (kind, given)
-        if given.signal >= GOOD_SIGNAL:
-            cosines[kind] = cosine(given.delta, right.delta)
+        cosines[kind] = cosine(given.delta, right.delta)
         if precision != "auto":
             assert given.baseline.precision == precision
 
     print(precision, cosines)
-    assert len(cosines) > (2 if precision == "bf16" else len(KINDS) - 2)
     assert {kind: c for kind, c in cosines.items() if not c >= LEAST[precision]} == {}
 
 
@@ -170,17 +168,16 @@ def test_the_reference_engine_answers_on_a_gpu_as_on_a_cpu(folder, adapters, exp
         assert cosine(given.delta, right.delta) > LEAST["fp32"]
 
 
-def test_auto_takes_fp16_and_does_faint_deltas_again_in_fp32(base, adapters, expected):
-    engine = StackedEngine(base, device="cuda")
+def test_auto_takes_fp16_for_weak_deltas_too(base, adapters, expected):
+    engine = StackedEngine(base, device="cuda", precision="auto")
     faint = scaled(adapters[1], 1e-3)
 
     first, second, nothing = answers(engine, [adapters[1], faint, scaled(adapters[1], 0)])
 
-    assert [one.baseline.precision for one in (first, second, nothing)] == ["fp16", "fp32", "fp32"]
-    assert first.signal >= GOOD_SIGNAL
-    assert cosine(first.delta, expected[1].delta) >= 0.999
+    assert {one.baseline.precision for one in (first, second, nothing)} == {"fp16"}
+    assert cosine(first.delta, expected[1].delta) >= CLOSE_ENOUGH
     (exact,) = answers(StackedEngine(base, device="cuda", precision="fp32"), [faint])
-    assert cosine(second.delta, exact.delta) > LEAST["fp32"]
+    assert cosine(second.delta, exact.delta) >= CLOSE_ENOUGH
     assert nothing.signal <= 2
 
 
@@ -202,7 +199,7 @@ def test_a_base_that_overflows_in_fp16_gets_another_precision(folder, adapters):
 
     with pytest.raises(UsageError, match="overflows in fp16"):
         StackedEngine(base, device="cuda", precision="fp16")
-    (answer,) = answers(StackedEngine(base, device="cuda"), adapters[:1])
+    (answer,) = answers(StackedEngine(base, device="cuda", precision="auto"), adapters[:1])
 
     assert answer.baseline.precision != "fp16"
     assert np.isfinite(answer.activations).all()

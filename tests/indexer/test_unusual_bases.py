@@ -57,7 +57,7 @@ def test_an_unusual_base_has_an_engine_and_right_answers(
     base = BaseModel.load(folder, ALPACA_5)
     lora = read_adapter(make_adapter(tmp_path / "lora", folder, target_modules=targets))
 
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
 
     ((_, answer),) = engine.answers([lora])
     ((_, expected),) = ReferenceEngine(base).answers([lora])
@@ -101,7 +101,7 @@ def test_a_base_that_answers_with_nan_has_the_reference_engine(tmp_path, caplog)
     base = BaseModel.load(make_base(tmp_path / "base"), ALPACA_5)
     base.model.get_submodule("model.norm").weight.data[3] = torch.nan
 
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
 
     assert isinstance(engine, ReferenceEngine)
     assert "cannot be stacked" in caplog.text
@@ -117,7 +117,7 @@ def test_a_module_of_several_inputs_keeps_no_base_from_being_stacked(
     lora = read_adapter(
         make_adapter(tmp_path / "lora", folder, target_modules=SOME_LINEAR[model_type])
     )
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
 
     assert isinstance(engine, RoutedEngine)
     ((_, answer),) = engine.answers([lora])

@@ -42,7 +42,7 @@ def test_it_is_embedded_as_peft_does(method, tmp_path, base):
     obtainer.fetch(inspected)
     adapter = obtainer.read(inspected)
 
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu"))
+    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
     ((_, answer),) = engine.answers([adapter])
 
     model = peft.PeftModel.from_pretrained(load_model(base.folder), folder).eval()

@@ -1,21 +1,27 @@
 """The base in each precision: its own answer, and the noise in it."""
 
+import logging
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from hubdelta.indexer.engines.edits.edits import Edits
 from hubdelta.indexer.engines.engine import Activations, Baseline, distance, noise_floor
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
+from hubdelta.indexer.engines.stacked.accuracy import Trials, multiplies_faster
 from hubdelta.indexer.engines.stacked.model import StackedModel
 from hubdelta.indexer.engines.stacked.precision import (
+    CLOSE_ENOUGH,
     DTYPES,
-    FASTEST_FIRST,
-    GOOD_SIGNAL,
-    WORTH_SEEING,
-    products_in,
+    FASTEST_ON_CPU,
+    FASTEST_ON_GPU,
+    LARGE,
+    WORTH_IT,
 )
 from hubdelta.schemas.errors import HubdeltaError, UsageError
+
+logger = logging.getLogger(__name__)
 
 
 class Baselines:
@@ -54,17 +60,28 @@ class Baselines:
         self._known[precision] = Baseline(self._engine, precision, known.activations, floor)
 
     def fastest_precise(self) -> str:
-        """The fastest precision in which a delta worth seeing has a good signal."""
-        if self._model.device.type == "cpu":
+        """The fastest precision in which deltas of every strength are as in fp32.
+
+        On a GPU the order is known; on a CPU a narrow type has to be seen to be faster.
+        """
+        on_cpu = self._model.device.type == "cpu"
+        if on_cpu and self._model.dense_numbers < LARGE:
             return "fp32"
-        for precision in FASTEST_FIRST:
+        for precision in FASTEST_ON_CPU if on_cpu else FASTEST_ON_GPU:
+            if on_cpu and not multiplies_faster(DTYPES[precision], WORTH_IT):
+                continue
             if self._overflows(precision):
                 continue
-            baseline = self.of(precision)
-            norm = float(np.linalg.norm(baseline.activations.mean(axis=0)))
-            if GOOD_SIGNAL * baseline.noise_floor <= WORTH_SEEING * norm:
+            trial = self._trials.of(precision)
+            faster = not on_cpu or WORTH_IT * trial.seconds <= self._trials.exact_seconds
+            logger.debug("%s: cosine to fp32 %.6f, faster: %s", precision, trial.cosine, faster)
+            if trial.cosine >= CLOSE_ENOUGH and faster:
                 return precision
         return "fp32"
+
+    @cached_property
+    def _trials(self) -> Trials:
+        return Trials(self._model)
 
     def checked(self, precision: str) -> str:
         """Check a requested precision.
@@ -99,11 +116,9 @@ class Baselines:
         raise HubdeltaError("there is not enough memory for one pass through the base")
 
     def _overflows(self, precision: str) -> bool:
-        dtype = DTYPES[precision]
-        return self._model.overflows_in(dtype) or not bool(
+        return self._model.overflows_in(DTYPES[precision]) or not bool(
             np.isfinite(self._states([{}], precision)).all()
         )
 
     def _states(self, batch: Sequence[Edits], precision: str) -> Activations:
-        with products_in(precision):
-            return self._model.run(self._model.prepare(batch, DTYPES[precision]))
+        return self._model.run(self._model.prepare(batch, precision))

@@ -28,7 +28,7 @@ from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
 from hubdelta.indexer.engines.stacked.baselines import Baselines
 from hubdelta.indexer.engines.stacked.batching import Room
 from hubdelta.indexer.engines.stacked.model import Prepared, StackedModel
-from hubdelta.indexer.engines.stacked.precision import DTYPES, GOOD_SIGNAL, products_in
+from hubdelta.indexer.engines.stacked.precision import DTYPES
 from hubdelta.indexer.prefetch import one_ahead
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.words import counted
@@ -66,10 +66,9 @@ class StackedEngine(Engine):
     Args:
         base: the base; on the CPU in fp32, or in its stored dtype if `device` is another.
         device: where to run; the base's own device by default.
-        precision: of the matrix products: fp32, tf32, fp16, bf16, or auto: fp32 on a CPU, on a
-            GPU the fastest in which a delta of a twentieth of the base's norm has a good signal;
-            adapters without a good signal are then computed again in fp32.
-        max_batch: the most adapters in a pass; as many as memory allows by default.
+        precision: of the matrix products: fp32, tf32, fp16, bf16, or auto: the fastest whose deltas
+            are seen to have a cosine of .9999 to those of fp32.
+        max_batch: adapters in a pass at most; as many as memory allows by default.
 
     Attributes:
         model: the base, in which adapters are stacked.
@@ -86,12 +85,11 @@ class StackedEngine(Engine):
         base: BaseModel,
         *,
         device: str | None = None,
-        precision: str = "auto",
+        precision: str = "fp32",
         max_batch: int | None = None,
     ) -> None:
         self.model = StackedModel(base, device=device)
         self._reader = EditReader(base, self.model.tokens)
-        self._auto = precision == "auto"
         self._baselines = Baselines(self.model, self.name)
         self._seen_in_batches: set[str] = set()
         self._room = Room(
@@ -102,8 +100,12 @@ class StackedEngine(Engine):
             *([] if max_batch is None else [max_batch]),
         )
         self._precision = (
-            self._baselines.fastest_precise() if self._auto else self._baselines.checked(precision)
+            self._baselines.fastest_precise()
+            if precision == "auto"
+            else self._baselines.checked(precision)
         )
+        if self._precision != "fp32":
+            self.model.hold(self._precision)
 
     def can_embed(self, adapter: Adapter) -> bool:
         """Whether an adapter's method and all modules that it changes can be stacked.
@@ -189,20 +191,16 @@ class StackedEngine(Engine):
         edits = [read.edits for read in batch]
         if precision not in self._seen_in_batches:
             edits.append({})
-        return self.model.prepare(edits, DTYPES[precision])
+        return self.model.prepare(edits, precision)
 
     def _embed(self, batch: _Batch, precision: str) -> Iterator[Result]:
-        """Answer a batch; what overflows or is lost in noise is computed again in fp32."""
+        """Answer a batch; what overflows is computed again in fp32."""
         again = []
         for read, states in self._run_all(batch, precision):
             if isinstance(states, AdapterError):
                 yield read.place, states
             elif np.isfinite(states).all():
-                answer = Answer(states, self.baseline(precision))
-                if precision == "fp32" or not self._auto or answer.signal >= GOOD_SIGNAL:
-                    yield read.place, answer
-                else:
-                    again.append(read)
+                yield read.place, Answer(states, self.baseline(precision))
             elif precision == "fp32":
                 yield read.place, not_finite(precision)
             else:
@@ -238,8 +236,7 @@ class StackedEngine(Engine):
         adapters = len(batch.reads)
         try:
             prepared = batch.take_prepared() or self._stacked(batch.reads, precision)
-            with products_in(precision):
-                states = self.model.run(prepared)
+            states = self.model.run(prepared)
         except Exception as error:
             logger.debug("a batch of %d", adapters, exc_info=True)
             if is_out_of_memory(error):

@@ -5,7 +5,6 @@ module's input splits into [adapters, rows of one adapter].
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -14,34 +13,11 @@ from torch import nn
 
 from hubdelta.indexer.engines.edits.edits import DenseEdit, Edit, ParameterEdit, TableEdit
 from hubdelta.indexer.engines.edits.structure import dense_parameters, structural_copy
+from hubdelta.indexer.engines.stacked.arithmetic import Arithmetic, OwnProduct
 from hubdelta.indexer.engines.stacked.rows import Ends
 from hubdelta.indexer.engines.stacked.stacks import DenseLayer, DenseStack
 
 E = TypeVar("E", bound=Edit)
-
-
-@dataclass
-class Arithmetic:
-    """The dtype of matrix products; everything between them stays in fp32.
-
-    Attributes:
-        dtype: of the products' inputs and outputs.
-    """
-
-    dtype: torch.dtype = torch.float32
-    _last: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def cast(self, x: torch.Tensor) -> torch.Tensor:
-        """An input cast for the products; siblings such as q, k and v share one cast."""
-        if x.dtype == self.dtype:
-            return x
-        if self._last is None or self._last[0] is not x:
-            self._last = (x, x.to(self.dtype))
-        return self._last[1]
-
-    def forget(self) -> None:
-        """Release the last input."""
-        self._last = None
 
 
 def _kronecker_product(x: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -74,10 +50,17 @@ class StackedDense:
         self.last_token_only = False
         self._arithmetic, self._ends = arithmetic, ends
         self._stack: DenseStack | None = None
+        self._narrow: torch.Tensor | None = None
 
-    def prepare(self, edits: Sequence[Edit | None], dtype: torch.dtype) -> DenseStack:
-        """Stack a batch's edits for later use; may run during another batch's pass."""
-        return DenseStack.of(only(DenseEdit, edits), self.layer, dtype)
+    def prepare(
+        self, edits: Sequence[Edit | None], dtype: torch.dtype, *, of_differences: bool
+    ) -> DenseStack:
+        """Stack a batch's edits for use later; may run beside another batch's pass."""
+        return DenseStack.of(only(DenseEdit, edits), self.layer, dtype, of_differences)
+
+    def hold(self, dtype: torch.dtype) -> None:
+        """Keep the weight in a narrow type too, so that no pass has to cast it."""
+        self._narrow = self.layer.weight.to(dtype)
 
     def use(self, prepared: DenseStack | None) -> None:
         """Use a batch's stack; None for the base's own layer."""
@@ -87,8 +70,34 @@ class StackedDense:
         """The layer's output for x for each adapter."""
         if self.last_token_only:
             x = self._ends.of(x)
-        x = self._arithmetic.cast(x)
-        return self._product(x) if self._stack is None else self._stacked(x, self._stack)
+        own = self._arithmetic.known.get(self)
+        if own is not None and x.numel() == self._arithmetic.adapters * own.x.numel():
+            return self._from_base(x, own).view(*x.shape[:-1], -1)
+        y = self._product(x) if self._stack is None else self._stacked(x, self._stack)
+        self._arithmetic.record(self, x, y)
+        return y
+
+    def _from_base(self, x: torch.Tensor, own: OwnProduct) -> torch.Tensor:
+        """The output [adapters, rows, out_features] from the base's own and the difference."""
+        arithmetic, stack = self._arithmetic, self._stack
+        if stack is None or stack.in_scale is None:
+            rows, less = x, arithmetic.difference(x, own)
+        else:
+            rows = x.reshape(stack.adapters, -1, self.layer.in_features) * stack.in_scale
+            less = (rows - own.x).to(arithmetic.dtype)
+        weight = self.layer.weight if self._narrow is None else self._narrow
+        y = F.linear(less, weight.to(arithmetic.dtype))
+        if stack is None:
+            return y.float().add_(own.y)
+        self._add_changes(
+            y, arithmetic.cast(rows).reshape(stack.adapters, -1, rows.shape[-1]), stack
+        )
+        y = y.float().add_(own.y)
+        if stack.out_scale is not None:
+            y *= stack.out_scale
+        if stack.more_bias is not None:
+            y += stack.more_bias
+        return y
 
     def _product(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         """W x + b in the dtype of x, perhaps with another weight in place of W."""
@@ -104,15 +113,22 @@ class StackedDense:
         y = self._product(rows)
         for place, weight in stack.weights.items():
             y[place] = self._product(rows[place], weight)
-        if stack.down is not None and stack.up is not None:
-            y.baddbmm_(torch.bmm(rows, stack.down.mT), stack.up.mT)
-        for places, left, right in stack.kroneckers:
-            y[places] += _kronecker_product(rows[places], left, right)
+        self._add_changes(y, rows, stack)
         if stack.out_scale is not None:
             y *= stack.out_scale
         if stack.more_bias is not None:
             y += stack.more_bias
         return y.view(*x.shape[:-1], layer.out_features)
+
+    @staticmethod
+    def _add_changes(y: torch.Tensor, rows: torch.Tensor, stack: DenseStack) -> None:
+        """Add ΔW x of each adapter to y [adapters, rows, out_features]."""
+        if stack.down is not None and stack.up is not None:
+            y.baddbmm_(torch.bmm(rows, stack.down.mT), stack.up.mT)
+        for places, left, right in stack.kroneckers:
+            y[places] += _kronecker_product(rows[places], left, right)
+        for place, change in stack.weight_changes.items():
+            y[place] += F.linear(rows[place], change)
 
 
 class StackedTable:
@@ -131,8 +147,10 @@ class StackedTable:
         self._own_table = self._put_out([self._own_rows])
         self._tables = self._own_table
 
-    def prepare(self, edits: Sequence[Edit | None], _: torch.dtype) -> torch.Tensor:
-        """A batch's tables [adapters, tokens, columns] for later use, scaled as by the module."""
+    def prepare(
+        self, edits: Sequence[Edit | None], dtype: torch.dtype, *, of_differences: bool
+    ) -> torch.Tensor:
+        """A batch's tables [adapters, tokens, columns] for use later, as the module scales them."""
         own = self._own_rows
         tables = only(TableEdit, edits)
         return self._put_out([own if edit is None else edit.rows.to(own) for edit in tables])
@@ -197,7 +215,7 @@ class StackedParameters:
         self.last_token_only = False
 
     def prepare(
-        self, edits: Sequence[Edit | None], _: torch.dtype
+        self, edits: Sequence[Edit | None], dtype: torch.dtype, *, of_differences: bool
     ) -> tuple[int, dict[str, torch.Tensor]]:
         """A batch's parameters for later use: the number of adapters, and each [adapters, ...]."""
         changes = [edit.parameters if edit else {} for edit in only(ParameterEdit, edits)]

@@ -23,17 +23,19 @@ from hubdelta.indexer.engines.edits.structure import (
     with_tied_parameters,
 )
 from hubdelta.indexer.engines.engine import Activations
+from hubdelta.indexer.engines.stacked.arithmetic import Arithmetic, OwnProduct
+from hubdelta.indexer.engines.stacked.batching import free_bytes
 from hubdelta.indexer.engines.stacked.forward import ForwardPass, UnstackableError, headless
 from hubdelta.indexer.engines.stacked.layers import (
-    Arithmetic,
     StackedDense,
     StackedParameters,
     StackedTable,
     table_of,
 )
-from hubdelta.indexer.engines.stacked.precision import placed_on
+from hubdelta.indexer.engines.stacked.precision import DTYPES, placed_on, products_in
 from hubdelta.indexer.engines.stacked.rows import Ends, Rows, by_length, side_by_side
 from hubdelta.indexer.engines.stacked.shortcuts import rms_norm_of, same, trim_last_layer
+from hubdelta.indexer.engines.stacked.stacks import DenseLayer
 from hubdelta.indexer.process import threads_of_one_core
 
 _GATHERERS = 8
@@ -93,9 +95,12 @@ class StackedModel:
             self._exchange_forwards(standins)
             if not base.is_encoder_decoder:  # whose decoder has one token, and the encoder no last
                 trim_last_layer(self._inner, standins, sample)
-            self._check(self._last_states(sample, torch.float32), expected)
+            self._check(self._last_states(sample), expected)
             self._side_by_side = None if base.is_encoder_decoder else self._checked(probes)
         self._standins = {prefix + name: standin for name, standin in standins.items()}
+        # Of what sees some tokens alone, as a routed expert, there is no product to start from.
+        self._comparable = {standins[name] for name in standins.keys() & inputs.whole_batch}
+        self._own: dict[tuple[int, ...], Mapping[object, OwnProduct]] = {}
         alone = (standins.keys() & inputs.whole_batch) - with_tied_parameters(self._inner)
         self.stackable = frozenset(prefix + name for name in alone)
         self.rows_per_adapter = max(rows.ids.numel() for rows in self._rows(_FULL_PASS))
@@ -111,25 +116,27 @@ class StackedModel:
             if isinstance(dense, StackedDense)
         )
 
-    def prepare(self, batch: Sequence[Edits], dtype: torch.dtype) -> "Prepared":
-        """Stack the edits of a batch where they are used; may run during another batch's pass.
+    def prepare(self, batch: Sequence[Edits], precision: str) -> "Prepared":
+        """Stack the edits of a batch where they are used; may run beside another batch's pass.
 
         Args:
-            batch: the edits of each adapter; empty edits give the base itself.
-            dtype: of the matrix products; everything between them is fp32.
+            batch: the edits of each adapter; none at all makes the base itself.
+            precision: of the matrix products; what is between them is fp32.
 
         Raises:
             RuntimeError: what torch raises, as when memory runs out.
         """
+        dtype, of_differences = DTYPES[precision], precision != "fp32"
 
         def stacked(name: str) -> Any:
+            edits = [each.get(name) for each in batch]
             with torch.inference_mode(), self._beside():
-                return self._standins[name].prepare([edits.get(name) for edits in batch], dtype)
+                return self._standins[name].prepare(edits, dtype, of_differences=of_differences)
 
         names = sorted(set(chain.from_iterable(batch)))
         stacks = dict(zip(names, self._map(stacked, names), strict=True))
         done = self._side.record_event() if self._side else None
-        return Prepared(len(batch), dtype, stacks, done)
+        return Prepared(len(batch), precision, stacks, done)
 
     def run(self, prepared: "Prepared") -> Activations:
         """The hidden states of a batch of adapters, [adapters, probes, hidden] in fp32.
@@ -137,26 +144,27 @@ class StackedModel:
         Raises:
             RuntimeError: what torch raises, as when memory runs out.
         """
-        adapters, dtype = prepared.adapters, prepared.dtype
+        adapters = prepared.adapters
+        passes = self._rows(adapters)
+        known: list[Mapping[object, OwnProduct]] = [{} for _ in passes]
+        if prepared.precision != "fp32":
+            known = [self._own_products(rows) for rows in passes]
         states: dict[int, torch.Tensor] = {}
         if prepared.done is not None:
             torch.cuda.current_stream(self.device).wait_event(prepared.done)
         with torch.inference_mode(), self._using(prepared):
-            for rows in self._rows(adapters):
+            for rows, self._arithmetic.known in zip(passes, known, strict=True):
                 ends = None if rows.ends is None else rows.ends.repeat(adapters)
-                last = self._last_states(rows.ids.repeat(adapters, 1), dtype, ends)
+                last = self._last_states(rows.ids.repeat(adapters, 1), ends)
                 by_probe = last.view(adapters, len(rows.places), -1).float().unbind(1)
                 states.update(zip(rows.places, by_probe, strict=True))
             ordered = torch.stack([states[place] for place in sorted(states)], dim=1)
             # This waits for the device, so that the stacks may be released.
             return ordered.cpu().numpy()
 
-    def _last_states(
-        self, ids: torch.Tensor, dtype: torch.dtype, ends: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def _last_states(self, ids: torch.Tensor, ends: torch.Tensor | None = None) -> torch.Tensor:
         self._ends.at = ends
-        with torch.autocast(ids.device.type, dtype, enabled=dtype != torch.float32):
-            return self._passage(ids, self._ends)
+        return self._passage(ids, self._ends)
 
     def _rows(self, adapters: int) -> Sequence[Rows]:
         """The passes for some adapters: side by side if there are few and padding is cheap."""
@@ -170,9 +178,29 @@ class StackedModel:
     def _checked(self, probes: Sequence[torch.Tensor]) -> Rows | None:
         """All probes side by side, if this model ignores padding."""
         rows = side_by_side(probes)
-        given = self._last_states(rows.ids, torch.float32, rows.ends)
-        expected = torch.cat([self._last_states(probe, torch.float32) for probe in probes])
+        given = self._last_states(rows.ids, rows.ends)
+        expected = torch.cat([self._last_states(probe) for probe in probes])
         return rows if same(given, expected) else None
+
+    def _own_products(self, rows: Rows) -> Mapping[object, OwnProduct]:
+        """What each dense layer of the base makes of some rows, computed once, in fp32."""
+        if rows.places not in self._own:
+            with torch.inference_mode(), products_in("fp32"), self._arithmetic.recording() as found:
+                self._last_states(rows.ids, rows.ends)
+            self._own[rows.places] = {
+                dense: own for dense, own in found.items() if dense in self._comparable
+            }
+        return self._own[rows.places]
+
+    def hold(self, precision: str) -> None:
+        """Keep dense weights in a narrow type too, where there is memory for them."""
+        dtype = DTYPES[precision]
+        if (
+            self.device.type == "cpu"
+            and dtype.itemsize * self.dense_numbers < free_bytes(self.device) / 2
+        ):
+            for dense in self._dense():
+                dense.hold(dtype)
 
     def overflows_in(self, dtype: torch.dtype) -> bool:
         """Whether a weight of a dense layer becomes infinite in a dtype."""
@@ -182,10 +210,15 @@ class StackedModel:
     def idle_edits(self) -> Edits:
         """Edits of every dense layer that change nothing but take the path of real edits."""
         return {
-            name: DenseEdit(out_scale=torch.ones(standin.layer.out_features))
-            for name, standin in self._standins.items()
-            if isinstance(standin, StackedDense) and name in self.stackable
+            name: DenseEdit(out_scale=torch.ones(layer.out_features))
+            for name, layer in self.editable_layers()
         }
+
+    def editable_layers(self) -> Iterator[tuple[str, DenseLayer]]:
+        """The dense layers that an adapter may edit here, with their names."""
+        for name, standin in self._standins.items():
+            if isinstance(standin, StackedDense) and name in self.stackable:
+                yield name, standin.layer
 
     @property
     def dense_shapes(self) -> list[tuple[int, int]]:
@@ -251,15 +284,18 @@ class StackedModel:
 
     @contextmanager
     def _using(self, prepared: "Prepared") -> Iterator[None]:
-        """Give every module the stack of its edits within the block."""
-        self._arithmetic.dtype = prepared.dtype
+        """Give every module the stack of its edits while this lasts."""
+        self._arithmetic.dtype = DTYPES[prepared.precision]
+        self._arithmetic.adapters = prepared.adapters
         try:
             for name, stack in prepared.stacks.items():
                 self._standins[name].use(stack)
-            yield
+            with products_in(prepared.precision):
+                yield
         finally:
             for name in prepared.stacks:
                 self._standins[name].use(None)
+            self._arithmetic.known = {}
             self._arithmetic.forget()
 
     def _beside(self) -> AbstractContextManager[object]:
@@ -273,13 +309,13 @@ class Prepared:
 
     Attributes:
         adapters: how many.
-        dtype: of the matrix products.
-        stacks: module name → the argument of its stand-in.
-        done: on a GPU, the event after which they are available.
+        precision: of the matrix products.
+        stacks: module name → what its stand-in takes.
+        done: on a GPU, the moment from which on they are there.
     """
 
     adapters: int
-    dtype: torch.dtype
+    precision: str
     stacks: Mapping[str, Any]
     done: torch.cuda.Event | None
 

@@ -1,4 +1,4 @@
-"""Precisions of matrix products, and what counts as a signal above their noise."""
+"""In which arithmetic the matrix products run, and how near it has to be to fp32."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,20 +14,24 @@ DTYPES = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-"""Precision → the dtype of the products' inputs and outputs. Everything between them is fp32."""
+"""Precision → the type of the products' factors. Where it is not fp32, products are of differences
+from the base's activations; what is between them is fp32."""
 
-FASTEST_FIRST = ("fp16", "bf16", "tf32", "fp32")
-"""On a GPU. bf16 is as fast as fp16 and rounds eight times as coarsely."""
+FASTEST_ON_GPU = ("fp16", "bf16", "tf32")
+"""The fastest first. bf16 costs what fp16 costs and rounds eight times as coarsely."""
 
-GOOD_SIGNAL = 60.0
-"""At this signal or more, a delta's cosine to the one computed in fp32 is at least .999.
+FASTEST_ON_CPU = ("bf16",)
+"""That some CPUs multiply faster than fp32."""
 
-Measured by bench/precision.py with real adapters scaled down; see bench/PERFORMANCE.md. Noise of
-norm n at right angles to a delta turns it by arctan(n/‖delta‖), and cos = .999 at a ratio of 22.
-"""
+CLOSE_ENOUGH = 0.9999
+"""The least cosine to fp32, at any strength, that the deltas of `auto` may have."""
 
-WORTH_SEEING = 0.05
-"""`auto` requires good signals for deltas of at least this share of the base activation's norm."""
+WORTH_IT = 1.25
+"""How many times as fast as fp32 a precision has to be seen to be, on a CPU."""
+
+LARGE = 10**7
+"""Weights in dense layers from which on `auto` tries narrow types on a CPU: the products of smaller
+bases take too little of a pass for that."""
 
 _ROUNDOFF = 2.0**-24
 """The relative error of a number rounded to fp32."""

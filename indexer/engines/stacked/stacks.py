@@ -52,7 +52,9 @@ class DenseStack:
         up: [adapters, out_features, rank], scaled.
         kroneckers: places [n] of adapters whose factors have the same shapes, and these factors
             [n, ., .].
-        weights: an adapter's place → its replaced weight [out_features, in_features].
+        weights: an adapter's place → its own weight [out_features, in_features], where products
+            are of whole activations.
+        weight_changes: an adapter's place → that less the base's, where they are of differences.
         in_scale: [adapters, 1, in_features].
         out_scale: [adapters, 1, out_features].
         more_bias: [adapters, 1, out_features], the rest of each adapter's bias.
@@ -63,13 +65,18 @@ class DenseStack:
     up: torch.Tensor | None
     kroneckers: tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]
     weights: Mapping[int, torch.Tensor]
+    weight_changes: Mapping[int, torch.Tensor]
     in_scale: torch.Tensor | None
     out_scale: torch.Tensor | None
     more_bias: torch.Tensor | None
 
     @classmethod
     def of(
-        cls, edits: Sequence[DenseEdit | None], layer: DenseLayer, dtype: torch.dtype
+        cls,
+        edits: Sequence[DenseEdit | None],
+        layer: DenseLayer,
+        dtype: torch.dtype,
+        of_differences: bool,
     ) -> "DenseStack":
         """Stack edits.
 
@@ -77,10 +84,18 @@ class DenseStack:
             edits: of each adapter; None if it leaves the layer unchanged.
             layer: the layer.
             dtype: of the products.
+            of_differences: whether they are of differences from the base's activations.
         """
         some = [edit or DenseEdit() for edit in edits]
         device = layer.weight.device
-        down, up = _low_rank(some, layer, dtype)
+        # A norm that is off would move the whole activation, so DoRA's are in fp32.
+        has_norms = any(edit.magnitude is not None for edit in some)
+        down, up = _low_rank(some, layer, torch.float32 if has_norms else dtype)
+        weights = {
+            place: edit.weight.to(device, torch.float32)
+            for place, edit in enumerate(some)
+            if edit.weight is not None
+        }
         ones = torch.ones(layer.out_features)
         out_scale = _vectors([edit.out_scale for edit in some], ones, device)
         dora_scale = _dora_scales(some, down, up, layer)
@@ -88,13 +103,14 @@ class DenseStack:
             out_scale = dora_scale if out_scale is None else out_scale * dora_scale
         return cls(
             len(edits),
-            down,
-            up,
+            None if down is None else down.to(dtype),
+            None if up is None else up.to(dtype),
             _kroneckers(some, device, dtype),
+            {} if of_differences else weights,
             {
-                place: edit.weight.to(device, dtype)
-                for place, edit in enumerate(some)
-                if edit.weight is not None
+                place: (weight - layer.weight.to(torch.float32)).to(dtype)
+                for place, weight in weights.items()
+                if of_differences
             },
             _vectors([edit.in_scale for edit in some], torch.ones(layer.in_features), device),
             out_scale,

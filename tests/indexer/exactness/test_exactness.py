@@ -49,14 +49,14 @@ def test_the_base_is_untouched(family, stackable_of, mixed_run_of):
     assert fingerprint(base.model.model, base.model.probes) == base.before
 
 
-def wrong(results, made):
+def wrong(results, made, tolerance=TOLERANCE):
     """The answers that are not PEFT's, by the adapter's kind and settings: how far off they are."""
     off = {}
     for place, one in enumerate(made):
         match results.get(place):
             case Answer(activations):
                 error = relative_error(activations, one.expected)
-                if not error <= TOLERANCE:
+                if not error <= tolerance:
                     off[one.name] = error
             case other:
                 off[one.name] = other
