@@ -109,7 +109,7 @@ def _tokens(tokens: list[int]) -> st.SearchStrategy[list[int]]:
 
 
 KINDS = (
-    _lora("lora", lambda _: {}),
+    _lora("lora", lambda _: {}, examples=2),
     _lora("rslora", lambda _: {"use_rslora": _YES}),
     _lora(
         "rank pattern",
@@ -118,6 +118,7 @@ KINDS = (
             "rank_pattern": _patterns(f.linear, _RANK),
             "use_rslora": _SWITCH,
         },
+        examples=2,
     ),
     _lora(
         "alpha pattern",
@@ -127,7 +128,7 @@ KINDS = (
             "use_rslora": _SWITCH,
         },
     ),
-    _lora("dora", lambda _: {"use_dora": _YES, "use_rslora": _SWITCH}),
+    _lora("dora", lambda _: {"use_dora": _YES, "use_rslora": _SWITCH}, examples=2),
     _lora("dora with biases", lambda _: {"use_dora": _YES, "bias": _one_of("all", "lora_only")}),
     _lora("bias all", lambda _: {"bias": st.just("all")}),
     _lora("bias lora_only", lambda _: {"bias": st.just("lora_only")}),
@@ -195,7 +196,7 @@ KINDS = (
             "alpha_pattern": _patterns(f.linear, _ALPHA),
             "modules_to_save": _some((*f.norms, "lm_head")),
         },
-        examples=2,
+        examples=3,
     ),
     Kind(
         "trainable tokens in lora",
@@ -261,7 +262,7 @@ KINDS = (
                 "decompose_factor": _one_of(-1, 2, 4, 8),
             }
         ),
-        examples=2,
+        examples=3,
     ),
 )
 
