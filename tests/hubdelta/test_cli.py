@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forking import run, run_bytes
 from terminal import show
 
 from hubdelta.cli import hubdelta
@@ -17,16 +18,6 @@ from hubdelta.cli import run as hubdelta_run
 README = Path(__file__).parents[2] / "README.md"
 FOLDER = Path(__file__).parent
 COMMANDS = hubdelta.list_commands(None)
-
-
-def run(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "hubdelta", *map(str, arguments)],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -173,11 +164,7 @@ def test_a_folder_that_was_perhaps_meant_is_named(tmp_path):
     dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
 
     def say(*arguments):
-        command = [sys.executable, "-m", "hubdelta", "index", *arguments]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=os.environ | dead, capture_output=True, text=True
-        )
-        return done.stderr
+        return run("index", *arguments, cwd=tmp_path, **dead).stderr
 
     assert "not a base model: did you mean the folder ./my-base?" in say("--base", "my-base")
     assert "not an adapter: did you mean the folder ./my-base?" in say("--base", "a/b", "my-base")
@@ -221,9 +208,8 @@ def test_every_format_is_read_back(output_format, tmp_path):
 
     Index.create(tmp_path / "index")
     query = "SELECT 1 AS n, 'a,\"b' AS t, [1.5, NULL] AS l, 'nan'::DOUBLE AS x, MAP {'k': 2} AS m"
-    command = [sys.executable, "-m", "hubdelta", "sql", query, "--format", output_format]
-    done = subprocess.run(
-        command, env=os.environ | {"HUBDELTA_INDEX": str(tmp_path / "index")}, capture_output=True
+    done = run_bytes(
+        "sql", query, "--format", output_format, HUBDELTA_INDEX=str(tmp_path / "index")
     )
     assert done.returncode == 0, done.stderr
     if output_format == "json":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forking import run
 from rows import catalog_row, vector_row
 
 from hubdelta.jobs.derived import refresh_cache
@@ -34,17 +35,11 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 def offered(line: str, **environment: str) -> list[str]:
     """What bash is offered for the last word of a line, by Typer's protocol."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hubdelta"],
-        env=os.environ
-        | {
-            "_HUBDELTA_COMPLETE": "complete_bash",
-            "COMP_WORDS": line,
-            "COMP_CWORD": str(len(line.split(" ")) - 1),
-        }
-        | environment,
-        capture_output=True,
-        text=True,
+    done = run(
+        _HUBDELTA_COMPLETE="complete_bash",
+        COMP_WORDS=line,
+        COMP_CWORD=str(len(line.split(" ")) - 1),
+        **environment,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
@@ -118,9 +113,7 @@ def test_it_loads_nothing_that_takes_long(index: Index) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_reads_its_script(shell: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "hubdelta", "completion", shell], capture_output=True, text=True
-    )
+    done = run("completion", shell)
     assert (done.returncode, done.stderr) == (0, "")
     assert "_HUBDELTA_COMPLETE" in done.stdout
     if shutil.which(shell) is None:

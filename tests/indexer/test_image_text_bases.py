@@ -69,5 +69,5 @@ def test_a_base_that_needs_an_image_is_refused_in_one_line(tmp_path):
 def test_a_speech_model_is_refused_in_one_line(tmp_path):
     config = AutoConfig.for_model("granite_speech")
     config.save_pretrained(tmp_path)
-    with pytest.raises(HubdeltaError, match=r"no language model of the type granite_speech$"):
+    with pytest.raises(HubdeltaError, match=r"no language model of type granite_speech$"):
         BaseStructure.read(tmp_path)

@@ -152,7 +152,7 @@ def test_shards_without_an_index_are_read_if_they_are_whole(
     (place / sorted(set(files.values()))[1]).unlink()
     error = refused(obtain, "org/a")
     assert error.reason is Reason.NO_WEIGHTS
-    assert "number 2 is not there" in str(error)
+    assert "number 2 is absent" in str(error)
 
 
 @pytest.mark.parametrize("form", FORMS)
