@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from families import make_adapter, make_base
+from limited_device import LimitedModel
 
 from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.engine import Answer
@@ -16,6 +17,7 @@ from hubdelta.indexer.engines.routing import make_engine
 from hubdelta.indexer.engines.stacked import baselines
 from hubdelta.indexer.engines.stacked.accuracy import Trial, Trials
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
+from hubdelta.indexer.engines.stacked.model import StackedModel
 from hubdelta.indexer.engines.stacked.precision import held
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.settings import IndexSettings
@@ -116,6 +118,19 @@ def test_auto_takes_what_is_near_enough_and_seen_to_be_faster(
     monkeypatch.setattr(baselines, "multiplies_faster", lambda dtype, least: times >= least)
     (answer,) = answers(StackedEngine(base, precision="auto"), adapter)
     assert answer.baseline.precision == chosen
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_trial_that_does_not_fit_in_memory_is_run_in_parts(most, base):
+    whole = Trials(StackedModel(base))
+    model = LimitedModel(base)
+    model.most = most
+
+    parts = Trials(model)
+
+    assert parts.of("fp16").cosine == pytest.approx(whole.of("fp16").cosine, abs=1e-5)
+    assert model.refused == [5, 5]
+    assert model.tried[-1] == 1
 
 
 def test_trials_say_how_near_deltas_are_to_fp32(base):

@@ -1,6 +1,7 @@
 """How near the deltas of a precision are to those of fp32, tried on edits made for that."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,8 @@ import numpy.typing as npt
 import torch
 
 from hubdelta.indexer.engines.edits.edits import DenseEdit, Edits, LowRank
+from hubdelta.indexer.engines.engine import Activations
+from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
 from hubdelta.indexer.engines.stacked.model import StackedModel
 
 STRENGTHS: Final = (1.0, 0.1, 0.01, 0.001)
@@ -30,7 +33,7 @@ class Trial:
 
     Attributes:
         cosine: the least between a delta in it and in fp32, over all strengths.
-        seconds: of a pass of one adapter of each strength.
+        seconds: of one adapter of each strength, and of the base.
     """
 
     cosine: float
@@ -62,22 +65,36 @@ class Trials:
         }
 
     def _deltas(self, precision: str) -> tuple[npt.NDArray[np.float64], float]:
-        """Deltas [strengths, hidden], and the seconds of a pass."""
+        """Deltas [strengths, hidden], and the seconds that the passes took."""
+        batch = [*self._edits, {}]  # with one that changes nothing, to compare with
+        try:
+            states, seconds = self._timed(batch, precision)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            states, seconds = None, 0.0
+        if states is None:
+            passes = [self._timed([edits], precision) for edits in batch]
+            states = np.concatenate([alone for alone, _ in passes])
+            seconds = sum(taken for _, taken in passes)
+        *edited, own = states.astype(np.float64).mean(axis=1)
+        return np.stack(edited) - own, seconds
+
+    def _timed(self, batch: Sequence[Edits], precision: str) -> tuple[Activations, float]:
+        """Hidden states [adapters, probes, hidden], and the seconds of the pass."""
         seconds = float("inf")
         for _ in range(2):
-            # With one that changes nothing, to compare with.
-            prepared = self._model.prepare([*self._edits, {}], precision)
+            prepared = self._model.prepare(batch, precision)
             started = time.perf_counter()
             states = self._model.run(prepared)
             seconds = min(seconds, time.perf_counter() - started)
             if seconds > _QUICK:
                 break
-        *edited, own = states.astype(np.float64).mean(axis=1)
-        return np.stack(edited) - own, seconds
+        return states, seconds
 
 
 def multiplies_faster(dtype: torch.dtype, times: float) -> bool:
-    """Whether this CPU is seen to multiply matrices of a type so many times as fast as fp32.
+    """Whether this CPU is seen to multiply matrices of a type at least `times` as fast as fp32.
 
     It takes milliseconds, where a pass through a large base may take minutes in a type that the
     CPU only emulates.
