@@ -23,7 +23,7 @@ _STRONGEST: Final = 0.15
 
 _RANK: Final = 4
 
-_QUICK: Final = 1.0
+_QUICK: Final = 0.25
 """A pass of fewer seconds is run again, since what else the machine does may have delayed it."""
 
 
