@@ -239,7 +239,8 @@ def _usage(error: typer.TyperException) -> str:
     for theirs, ours in _REWORDED:
         text = text.replace(theirs, ours)
     context = getattr(error, "ctx", None)
-    where = f"; see `{context.command_path} --help`" if context else ""
+    asks = text.endswith("?")  # as "did you mean index?" does, which says enough
+    where = f"; see `{context.command_path} --help`" if context and not asks else ""
     return text[:1].lower() + text[1:] + where
 
 

@@ -105,7 +105,7 @@ def test_help_and_queries_never_import_torch(arguments, tmp_path):
     ("arguments", "code", "says"),
     [
         (["no-such-command"], 2, "there is no command no-such-command: one of index, crawl"),
-        (["stats"], 2, "did you mean status?"),
+        (["stats"], 2, "did you mean status?\n"),
         (["similar"], 2, "error: missing argument 'ADAPTER'; see `hubdelta similar --help`"),
         (["similar", "a/b", "-k", "0"], 2, "'-k': it must be greater than or equal to 1"),
         (["similar", "https://huggingface.co/datasets/a/b"], 2, "not the page of a model"),
