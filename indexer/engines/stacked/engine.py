@@ -106,6 +106,7 @@ class StackedEngine(Engine):
         )
         if self._precision != "fp32":
             self.model.hold(self._precision)
+        self.baseline(self._precision)  # here, while the first adapters are on their way
 
     def can_embed(self, adapter: Adapter) -> bool:
         """Whether an adapter's method and all modules that it changes can be stacked.
