@@ -7,52 +7,18 @@ from dataclasses import replace
 from threading import Event
 
 import pytest
-from faults import Fault, FaultyHub
-from hubs import BASE, add_adapter, add_base
+from faults import Fault
+from hubs import BASE
 from huggingface_hub import constants
 from rows import catalog_row
 
 from hubdelta.crawler.describe import describe
-from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.indexer.adapters.loading import Obtainer
 from hubdelta.indexer.adapters.pending import Pending
 from hubdelta.indexer.pipeline.arrivals import Arrivals, Budget
 from hubdelta.indexer.pipeline.timings import Stages
 from hubdelta.schemas.errors import AdapterError, HubError, Reason
 from hubdelta.schemas.keys import AdapterName
-
-NAMES = [f"a/adapter-{n}" for n in range(6)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny_base):
-    hub = tmp_path_factory.mktemp("hub")
-    add_base(hub, tiny_base)
-    for seed, name in enumerate(NAMES):
-        add_adapter(hub, tiny_base, name, seed=seed)
-    return hub
-
-
-@pytest.fixture
-def local_hub(folder):
-    with FaultyHub(folder) as running:
-        yield running
-
-
-@pytest.fixture
-def hub(local_hub):
-    with Hub(HubSettings(endpoint=local_hub.url, first_wait=0.01, longest_wait=0.02)) as hub:
-        yield hub
-
-
-@pytest.fixture
-def pending(hub):
-    return [Pending(describe(hub, AdapterName(name), BASE)[0], 1) for name in NAMES]
-
-
-@pytest.fixture
-def obtainer(hub, base, tmp_path):
-    return Obtainer(hub, base, tmp_path / "downloads", max_bytes=10**9)
 
 
 def arrivals(pending, obtainer, *, budget=10**9, workers=2, ahead=100, stop=None):
@@ -85,32 +51,31 @@ def wait_until(condition):
     raise AssertionError("it did not come about in 10 seconds")
 
 
-def test_everything_arrives_once_and_nothing_stays_on_disk(pending, obtainer):
+def test_everything_arrives_once_and_nothing_stays_on_disk(pending, obtainer, names):
     arrived = gather(pending, obtainer)
     assert max(len(window) for window in arrived) <= 4
-    names = [o.pending.row.repo_id for window in arrived for o in window]
-    assert sorted(names) == NAMES
+    assert sorted(o.pending.row.repo_id for window in arrived for o in window) == names
     assert not [path for path in obtainer.folder.rglob("*") if path.is_file()]
 
 
-def test_what_is_there_is_given_without_waiting_for_more(pending, obtainer, local_hub):
-    local_hub.faults.add(Fault(f"*{NAMES[0]}*safetensors*", delay=1.0))
+def test_what_is_there_is_given_without_waiting_for_more(pending, obtainer, local_hub, names):
+    local_hub.faults.add(Fault(f"*{names[0]}*safetensors*", delay=1.0))
     windows = gather(pending, obtainer, workers=1)
-    assert [o.pending.row.repo_id for o in windows[0]] == [NAMES[0]]
+    assert [o.pending.row.repo_id for o in windows[0]] == [names[0]]
     assert len(windows) > 2
 
 
-def test_more_gathers_while_a_window_is_computed(pending, obtainer):
+def test_more_gathers_while_a_window_is_computed(pending, obtainer, names):
     arriving, sizes = arrivals(pending, obtainer), []
     for window in arriving.windows(100):
         sizes.append(len(window))
         if len(sizes) == 1:
-            wait_until(lambda: len(arriving._there) == len(NAMES) - sizes[0])
+            wait_until(lambda: len(arriving._there) == len(names) - sizes[0])
         arriving.release(window)
-    assert sizes == [sizes[0], len(NAMES) - sizes[0]]
+    assert sizes == [sizes[0], len(names) - sizes[0]]
 
 
-def test_while_there_is_work_a_window_is_filled_first(pending, obtainer):
+def test_while_there_is_work_a_window_is_filled_first(pending, obtainer, names):
     arriving = arrivals(pending, obtainer)
     windows = arriving.windows(3)
     first = next(windows)
@@ -121,10 +86,10 @@ def test_while_there_is_work_a_window_is_filled_first(pending, obtainer):
     threading.Timer(0.3, arriving.step_computed).start()
     for window in windows:
         rest += window
-    assert len(first) + len(second) + len(rest) == len(NAMES)
+    assert len(first) + len(second) + len(rest) == len(names)
 
 
-def test_a_budget_of_one_adapter_lets_one_in_at_a_time_and_never_blocks(pending, obtainer):
+def test_a_budget_of_one_adapter_lets_one_in_at_a_time_and_never_blocks(pending, obtainer, names):
     size = obtainer.inspect(pending[0]).memory_bytes
     arriving = arrivals(pending, obtainer, budget=size + 1, workers=4)
     sizes = []
@@ -133,7 +98,7 @@ def test_a_budget_of_one_adapter_lets_one_in_at_a_time_and_never_blocks(pending,
         sizes.append(len(window))
         assert not arriving._there, "another one came in before this one was released"
         arriving.release(window)
-    assert sizes == [1] * len(NAMES)
+    assert sizes == [1] * len(names)
 
 
 def test_two_sorts_of_arrivals_share_a_budget(pending, obtainer):
@@ -149,7 +114,7 @@ def test_two_sorts_of_arrivals_share_a_budget(pending, obtainer):
     assert given.pending is pending[1]
 
 
-def test_no_more_are_in_hand_than_allowed(pending, obtainer, local_hub):
+def test_no_more_are_in_hand_than_allowed(pending, obtainer, local_hub, names):
     arriving = arrivals(pending, obtainer, ahead=2)
     windows = arriving.windows(100)
     first = next(windows)
@@ -161,13 +126,13 @@ def test_no_more_are_in_hand_than_allowed(pending, obtainer, local_hub):
     for window in windows:
         rest += window
         arriving.release(window)
-    assert len(first) + len(rest) == len(NAMES)
+    assert len(first) + len(rest) == len(names)
 
 
-def test_a_slow_download_delays_nobody(pending, obtainer, local_hub):
-    local_hub.faults.add(Fault(f"*{NAMES[0]}*safetensors*", delay=1.0))
+def test_a_slow_download_delays_nobody(pending, obtainer, local_hub, names):
+    local_hub.faults.add(Fault(f"*{names[0]}*safetensors*", delay=1.0))
     arrived = gather(pending, obtainer, most=1)
-    assert arrived[-1][0].pending.row.repo_id == NAMES[0]
+    assert arrived[-1][0].pending.row.repo_id == names[0]
 
 
 def test_a_hub_that_may_not_be_asked_ends_it(pending, obtainer, monkeypatch):
@@ -202,15 +167,15 @@ def test_the_bytes_that_arrive_are_those_that_are_needed(pending, obtainer, hub,
     assert arrived <= sent
 
 
-def test_what_cannot_be_obtained_arrives_as_its_error(pending, obtainer, local_hub):
-    local_hub.faults.add(Fault(f"*{NAMES[1]}*safetensors*", status=503, times=None))
+def test_what_cannot_be_obtained_arrives_as_its_error(pending, obtainer, local_hub, names):
+    local_hub.faults.add(Fault(f"*{names[1]}*safetensors*", status=503, times=None))
     errors = {
         obtained.pending.row.repo_id: obtained.result.reason
         for batch in gather(pending, obtainer)
         for obtained in batch
         if isinstance(obtained.result, AdapterError)
     }
-    assert errors == {NAMES[1]: Reason.NETWORK}
+    assert errors == {names[1]: Reason.NETWORK}
 
 
 def test_a_stop_is_heeded_while_downloads_hang(pending, obtainer, local_hub):
@@ -267,7 +232,9 @@ def test_kept_downloads_stay(pending, hub, base, tmp_path):
     ]
 
 
-def test_a_path_that_leads_out_of_the_folder_is_refused_and_the_others_arrive(pending, obtainer):
+def test_a_path_that_leads_out_of_the_folder_is_refused_and_the_others_arrive(
+    pending, obtainer, names
+):
     hostile = replace(pending[0].row, subfolder="../..", weights_files=["../../x.safetensors"])
     arrived = [
         obtained
@@ -275,19 +242,19 @@ def test_a_path_that_leads_out_of_the_folder_is_refused_and_the_others_arrive(pe
         for obtained in batch
     ]
     refused = [o.pending.row.repo_id for o in arrived if isinstance(o.result, AdapterError)]
-    assert refused == [NAMES[0]]
-    assert len(arrived) == len(NAMES)
+    assert refused == [names[0]]
+    assert len(arrived) == len(names)
     assert not list(obtainer.folder.parent.parent.rglob("x.safetensors"))
 
 
-def test_a_config_of_absurd_size_or_rank_is_not_taken_in(pending, obtainer, folder):
-    huge, greedy = folder / NAMES[1], folder / NAMES[2]
+def test_a_config_of_absurd_size_or_rank_is_not_taken_in(pending, obtainer, folder, names):
+    huge, greedy = folder / names[1], folder / names[2]
     configs = {place: (place / "adapter_config.json").read_text() for place in (huge, greedy)}
     try:
         (huge / "adapter_config.json").write_text(configs[huge] + " " * (2 << 20))
         values = json.loads(configs[greedy]) | {"r": 3_000_000}
         (greedy / "adapter_config.json").write_text(json.dumps(values))
-        for name in NAMES[1:3]:
+        for name in names[1:3]:
             (row,) = describe(obtainer.hub, AdapterName(name), BASE)
             with pytest.raises(AdapterError) as caught:
                 obtainer.inspect(Pending(row, 1))
