@@ -1,5 +1,8 @@
 """A pool as one file for other programs: Parquet, NumPy's npz, or Parquet for Embedding Atlas."""
 
+# Annotations that are objects would keep DuckDB's types past their end, which complains of that.
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final
