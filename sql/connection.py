@@ -17,6 +17,7 @@ from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
 from hubdelta.sql import read_only
 from hubdelta.sql.cache import cache
+from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.cache.flat_deltas import Deltas, FlatDeltasError
 from hubdelta.sql.cache.spill import spill_folder
 from hubdelta.sql.parquet_files import ParquetFiles
@@ -282,7 +283,7 @@ class Queries:
         self._opened.close()
         damaged = cache.is_damaged(self.index)
         if damaged:
-            logger.warning("%s is damaged, and will not be used", cache.path_of(self.index))
+            logger.warning("%s is damaged, and will not be used", path_of(self.index))
         usable = not damaged or cache.remove(self.index)
         self._opened = _open(self.index, self.unsafe, linked=linked, cached=usable)
         return damaged or searched
@@ -326,12 +327,12 @@ def _open(index: Index, unsafe: bool, *, linked: bool, cached: bool = True) -> _
         attached = cache.attach(database, index, linked=linked) if cached else None
         if attached is not None:
             stack.callback(attached.close)
-            search = Search(database, attached.deltas)
+            search = Search(database, attached.contents.deltas)
             stack.callback(search.close)
             for damage in attached.damages():
                 logger.warning("%s; left out", damage)
             database.execute(cache_definitions())
-            linked = attached.is_linked()
+            linked = attached.contents.linked
         else:
             parquet = ParquetFiles.of(index)
             stack.callback(parquet.close)

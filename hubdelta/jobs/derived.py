@@ -19,13 +19,14 @@ logger = logging.getLogger(__name__)
 def refresh_cache(index: Index) -> None:
     """Update the cache; a failure is only a warning, since queries try again."""
     from hubdelta.sql.cache import cache
+    from hubdelta.sql.cache.contents import path_of
     from hubdelta.sql.stoppable import interruptible
 
     try:
         with interruptible():
             cache.refresh(index)
     except (OSError, duckdb.Error) as error:
-        logger.warning("%s is not up to date: %s", cache.path_of(index), error)
+        logger.warning("%s is not up to date: %s", path_of(index), error)
 
 
 def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> None:
@@ -52,7 +53,7 @@ def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> 
                 attached = cache.attach(database, index, linked=True)
                 if attached is not None:
                     stack.callback(attached.close)
-                    _cluster(database, attached.deltas, index, base, run_id, now)
+                    _cluster(database, attached.contents.deltas, index, base, run_id, now)
         except (OSError, duckdb.Error, FlatDeltasError) as error:
             logger.warning("clusters of %s are not up to date: %s", base, error)
 

@@ -1,6 +1,7 @@
 """The derived cache of an index, updated from what is new in the Parquet files.
 
 cache.py        when it is created, extended, copied
+contents.py     what it holds, and which files it lacks
 ingest.py       rows of Parquet files as rows of the cache
 attached.py     a cache that a connection reads
 families.py     vectors that are comparable with each other

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from hubdelta.sql.cache.flat_deltas import Deltas
+from hubdelta.sql.cache.contents import Contents
 from hubdelta.sql.cache.locks import Reading
 
 
@@ -13,11 +13,11 @@ class Attached:
     """An attached cache; close it when it is no longer read.
 
     Attributes:
-        deltas: its deltas, mapped into memory.
+        contents: what it held when it was attached.
     """
 
     _database: duckdb.DuckDBPyConnection
-    deltas: Deltas
+    contents: Contents
     _reading: Reading
 
     def damages(self) -> list[str]:
@@ -26,11 +26,6 @@ class Attached:
             "SELECT f.damage FROM cache.files AS f WHERE f.damage IS NOT NULL ORDER BY f.name"
         ).fetchall()
         return [damage for (damage,) in rows]
-
-    def is_linked(self) -> bool:
-        """Whether its linkage is up to date."""
-        found = self._database.execute("SELECT f.linked FROM cache.facts AS f").fetchall()
-        return found == [(True,)]
 
     def close(self) -> None:
         """End reading."""

@@ -13,7 +13,7 @@ from hubdelta.demo.pool import SINGLE
 from hubdelta.jobs.derived import refresh_cache, refresh_clusters
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import ClusterRow
-from hubdelta.sql.cache import cache
+from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.connection import connect
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -78,11 +78,9 @@ def numbers(index: Index) -> dict[int, set[str]]:
 def test_queries_find_the_clusters_of_the_run(two_clusters):
     refresh_clusters(two_clusters, "org/base", run_id="r", now=NOW)
     refresh_cache(two_clusters)
-    made = cache.path_of(two_clusters).stat()
+    made = path_of(two_clusters).stat()
     assert numbers(two_clusters) == {1: {"a"}, 2: {"b"}}
-    assert cache.path_of(two_clusters).stat().st_mtime_ns == made.st_mtime_ns, (
-        "nothing was left to do"
-    )
+    assert path_of(two_clusters).stat().st_mtime_ns == made.st_mtime_ns, "nothing was left to do"
 
 
 def test_numbers_in_damaged_files_are_not_given_again(two_clusters, caplog):

@@ -16,7 +16,7 @@ from terminal import plain, show
 from hubdelta.demo.base import BASE_ID
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES, VERSION_KEY, MapRow
-from hubdelta.sql.cache import cache
+from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.connection import connect
 
 
@@ -83,11 +83,11 @@ def test_the_map_is_kept_and_the_cache_knows(tmp_path):
     index = filled(tmp_path / "index", "org/base", n=9)
     assert run("explore", index=index.root, cwd=tmp_path).returncode == 0
     (file,) = (index.root / "maps").rglob("2*.parquet")
-    changed = cache.path_of(index).stat().st_mtime_ns
+    changed = path_of(index).stat().st_mtime_ns
     with connect(index) as queries:
         assert queries.parquet is None
         assert len(queries.run("FROM maps")) == 9
-    assert cache.path_of(index).stat().st_mtime_ns == changed
+    assert path_of(index).stat().st_mtime_ns == changed
     assert run("explore", "--text", index=index.root, cwd=tmp_path).returncode == 0
     assert [*(index.root / "maps").rglob("2*.parquet")] == [file]
 

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, VectorRow
-from hubdelta.sql.cache import cache
+from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.script import OLDEST_DUCKDB
 
@@ -71,15 +71,15 @@ def over_parquet(forbid_cache: Callable[[Index], None]) -> Iterator[Callable[[In
     opened: list[Queries] = []
 
     def open_one(index: Index) -> Queries:
-        kept = cache.path_of(index).with_suffix(".kept")
-        has_cache = cache.path_of(index).exists()
+        kept = path_of(index).with_suffix(".kept")
+        has_cache = path_of(index).exists()
         if has_cache:
-            cache.path_of(index).rename(kept)
+            path_of(index).rename(kept)
         forbid_cache(index)
         opened.append(connect(index))
         (index.root / ".cache.lock").rmdir()
         if has_cache:
-            kept.rename(cache.path_of(index))
+            kept.rename(path_of(index))
         assert opened[-1].parquet is not None
         return opened[-1]
 

@@ -16,6 +16,7 @@ from random_pool import COUNT, QUESTIONS, add, answers, answers_without
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
 from hubdelta.sql.cache import cache
+from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.cache.ingest import ingest
 from hubdelta.sql.connection import connect
 
@@ -84,7 +85,7 @@ def test_what_is_of_no_use_is_made_anew(
     cached: Index, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     wanted = answers(cached)
-    DAMAGE[damage](cache.path_of(cached))
+    DAMAGE[damage](path_of(cached))
     assert answers(cached) == wanted
     assert len(warnings(caplog)) <= 1
     caplog.clear()
@@ -101,7 +102,7 @@ def test_a_log_of_what_was_not_checkpointed_is_part_of_the_cache(
     cached: Index, tmp_path: Path
 ) -> None:
     # What a run leaves that is killed between its last commit and the checkpoint.
-    path, sooner = cache.path_of(cached), tmp_path / "sooner"
+    path, sooner = path_of(cached), tmp_path / "sooner"
     known = set(cached.root.rglob("*.parquet"))
     add(cached, 300, 310)
     names = [
@@ -131,7 +132,7 @@ def test_damage_that_a_query_finds_is_one_line_and_the_query_is_answered(
     cached: Index, caplog: pytest.LogCaptureFixture
 ) -> None:
     wanted = answers(cached)
-    path = cache.path_of(cached)
+    path = path_of(cached)
     with duckdb.connect(str(path), read_only=True) as database:
         (block,) = database.execute(
             "SELECT max(block_id) FROM pragma_storage_info('present_adapters') WHERE persistent"
@@ -151,11 +152,11 @@ def test_where_nothing_can_be_written_a_cache_that_is_up_to_date_is_used(
 ) -> None:
     wanted = answers(cached)
     forbid_cache(cached)
-    before = cache.path_of(cached).stat()
+    before = path_of(cached).stat()
     with connect(cached) as queries:
         assert queries.parquet is None
         assert [queries.run(query).to_pylist() for query in QUESTIONS] == wanted
-    assert cache.path_of(cached).stat().st_mtime_ns == before.st_mtime_ns
+    assert path_of(cached).stat().st_mtime_ns == before.st_mtime_ns
 
 
 @pytest.mark.parametrize("damage", ["deleted", "garbage", "of another version", "unsettled"])
@@ -163,7 +164,7 @@ def test_where_nothing_can_be_written_the_parquet_files_answer(
     cached: Index, forbid_cache: Callable[[Index], None], damage: str
 ) -> None:
     wanted = answers(cached)
-    DAMAGE[damage](cache.path_of(cached))
+    DAMAGE[damage](path_of(cached))
     forbid_cache(cached)
     with connect(cached) as queries:
         assert queries.parquet is not None
@@ -203,7 +204,7 @@ def test_where_nothing_can_be_written_news_are_read_from_the_parquet_files(
     ],
 )
 def test_a_query_reaches_no_file_and_changes_nothing(cached: Index, attack: str) -> None:
-    path = cache.path_of(cached)
+    path = path_of(cached)
     before = path.read_bytes()
     (parquet, *_) = cached.root.glob("vectors/base=*/2*.parquet")
     with connect(cached) as queries:

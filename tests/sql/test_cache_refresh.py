@@ -18,6 +18,7 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, Row, VectorRow
 from hubdelta.sql.cache import cache
 from hubdelta.sql.cache.cached_names import cached_names
+from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.connection import connect
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -140,7 +141,7 @@ def rows_of(index: Index, query: str) -> list[str]:
     """Rows of a query over the tables of a cache, in no order."""
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
-        place = str(cache.path_of(index)).replace("'", "''")
+        place = str(path_of(index)).replace("'", "''")
         database.execute(f"ATTACH '{place}' AS cache (READ_ONLY)")
         return sorted(map(repr, database.sql(query).to_arrow_table().to_pylist()))
 
@@ -158,7 +159,7 @@ def test_a_cache_kept_over_many_nights_is_that_made_from_nothing(
     nights = Nights(index, seed)
     nights.pass_one()
     cache.refresh(index)
-    inode = cache.path_of(index).stat().st_ino
+    inode = path_of(index).stat().st_ino
     for night in range(3):
         before = rows_of(index, VECTORS)
         nights.pass_one()
@@ -168,11 +169,11 @@ def test_a_cache_kept_over_many_nights_is_that_made_from_nothing(
         for name, query in TABLES.items():
             assert rows_of(index, query) == rows_of(other, query), name
         assert answers(index) == answers(other)
-    assert cache.path_of(index).stat().st_ino == inode, "it was never made anew"
+    assert path_of(index).stat().st_ino == inode, "it was never made anew"
 
 
 def state(index: Index) -> tuple[int, int, int]:
-    found = cache.path_of(index).stat()
+    found = path_of(index).stat()
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
@@ -205,11 +206,11 @@ def test_without_a_file_it_is_made_anew(fill: Callable[..., Index], row_type: ty
     index = fill(adapter("a/one", 0))
     fill(adapter("a/two", 10))
     cache.refresh(index)
-    inode = cache.path_of(index).stat().st_ino
+    inode = path_of(index).stat().st_ino
     index.files(row_type)[-2].unlink()  # the last is the one without rows
     with connect(index) as queries:
         assert len(queries.run(f"FROM {row_type.table}")) == 1
-    assert cache.path_of(index).stat().st_ino != inode
+    assert path_of(index).stat().st_ino != inode
 
 
 def test_with_another_file_of_a_name_it_is_made_anew(

@@ -20,6 +20,7 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import VectorRow
 from hubdelta.sql.cache import cache
+from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.connection import connect
 from hubdelta.sql.questions.answers import similar
 from hubdelta.sql.questions.centered import centered
@@ -140,7 +141,7 @@ def test_damage_is_noticed_where_only_numpy_meets_it(
     cached: Index, caplog: pytest.LogCaptureFixture
 ) -> None:
     wanted = answers(cached)
-    path = cache.path_of(cached)
+    path = path_of(cached)
     with duckdb.connect(str(path), read_only=True) as database:
         ((block,),) = database.execute(
             "SELECT max(block_id) FROM pragma_storage_info('sketched') WHERE persistent"
@@ -240,7 +241,7 @@ def test_who_has_an_earlier_state_open_keeps_what_they_see(cached: Index) -> Non
         cache.refresh(cached)
         assert reader.run(COUNT)["n"].to_pylist() == [300]
         assert reader.run("FROM neighbors('a/0000', k := 5)").to_pylist() == wanted
-        cache.path_of(cached).unlink()
+        path_of(cached).unlink()
         cache.refresh(cached)  # a new edition
         assert reader.run("FROM neighbors('a/0001', k := 5)").num_rows == 5
     assert len(list((cached.root / "hubdelta.deltas").iterdir())) == 1
@@ -250,12 +251,12 @@ def test_an_earlier_cache_put_back_is_brought_up_to_date_under_nobody(
     cached: Index, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept"
-    shutil.copyfile(cache.path_of(cached), kept)
+    shutil.copyfile(path_of(cached), kept)
     add(cached, 300, 3000)
     cache.refresh(cached)
     wanted = answers(cached)
     with connect(cached) as reader:
-        kept.replace(cache.path_of(cached))
+        kept.replace(path_of(cached))
         cache.refresh(cached)
         for name in ("a/0000", "a/2999"):  # whose rows the file ended before, for a moment
             reader.run("FROM neighbors(?, exact := true)", [name])
