@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubdelta.demo.pool import MIXED, POOL, SINGLE
+from hubdelta.demo.pool import MIXED, SINGLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,22 +33,35 @@ PROBES = tuple(
 )
 
 
-def measure(base: Path, hub: Path) -> dict[str, Any]:
+def vectors_of(base: Path, hub: Path, adapters: Iterable[str]) -> dict[str, Vector]:
+    """The Delta Activations [hidden] of adapters in a folder of repositories, by repository.
+
+    Args:
+        base: a transformers folder.
+        hub: a folder with a folder for each repository.
+        adapters: names of repositories.
+    """
+    activation = _Activation(base)
+    origin = activation.of(None)
+    return {name: activation.of(hub / name) - origin for name in adapters}
+
+
+def findings(vectors: Mapping[str, Vector]) -> dict[str, Any]:
     """Silhouette of the single-domain adapters and the additivity of the mixed ones, JSON-ready.
 
     Keys: `silhouette` (cosine distance clipped to [0, 1], labels the domains);
     `separating_distances` [low, high): a graph that links adapters within a distance of that range
-    has exactly the domains as its components; `norms` and `base_norm`; `mixed`: for each mixed
-    adapter, its cosines to the sum of the two adapters trained on the same splits (`sum_of_parts`,
-    then each of the `parts`) and to the sum of the two domains' mean vectors (`sum_of_means`, then
-    each of the `means`).
+    has exactly the domains as its components; `norms`; `mixed`: for each mixed adapter, its cosines
+    to the sum of the two adapters trained on the same splits (`sum_of_parts`, then each of the
+    `parts`) and to the sum of the two domains' mean vectors (`sum_of_means`, then each of the
+    `means`).
+
+    Args:
+        vectors: of all the demo's adapters, as `vectors_of` gives them.
     """
     import numpy as np
     from sklearn.metrics import silhouette_score
 
-    activation = _Activation(base)
-    origin = activation.of(None)
-    vectors = {a.repo_id: activation.of(hub / a.repo_id) - origin for a in POOL}
     labels = np.array([adapter.domains[0] for adapter in SINGLE])
     distance = _distances(np.stack([vectors[adapter.repo_id] for adapter in SINGLE]))
     within = labels[:, None] == labels[None, :]
@@ -73,7 +87,6 @@ def measure(base: Path, hub: Path) -> dict[str, Any]:
     return {
         "silhouette": round(float(silhouette_score(distance, labels, metric="precomputed")), 4),
         "separating_distances": [round(widest_link, 4), round(float(distance[~within].min()), 4)],
-        "base_norm": round(float(np.linalg.norm(origin)), 2),
         "norms": {name: round(float(np.linalg.norm(v)), 2) for name, v in vectors.items()},
         "mixed": mixed,
     }

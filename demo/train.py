@@ -143,9 +143,10 @@ def main() -> None:
             train_adapter(adapter, base, asked.sources, asked.out)
             logger.info("%s: %.0f s", adapter.repo_id, time.monotonic() - began)
     if asked.check:
-        from hubdelta.demo.check import measure
+        from hubdelta.demo.check import findings, vectors_of
 
-        sys.stdout.write(json.dumps(measure(base, asked.out)) + "\n")
+        vectors = vectors_of(base, asked.out, [adapter.repo_id for adapter in POOL])
+        sys.stdout.write(json.dumps(findings(vectors)) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+import numpy as np
 import optional
 import pytest
 from filelock import FileLock
@@ -13,7 +14,7 @@ BUILD = Path(__file__).parents[1] / ".build"
 
 _LONGEST = (
     *("indexer/exactness/test_exactness.py", "hubdelta/test_examples.py", "hubdelta/test_cli.py"),
-    *("hubdelta/test_engines_in_index.py", "hubdelta/test_bad_input.py", "demo/test_check.py"),
+    *("hubdelta/test_engines_in_index.py", "hubdelta/test_bad_input.py"),
     *("indexer/test_which_weights.py", "indexer/streamed/test_streamed_quantized.py"),
     *("bench/test_query_bench.py", "hubdelta/test_screen.py", "hubdelta/test_lanes.py"),
 )
@@ -69,6 +70,18 @@ def demo_base() -> Path:
     BUILD.mkdir(exist_ok=True)
     with FileLock(BUILD / "demo-base.lock"):
         return build_base(BUILD / "demo-base")
+
+
+@pytest.fixture(scope="session")
+def published(demo_base: Path) -> dict[str, np.ndarray]:
+    """The Delta Activations of the demo's adapters by the published computation, by repository."""
+    from straight_line import StraightLine
+
+    from hubdelta.demo.awkward_files import COMMITTED
+    from hubdelta.demo.pool import POOL
+
+    line = StraightLine(demo_base)
+    return {adapter.repo_id: line.delta(COMMITTED / adapter.repo_id) for adapter in POOL}
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,20 @@
 
 from xdist.scheduler import LoadScopeScheduling
 
-_OF_THE_DEMO_INDEX = tuple(
-    f"tests/hubdelta/test_{name}.py"
-    for name in ("api", "demo_index", "derived", "examples", "explore", "label", "readme")
+_OF_THE_DEMO_INDEX = (
+    *("tests/hubdelta/test_api.py", "tests/hubdelta/test_demo_index.py"),
+    *("tests/hubdelta/test_derived.py", "tests/hubdelta/test_examples.py"),
+    *("tests/hubdelta/test_explore.py", "tests/hubdelta/test_label.py"),
+    *("tests/hubdelta/test_readme.py", "tests/demo/test_check.py"),
 )
+
+_OF_PEFT = "tests/indexer/exactness/"
 
 
 class SharedFixtures(LoadScopeScheduling):
-    """A file's tests go together, and so do the files that ask one index of the demo's Hub.
+    """A file's tests go together, and so do the files that share what takes long to make.
+
+    That is the index of the demo's Hub, and the adapters that PEFT makes of every kind.
 
     Not by marks, as `--dist loadgroup` would have it: pytest-xdist 3.8 writes the group into a name
     that pytest 9.2 does not read, and all marks are passed over.
@@ -17,4 +23,6 @@ class SharedFixtures(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "the demo's index" if file in _OF_THE_DEMO_INDEX else file
+        if file in _OF_THE_DEMO_INDEX:
+            return "the demo's index"
+        return _OF_PEFT if file.startswith(_OF_PEFT) else file

@@ -1,17 +1,29 @@
 """The committed adapters show what the paper found, by its own computation."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hubdelta.demo.awkward_files import COMMITTED
-from hubdelta.demo.check import measure
+from hubdelta.demo.check import findings, vectors_of
 
 
 @pytest.fixture(scope="module")
-def figures(demo_base: Path) -> dict[str, Any]:
-    return measure(demo_base, COMMITTED)
+def figures(published: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return findings(published)
+
+
+def test_vectors_are_those_of_the_published_computation(
+    demo_base: Path, published: Mapping[str, np.ndarray]
+) -> None:
+    some = sorted(published)[::18]
+    found = vectors_of(demo_base, COMMITTED, some)
+    assert list(found) == some
+    for name, vector in found.items():
+        np.testing.assert_allclose(vector, published[name], rtol=0, atol=1e-4, err_msg=name)
 
 
 def test_domains_are_clusters(figures: dict[str, Any]) -> None:

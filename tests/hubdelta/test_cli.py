@@ -158,13 +158,31 @@ def test_wrong_usage_is_told_in_a_line(arguments, code, says, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_folder_that_was_perhaps_meant_is_named(tmp_path):
-    for name in ("my-base", "org/name"):
-        (tmp_path / name).mkdir(parents=True)
+@pytest.fixture
+def index_without_network(tmp_path):
+    """Run `hubdelta index` where no Hub answers, with short pauses between attempts."""
+    script = tmp_path / "impatient.py"
+    script.write_text(
+        "from functools import partial\n"
+        "from hubdelta.cli import main\n"
+        "from hubdelta.crawler import hub\n"
+        "hub.HubSettings = partial(hub.HubSettings, first_wait=0.01, longest_wait=0.02)\n"
+        "main()\n"
+    )
     dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
 
+    def index(*arguments):
+        return run("index", *arguments, script=script, computing=True, cwd=tmp_path, **dead)
+
+    return index
+
+
+def test_a_folder_that_was_perhaps_meant_is_named(index_without_network, tmp_path):
+    for name in ("my-base", "org/name"):
+        (tmp_path / name).mkdir(parents=True)
+
     def say(*arguments):
-        return run("index", *arguments, cwd=tmp_path, **dead).stderr
+        return index_without_network(*arguments).stderr
 
     assert "not a base model: did you mean the folder ./my-base?" in say("--base", "my-base")
     assert "not an adapter: did you mean the folder ./my-base?" in say("--base", "a/b", "my-base")
@@ -173,14 +191,20 @@ def test_a_folder_that_was_perhaps_meant_is_named(tmp_path):
     )
 
 
-def test_no_network_is_told_in_a_line_and_debug_shows_the_traceback(tmp_path):
-    dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
-    arguments = ["index", "--base", "a/b", "--index", tmp_path / "index"]
-    done = run(*arguments, **dead)
+def test_no_network_is_told_in_a_line(index_without_network, tmp_path):
+    done = index_without_network("--base", "a/b", "--index", tmp_path / "index")
     assert done.returncode == 1
     assert "http://127.0.0.1:9" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-    assert "Traceback" in run("--debug", *arguments, **dead).stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    asked = ["similar", "a/b", "--index", tmp_path / "nowhere"]
+    assert "Traceback" not in run(*asked).stderr
+    done = run("--debug", *asked)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "nowhere" in done.stderr.splitlines()[-1]
 
 
 def test_a_missing_extra_is_named(tmp_path):
