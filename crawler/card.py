@@ -48,8 +48,7 @@ def fetch_card(hub: Hub, key: AdapterKey) -> bytes:
         fail for that.
     """
     try:
-        content, _, _ = hub.call(read_start, hub, key, CARD_FILE, CARD_BYTES)
-        return content
+        return hub.call(read_start, hub, key, CARD_FILE, CARD_BYTES).content
     except HUB_FAILURES as error:
         logger.debug("%s: no card: %s", key, one_line(error))
         return b""

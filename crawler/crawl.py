@@ -111,6 +111,7 @@ class _Crawl:
         self._began, self._clock = datetime.now(UTC), time.monotonic()
         self._run_id = new_run_id(self._began)
         self._requests_before, self._requests_reported = hub.requests, hub.requests
+        self._resolves_before = hub.resolves
         self._bytes_before = hub.bytes_received
         self._ledger = self._open_ledger()
         self._family = BaseFamily(base)
@@ -164,6 +165,7 @@ class _Crawl:
             started_at=self._began,
             seconds=time.monotonic() - self._clock,
             requests=self._hub.requests - self._requests_before,
+            resolves=self._hub.resolves - self._resolves_before,
             fetched_bytes=self._hub.bytes_received - self._bytes_before,
             counts=self._ledger.counts,
             marks=dict(changed_marks(self._walks)),

@@ -106,14 +106,14 @@ def small_file(hub: Hub, key: AdapterKey, file: str, *, limit: int) -> bytes:
     """
     for _ in (1, 2):
         try:
-            content, file_bytes, recorded = hub.call(read_start, hub, key, file, limit + 1)
+            start = hub.call(read_start, hub, key, file, limit + 1)
         except HUB_FAILURES as error:
             raise adapter_error(error, file, key.repo_id, hub.endpoint) from error
-        if len(content) > limit:
-            size = f"{file_bytes} bytes, " if file_bytes is not None else ""
+        if len(start.content) > limit:
+            size = f"{start.file_bytes} bytes, " if start.file_bytes is not None else ""
             raise AdapterError(Reason.CORRUPT, f"{file} has {size}more than {limit}")
-        if content_has_hash(content, recorded):
-            return content
+        if content_has_hash(start.content, start.hash):
+            return start.content
         logger.warning("%s: %s does not have the hash that the Hub recorded", key, file)
     raise AdapterError(
         Reason.NETWORK,
@@ -211,12 +211,14 @@ def whole_file(
 
 
 def _read_header(hub: Hub, key: AdapterKey, file: str) -> Header:
-    start, file_bytes, recorded = read_start(hub, key, file, _FIRST_READ)
-    length = header_length(start)
-    if file_bytes is None and len(start) < _FIRST_READ:
-        file_bytes = len(start)
+    start = read_start(hub, key, file, _FIRST_READ)
+    length, file_bytes = header_length(start.content), start.file_bytes
+    if file_bytes is None and len(start.content) < _FIRST_READ:
+        file_bytes = len(start.content)
     if file_bytes is None:
         raise WrongAnswerError("the server does not say how long the file is")
-    if len(start) < length <= file_bytes:
-        start, _, recorded = read_start(hub, key, file, length)
-    return replace(parse_header(start, file_bytes), hash=recorded)
+    recorded = start.hash
+    if len(start.content) < length <= file_bytes:
+        start = read_start(hub, key, file, length, url=start.url)
+    header = parse_header(start.content, file_bytes)
+    return replace(header, hash=recorded, url=start.url)

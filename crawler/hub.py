@@ -134,6 +134,11 @@ class Hub:
         return self._wire.sent
 
     @property
+    def resolves(self) -> int:
+        """File resolves requested so far, which the Hub limits by account."""
+        return self._wire.resolved
+
+    @property
     def bytes_received(self) -> int:
         """Bytes of all bodies received so far, without what hf_xet fetches by itself."""
         return self._wire.received

@@ -94,7 +94,7 @@ def _copy(
             there = target.write(known[offset:end])
             pieces.append((offset + there, _Span(target, place + there, tensor.bytes - there)))
             place += tensor.bytes
-        RemoteRanges(hub, key, file, header.file_bytes, connections=1).read(pieces)
+        RemoteRanges(hub, key, file, header.file_bytes, header.url, connections=1).read(pieces)
     incomplete.replace(path)
 
 

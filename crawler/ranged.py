@@ -1,8 +1,8 @@
 """One ranged GET of a file at a commit, streamed: servers may send more than was requested."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -15,6 +15,9 @@ from hubdelta.crawler.wire import WrongAnswerError
 from hubdelta.schemas.keys import AdapterKey, is_commit
 
 _MOST_EXTRA: Final = 0.05  # share of extra bytes fetched to save requests
+
+_NO_LONGER_VALID: Final = frozenset({400, 401, 403, 404, 410})
+"""Answers of a place whose signature has expired, or that has moved."""
 
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(?:([0-9]{1,18})|\*)")
@@ -30,6 +33,7 @@ class Part:
         file_bytes: length of the whole file; None where the server does not say.
         hash: of the whole file: SHA-256, 64 hex digits, or git's blob hash, 40; None where the
             Hub does not say.
+        url: where the bytes come from, to which the Hub redirected; valid for a while.
         chunks: the bytes, as they arrive.
     """
 
@@ -37,12 +41,35 @@ class Part:
     start: int
     file_bytes: int | None
     hash: str | None
+    url: str
     chunks: Iterator[bytes]
 
 
+@dataclass(frozen=True)
+class Start:
+    """The first bytes of a file.
+
+    Attributes:
+        content: the bytes.
+        file_bytes: length of the whole file; None where the server does not say.
+        hash: as in `Part`.
+        url: as in `Part`.
+    """
+
+    content: bytes
+    file_bytes: int | None
+    hash: str | None
+    url: str
+
+
 @contextmanager
-def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Iterator[Part]:
+def open_part(
+    hub: Hub, key: AdapterKey, file: str, start: int, end: int, *, url: str | None = None
+) -> Iterator[Part]:
     """Request the bytes [start, end) of a file; leaving the context ends the transfer.
+
+    A file whose place is known from an earlier part is requested there, which the Hub does not
+    count as a resolve. If that is no longer valid, the Hub is asked for the place again.
 
     A server that ignores ranges answers 200 with the whole file (RFC 9110, 14.2). The connection is
     reused after a part that ends where it should, and closed otherwise.
@@ -51,16 +78,16 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
         WrongAnswerError: the answer is not this part of this file at this commit.
         HUB_FAILURES: as huggingface_hub and httpx raise them, also while reading chunks.
     """
-    url = hf_hub_url(key.repo_id, file, revision=key.revision, endpoint=hub.endpoint)
+    resolve = hf_hub_url(key.repo_id, file, revision=key.revision, endpoint=hub.endpoint)
     headers = {
         **hub.headers(),
         "range": f"bytes={start}-{end - 1}",
         "accept-encoding": "identity",
     }
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
-        size = _length(response)
-        if response.status_code == 416 and start == 0 and not size:
-            yield Part(True, 0, 0, _hash(response), iter(()))  # an empty file has no first byte
+    with _answer(url, resolve, headers) as response:
+        size, there = _length(response), str(response.url)
+        if response.status_code == 416 and start == 0 and not size:  # an empty file has no byte
+            yield Part(True, 0, 0, _hash(response), there, iter(()))
             return
         if response.status_code == 416:
             raise WrongAnswerError(f"refuses the part from byte {start}, which the file has")
@@ -75,6 +102,7 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
             start if last is not None else 0,
             size if whole is None else whole,
             _hash(response),
+            there,
             chunks,
         )
         if last is not None and last < end:
@@ -84,23 +112,41 @@ def open_part(hub: Hub, key: AdapterKey, file: str, start: int, end: int) -> Ite
 
 
 def read_start(
-    hub: Hub, key: AdapterKey, file: str, length: int
-) -> tuple[bytes, int | None, str | None]:
-    """The first bytes of a file, its length if the server says it, and the hash of the whole.
+    hub: Hub, key: AdapterKey, file: str, length: int, *, url: str | None = None
+) -> Start:
+    """The first bytes of a file; `url` as in `open_part`.
 
     Raises:
         WrongAnswerError: the body ends early, or is not from this file.
         HUB_FAILURES: as `open_part`.
     """
     content = bytearray()
-    with open_part(hub, key, file, 0, length) as part:
+    with open_part(hub, key, file, 0, length, url=url) as part:
         for chunk in part.chunks:
             content += chunk
             if len(content) >= length:
                 break
     if part.file_bytes is not None and len(content) < min(length, part.file_bytes):
         raise WrongAnswerError(f"the answer ends after {len(content)} bytes")
-    return bytes(content[:length]), part.file_bytes, part.hash
+    return Start(bytes(content[:length]), part.file_bytes, part.hash, part.url)
+
+
+@contextmanager
+def _answer(
+    place: str | None, resolve: str, headers: Mapping[str, str]
+) -> Iterator[httpx.Response]:
+    """The answer of a file's known place, or else that of the Hub, which redirects to it."""
+    client = get_session()
+    with ExitStack() as stack:
+        if place is not None:
+            response = stack.enter_context(client.stream("GET", place, headers=headers))
+            if response.status_code not in _NO_LONGER_VALID:
+                yield response
+                return
+            stack.close()
+        yield stack.enter_context(
+            client.stream("GET", resolve, headers=headers, follow_redirects=True)
+        )
 
 
 def coalesced(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -38,6 +38,7 @@ class RemoteRanges:
         key: whose file, and the commit.
         file: path inside the repository.
         file_bytes: its length when its header was read.
+        url: where its bytes are, as far as known: the Hub is not asked for that again.
         connections: simultaneous requests.
         asked: bytes of the file read so far.
         fetched: bytes received over the network for them.
@@ -47,6 +48,7 @@ class RemoteRanges:
     key: AdapterKey
     file: str
     file_bytes: int
+    url: str | None = None
     connections: int = 8
     asked: int = field(default=0, init=False)
     fetched: int = field(default=0, init=False)
@@ -108,12 +110,12 @@ class RemoteRanges:
             return
         reached, fills_all = start, False
 
-        def attempt() -> None:
+        def transfer() -> None:
             nonlocal reached, end, fills_all
-            with open_part(self.hub, self.key, self.file, reached, end) as part:
+            with open_part(self.hub, self.key, self.file, reached, end, url=self.url) as part:
                 if part.file_bytes not in {None, self.file_bytes}:
                     raise WrongAnswerError("a part of a different file than requested")
-                self._ranged = part.ranged
+                self._ranged, self.url = part.ranged, part.url
                 if not part.ranged and not fills_all:
                     if not whole.acquire(blocking=False):
                         reached = end
@@ -132,6 +134,13 @@ class RemoteRanges:
                     with self._counting:
                         self.fetched += position - part.start
             raise WrongAnswerError(f"the answer ends at byte {position}, before {end}")
+
+        def attempt() -> None:
+            try:
+                transfer()
+            except HUB_FAILURES:
+                self.url = None  # whatever goes wrong there, the Hub may name a better place
+                raise
 
         while reached < end:
             before = reached

@@ -65,6 +65,7 @@ class Header:
         file_bytes: length of the file, as the Hub states it.
         start: the file's first bytes, as many as were read, so that none is requested twice.
         hash: of the whole file, on record at the Hub; None if it does not say.
+        url: where the Hub redirected to for the file's bytes; None for a local file.
     """
 
     tensors: dict[str, Tensor]
@@ -74,6 +75,7 @@ class Header:
     file_bytes: int
     start: bytes = field(repr=False)
     hash: str | None = None
+    url: str | None = field(default=None, repr=False)
 
 
 def header_length(start: bytes) -> int:

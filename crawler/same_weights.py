@@ -122,7 +122,9 @@ class Weights:
         if len(content) == taken * width:
             return tensor.dtype, bytes(content)
         content = bytearray(taken * width)
-        ranges = RemoteRanges(self.hub, self.key, path, header.file_bytes, connections=1)
+        ranges = RemoteRanges(
+            self.hub, self.key, path, header.file_bytes, header.url, connections=1
+        )
         ranges.read([(first, memoryview(content))])
         return tensor.dtype, bytes(content)
 

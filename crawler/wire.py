@@ -51,11 +51,12 @@ class Wire:
 
     Attributes:
         sent: requests, counting each redirect followed.
+        resolved: those of them that the Hub counts as file resolves.
         received: bytes of bodies, as they came over the network.
     """
 
     def __init__(self, endpoint: str, timeout: float, limits: Limits) -> None:
-        self.sent = self.received = 0
+        self.sent = self.resolved = self.received = 0
         self._endpoint, self._timeout, self._limits = endpoint, timeout, limits
         self._counting = threading.Lock()
 
@@ -63,6 +64,7 @@ class Wire:
         """Set a request's timeout, and send the token to the endpoint's server only."""
         with self._counting:
             self.sent += 1
+            self.resolved += "/resolve/" in request.url.path
         # Set here and not on the client: huggingface_hub passes timeout=None with most calls.
         timeouts = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {

@@ -209,6 +209,11 @@ class RunRow(Row):
     started_at: datetime = _column(_TIME, "start of the run")
     seconds: float = _column(pa.float64(), "wall time", "seconds")
     requests: int = _column(pa.int64(), "HTTP requests sent to the Hub", "requests")
+    resolves: int | None = _added_column(
+        pa.int64(),
+        "file resolves among them, which the Hub limits; index: for the adapters alone",
+        "requests",
+    )
     fetched_bytes: int | None = _added_column(
         pa.int64(), "response bodies received from the Hub, without the base's files", "bytes"
     )

@@ -88,6 +88,7 @@ class IndexSummary:
             base and all downloads.
         fetched_bytes: received from the Hub, without the base's files.
         needed_bytes: of these, what the vectors depend on, with headers and configs.
+        resolves: file resolves for the adapters, which the Hub limits by account.
         busy: seconds in which each stage was busy.
         waited: seconds in which it was idle while adapters were pending.
         crawl: how the crawl ended, if there was one.
@@ -105,6 +106,7 @@ class IndexSummary:
     adapters_per_second: float = 0.0
     fetched_bytes: int = 0
     needed_bytes: int = 0
+    resolves: int = 0
     busy: dict[str, float] = field(default_factory=dict)
     waited: dict[str, float] = field(default_factory=dict)
     crawl: CrawlSummary | None = None
@@ -237,7 +239,7 @@ class _IndexRun:
         if not self.settings.keep_downloads:
             # Separate per run: a download of an interrupted run may still be in progress.
             downloads /= self.summary.run_id
-        before = self.hub.bytes_received
+        before, resolves_before = self.hub.bytes_received, self.hub.resolves
         progress = RunProgress(received=lambda: self.hub.bytes_received - before)
         try:
             with stop_on_interrupt() as stop:
@@ -262,6 +264,7 @@ class _IndexRun:
             self.summary.failed.update({str(why): n for why, n in progress.failed.items()})
             self.summary.adapters_per_second = progress.adapters_per_second
             self.summary.fetched_bytes = progress.received()
+            self.summary.resolves = self.hub.resolves - resolves_before
             self.summary.needed_bytes = progress.needed_bytes
             self.summary.busy = progress.stages.busy
             self.summary.waited = progress.stages.waited
@@ -299,6 +302,7 @@ def _run_row(summary: IndexSummary, started_at: datetime, requests: int) -> RunR
         started_at=started_at,
         seconds=summary.seconds,
         requests=requests,
+        resolves=summary.resolves,
         fetched_bytes=summary.fetched_bytes,
         needed_bytes=summary.needed_bytes,
         busy=summary.busy,

@@ -46,7 +46,13 @@ def show_index_run(summary: IndexSummary, screen: Screen) -> None:
     if summary.fetched_bytes:
         screen.line(
             f"  fetched   {summary.fetched_bytes / 1e6:,.1f} MB, "
-            f"{summary.needed_bytes / 1e6:,.1f} MB of it for these vectors"
+            f"{summary.needed_bytes / 1e6:,.1f} MB of it for these vectors, by "
+            f"{counted(summary.resolves, 'file resolve')}"
+            + (
+                f", {summary.resolves / summary.embedded:.1f} an adapter"
+                if summary.embedded
+                else ""
+            )
         )
     for title, counts in (("skipped", summary.skipped), ("failed", summary.failed)):
         why = ", ".join(

@@ -138,7 +138,7 @@ def open_remote(
         if copy := _copy_of(header, base_folder):
             shards[file] = local_shard(copy)
         else:
-            source = RemoteRanges(hub, key, file, header.file_bytes, connections)
+            source = RemoteRanges(hub, key, file, header.file_bytes, header.url, connections)
             shards[file] = safetensors_shard(file, header, source.read)
             remote.append(source)
     return Checkpoint(shards, index, remote)

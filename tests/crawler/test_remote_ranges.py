@@ -149,3 +149,38 @@ def test_a_file_that_is_another_by_now(hub: Hub, repos: Repos) -> None:
 def test_the_smallest_gaps_are_bridged() -> None:
     ranges = [(0, 100), (100, 200), (204, 300), (306, 400), (420, 500)]
     assert coalesced(ranges) == [(0, 400), (420, 500)]
+
+
+def resolves(served: FaultyHub) -> int:
+    """Requests so far that the Hub counts as file resolves."""
+    return sum("/resolve/" in record.path for record in served.requests)
+
+
+def test_the_hub_is_asked_once_where_the_bytes_are(
+    hub: Hub, served: FaultyHub, file: Callable[[], RemoteRanges]
+) -> None:
+    opened = file()
+    for seed in range(3):
+        read(opened, some_ranges(seed))
+    assert resolves(served) == hub.resolves == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_place_that_is_no_longer_valid_is_asked_for_again(
+    status: int, served: FaultyHub, file: Callable[[], RemoteRanges]
+) -> None:
+    opened = file()
+    read(opened, [(0, 100)])
+    served.faults.add(Fault(CONTENT, status=status, times=1))
+    read(opened, [(500, 900)])
+    assert resolves(served) == 2
+
+
+def test_a_place_that_sends_something_else_is_asked_for_again(
+    served: FaultyHub, file: Callable[[], RemoteRanges]
+) -> None:
+    opened = file()
+    read(opened, [(0, 100)])
+    served.faults.add(Fault(CONTENT, headers={"content-range": "bytes 0-99/100"}, times=1))
+    read(opened, [(500, 900)])
+    assert resolves(served) == 2

@@ -12,6 +12,7 @@ from hubs import BASE
 from huggingface_hub import constants
 from rows import catalog_row
 
+from hubdelta.crawler import downloads
 from hubdelta.crawler.describe import describe
 from hubdelta.indexer.adapters.loading import Obtainer
 from hubdelta.indexer.adapters.pending import Pending
@@ -262,3 +263,17 @@ def test_a_config_of_absurd_size_or_rank_is_not_taken_in(pending, obtainer, fold
     finally:
         for place, text in configs.items():
             (place / "adapter_config.json").write_text(text)
+
+
+@pytest.mark.parametrize("first_read", [600, 100_000], ids=["in parts", "at once"])
+def test_an_adapter_costs_three_file_resolves(
+    first_read, pending, obtainer, hub, local_hub, names, monkeypatch
+):
+    """Its config, its weights and its card: what the Hub counts, and limits by account."""
+    monkeypatch.setattr(downloads, "_FIRST_READ", first_read)
+    before = hub.resolves
+    gather(pending, obtainer)
+    resolved = [r.path for r in local_hub.requests if "/resolve/" in r.path]
+    assert hub.resolves - before == 3 * len(names) == len(resolved)
+    for file in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
+        assert sum(path.endswith(file) for path in resolved) == len(names)
