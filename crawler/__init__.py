@@ -16,4 +16,5 @@ content_hash.py, foreign_content.py     whether a file is what it claims to be
 partial_fetch.py, ranged.py, remote_ranges.py   parts of a file
 hub.py, hub_errors.py    huggingface_hub's client, configured; what its errors mean
 pages.py, wire.py    walking a listing; limits on the time, bytes and pauses of one response
+pace.py         the Hub's rate limits, kept by spreading requests
 """

@@ -10,6 +10,8 @@ from typing import Final
 
 from huggingface_hub.utils import httpx, parse_ratelimit_headers
 
+from hubdelta.crawler.pace import Pace, is_resolve
+
 _PROGRESS: Final = 1_000_000  # bytes after which a broken transfer is worth resuming
 _PIECE: Final = 1 << 20  # bytes unpacked at once, at most
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -57,14 +59,16 @@ class Wire:
 
     def __init__(self, endpoint: str, timeout: float, limits: Limits) -> None:
         self.sent = self.resolved = self.received = 0
+        self._pace = Pace(limits.longest_pause)
         self._endpoint, self._timeout, self._limits = endpoint, timeout, limits
         self._counting = threading.Lock()
 
     def before_request(self, request: httpx.Request) -> None:
-        """Set a request's timeout, and send the token to the endpoint's server only."""
+        """Wait for its turn, set its timeout, and send the token to the endpoint's server only."""
+        self._pace.wait(request.url)
         with self._counting:
             self.sent += 1
-            self.resolved += "/resolve/" in request.url.path
+            self.resolved += is_resolve(request.url)
         # Set here and not on the client: huggingface_hub passes timeout=None with most calls.
         timeouts = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {
@@ -83,6 +87,7 @@ class Wire:
             response.extensions[_ASKED] = asked
             for name in ("retry-after", "ratelimit"):
                 response.headers.pop(name, None)
+        self._pace.learn(response)
         if response.request.method == "HEAD":
             return
         if not isinstance(response.stream, httpx.SyncByteStream):
