@@ -121,6 +121,10 @@ class FaultyHub(LocalHub):
         self.faults = faults if faults is not None else Faults()
         super().__init__(folder, middleware=[Middleware(FaultMiddleware, faults=self.faults)])
 
+    def __exit__(self, *error: object) -> None:
+        """Stop serving, in a moment: to wait for it would take longer than most tests."""
+        self._server.should_exit = True
+
 
 def _status_answer(fault: Fault) -> JSONResponse:
     status = fault.status or 503

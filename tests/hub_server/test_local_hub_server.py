@@ -9,7 +9,7 @@ import sys
 import pytest
 from faults import FaultyHub
 
-from hubdelta.hub_server import serve, server
+from hubdelta.hub_server import LocalHub, serve, server
 from hubdelta.schemas.errors import ListeningError, UsageError
 
 SERVE = """
@@ -98,7 +98,7 @@ class Silent:
 
 
 def test_two_hubs_run_side_by_side_and_stop(folder):
-    with FaultyHub(folder.place) as one, FaultyHub(folder.place) as other:
+    with LocalHub(folder.place) as one, LocalHub(folder.place) as other:
         assert one.url != other.url
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(one.url.rpartition(":")[2])), timeout=2)
