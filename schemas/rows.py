@@ -186,6 +186,11 @@ class BaseRow(Row):
         "largest L2 norm of a delta made by arithmetic alone, the base against itself",
         "hidden-state units",
     )
+    cosine: float | None = _added_column(
+        pa.float64(),
+        "least cosine between deltas in this precision and in fp32, of trial edits from strong to "
+        "weak; null for fp32, and where it was not measured",
+    )
     engine: str = _column(pa.string(), "engine that made it")
     precision: str = _column(pa.string(), "arithmetic that made it: fp32, ...")
     embedded_at: datetime = _column(_TIME, "when the row was made")

@@ -65,12 +65,15 @@ class Baseline:
         precision: fp32, tf32, fp16 or bf16.
         activations: the base's own, [probes, hidden].
         noise_floor: the largest L2 norm of a delta that this arithmetic alone is seen to make.
+        cosine: the least between deltas in this precision and in fp32, of trial edits of several
+            strengths; None where that was not measured.
     """
 
     engine: str
     precision: str
     activations: Activations
     noise_floor: float
+    cosine: float | None = None
 
 
 @dataclass(frozen=True)

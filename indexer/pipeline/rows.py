@@ -48,6 +48,7 @@ class RowMaker:
             hidden_size=baseline.activations.shape[1],
             activations=list(baseline.activations),
             noise_floor=baseline.noise_floor,
+            cosine=baseline.cosine,
             engine=baseline.engine,
             precision=baseline.precision,
             embedded_at=datetime.now(UTC),

@@ -96,7 +96,7 @@ def embed_plan(
         lanes.append(
             Lane(
                 arriving(adapters, workers=settings.workers, ahead=ahead),
-                partial(load_engine, base_folder, probes, settings),
+                partial(load_engine, base_folder, probes, settings, adapters=len(adapters)),
                 stage="compute",
                 turn=turn,
                 window=settings.batch_size,

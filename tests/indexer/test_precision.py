@@ -13,7 +13,7 @@ from limited_device import LimitedModel
 
 from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.engine import Answer
-from hubdelta.indexer.engines.routing import make_engine
+from hubdelta.indexer.engines.routing import load_engine, make_engine
 from hubdelta.indexer.engines.stacked import baselines
 from hubdelta.indexer.engines.stacked.accuracy import Trial, Trials
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
@@ -120,6 +120,17 @@ def test_auto_takes_what_is_near_enough_and_seen_to_be_faster(
     assert answer.baseline.precision == chosen
 
 
+@pytest.mark.parametrize(("adapters", "tried"), [(None, 1), (1, 0), (31, 0), (32, 1), (5000, 1)])
+def test_few_adapters_are_not_worth_a_trial(adapters, tried, tiny_base, monkeypatch):
+    asked = []
+    monkeypatch.setattr(baselines, "LARGE", 0)
+    monkeypatch.setattr(
+        baselines, "multiplies_faster", lambda dtype, least: asked.append(dtype) or False
+    )
+    load_engine(tiny_base, ALPACA_5, IndexSettings(device="cpu"), adapters=adapters)
+    assert len(asked) == tried
+
+
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_trial_that_does_not_fit_in_memory_is_run_in_parts(most, base):
     whole = Trials(StackedModel(base))
@@ -131,6 +142,14 @@ def test_a_trial_that_does_not_fit_in_memory_is_run_in_parts(most, base):
     assert parts.of("fp16").cosine == pytest.approx(whole.of("fp16").cosine, abs=1e-5)
     assert model.refused == [5, 5]
     assert model.tried[-1] == 1
+
+
+def test_a_baseline_says_how_near_to_fp32_deltas_in_its_precision_are(base, adapter):
+    narrow = StackedEngine(base, precision="bf16")
+    (answer,) = answers(narrow, adapter)
+    assert answer.baseline.cosine == pytest.approx(Trials(narrow.model).of("bf16").cosine, abs=1e-6)
+    (exact,) = answers(StackedEngine(base), adapter)
+    assert exact.baseline.cosine is None
 
 
 def test_trials_say_how_near_deltas_are_to_fp32(base):

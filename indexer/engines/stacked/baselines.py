@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from hubdelta.indexer.engines.edits.edits import Edits
 from hubdelta.indexer.engines.engine import Activations, Baseline, distance, noise_floor
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
-from hubdelta.indexer.engines.stacked.accuracy import Trials, multiplies_faster
+from hubdelta.indexer.engines.stacked.accuracy import Trial, Trials, multiplies_faster
 from hubdelta.indexer.engines.stacked.model import StackedModel
 from hubdelta.indexer.engines.stacked.precision import (
     CLOSE_ENOUGH,
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Baselines:
-    """The baselines of one base, each measured on first use.
+    """The baselines of one base, each measured on first use, and its distance from fp32.
 
     Args:
         model: the base, in which adapters are stacked.
@@ -35,6 +36,7 @@ class Baselines:
     def __init__(self, model: StackedModel, engine: str) -> None:
         self._model, self._engine = model, engine
         self._known: dict[str, Baseline] = {}
+        self._tried: dict[str, Trial] = {}
         self.of("fp32")  # the base is later checked against it
 
     def of(self, precision: str) -> Baseline:
@@ -45,7 +47,8 @@ class Baselines:
             if precision != "fp32":
                 others.append(self.of("fp32").activations)
             floor = noise_floor(alone, others)
-            self._known[precision] = Baseline(self._engine, precision, alone, floor)
+            cosine = None if precision == "fp32" else self._trial(precision).cosine
+            self._known[precision] = Baseline(self._engine, precision, alone, floor, cosine)
         return self._known[precision]
 
     def raise_floor(self, precision: str, nothing: Activations) -> None:
@@ -57,7 +60,7 @@ class Baselines:
         """
         known = self.of(precision)
         floor = max(known.noise_floor, distance(known.activations, nothing))
-        self._known[precision] = Baseline(self._engine, precision, known.activations, floor)
+        self._known[precision] = replace(known, noise_floor=floor)
 
     def fastest_precise(self) -> str:
         """The fastest precision in which deltas of every strength are as in fp32.
@@ -72,7 +75,7 @@ class Baselines:
                 continue
             if self._overflows(precision):
                 continue
-            trial = self._trials.of(precision)
+            trial = self._trial(precision)
             faster = not on_cpu or WORTH_IT * trial.seconds <= self._trials.exact_seconds
             logger.debug("%s: cosine to fp32 %.6f, faster: %s", precision, trial.cosine, faster)
             if trial.cosine >= CLOSE_ENOUGH and faster:
@@ -82,6 +85,11 @@ class Baselines:
     @cached_property
     def _trials(self) -> Trials:
         return Trials(self._model)
+
+    def _trial(self, precision: str) -> Trial:
+        if precision not in self._tried:
+            self._tried[precision] = self._trials.of(precision)
+        return self._tried[precision]
 
     def checked(self, precision: str) -> str:
         """Check a requested precision.
