@@ -32,22 +32,32 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_same_plan_trains_the_same_bytes(small_base: Path, tmp_path: Path) -> None:
-    plan = next(adapter for adapter in POOL if adapter.data == (("python", 0),))
-    runs = [files(train_adapter(plan, small_base, SITE, tmp_path / run)) for run in "ab"]
-    assert runs[0] == runs[1]
+@pytest.fixture(scope="module")
+def plan() -> PooledAdapter:
+    return next(adapter for adapter in POOL if adapter.data == (("python", 0),))
 
 
-def test_another_split_trains_other_weights(small_base: Path, tmp_path: Path) -> None:
-    plan: PooledAdapter = next(adapter for adapter in POOL if adapter.data == (("python", 0),))
+@pytest.fixture(scope="module")
+def trained(
+    plan: PooledAdapter, small_base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The files that training by the plan gives."""
+    return files(train_adapter(plan, small_base, SITE, tmp_path_factory.mktemp("trained")))
+
+
+def test_same_plan_trains_the_same_bytes(
+    plan: PooledAdapter, trained: dict[str, bytes], small_base: Path, tmp_path: Path
+) -> None:
+    assert files(train_adapter(plan, small_base, SITE, tmp_path)) == trained
+
+
+def test_another_split_trains_other_weights(
+    plan: PooledAdapter, trained: dict[str, bytes], small_base: Path, tmp_path: Path
+) -> None:
     other = replace(plan, data=(("python", 1),))
-    weights = [
-        files(train_adapter(one, small_base, SITE, tmp_path / str(number)))[
-            "adapter_model.safetensors"
-        ]
-        for number, one in enumerate((plan, other))
-    ]
-    assert weights[0] != weights[1]
+    found = files(train_adapter(other, small_base, SITE, tmp_path))
+    name = "adapter_model.safetensors"
+    assert found[name] != trained[name]
 
 
 def test_splits_of_a_domain_are_disjoint_and_fixed() -> None:
