@@ -190,7 +190,7 @@ def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> 
     # This imports scipy, which takes longer to load than a query to answer.
     from hubdelta.sql.cache.ingest import create_tables, ingest, link_families
 
-    is_new = not path.exists()
+    is_new, news = not path.exists(), sorted(names)
     with (
         spill_folder() as spill,
         duckdb.connect(config={"temp_directory": str(spill)}) as database,
@@ -199,7 +199,8 @@ def _update(path: Path, index: Index, names: Iterable[str], *, linked: bool) -> 
         contents.attach(database, path, read_only=False)
         if is_new:
             create_tables(database, contents.VERSION)
-        ingest(database, index, sorted(names))
+        if is_new or news:
+            ingest(database, index, news)
         if linked:
             link_families(database, index)
         database.execute("CHECKPOINT cache")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -137,13 +137,16 @@ def made_from_nothing(index: Index, place: Path) -> Index:
     return other
 
 
-def rows_of(index: Index, query: str) -> list[str]:
-    """Rows of a query over the tables of a cache, in no order."""
+def rows_of(index: Index, queries: Iterable[str]) -> list[list[str]]:
+    """Rows of queries over the tables of a cache, in no order."""
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         place = str(path_of(index)).replace("'", "''")
         database.execute(f"ATTACH '{place}' AS cache (READ_ONLY)")
-        return sorted(map(repr, database.sql(query).to_arrow_table().to_pylist()))
+        return [
+            sorted(map(repr, database.execute(query).to_arrow_table().to_pylist()))
+            for query in queries
+        ]
 
 
 def answers(index: Index) -> dict[str, list[str]]:
@@ -161,13 +164,14 @@ def test_a_cache_kept_over_many_nights_is_that_made_from_nothing(
     cache.refresh(index)
     inode = path_of(index).stat().st_ino
     for night in range(3):
-        before = rows_of(index, VECTORS)
+        (before,) = rows_of(index, [VECTORS])
         nights.pass_one()
         cache.refresh(index)
-        assert set(before) <= set(rows_of(index, VECTORS)), "vectors stay where they are"
+        after, *tables = rows_of(index, [VECTORS, *TABLES.values()])
+        assert set(before) <= set(after), "vectors stay where they are"
         other = made_from_nothing(index, tmp_path / str(night))
-        for name, query in TABLES.items():
-            assert rows_of(index, query) == rows_of(other, query), name
+        for name, ours, theirs in zip(TABLES, tables, rows_of(other, TABLES.values()), strict=True):
+            assert ours == theirs, name
         assert answers(index) == answers(other)
     assert path_of(index).stat().st_ino == inode, "it was never made anew"
 
@@ -199,6 +203,19 @@ def test_connecting_brings_rows_up_to_date_and_a_question_the_linkage(
     fill(adapter("b/one", 0, base="org/other"), adapter("b/two", 1, base="org/other"))
     with connect(index) as queries:
         assert len(queries.run("FROM domains('org/other')")) == 1, "a base that is new"
+
+
+def test_where_only_the_linkage_is_missing_no_rows_are_read_again(
+    fill: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ingest(*_: object) -> None:
+        raise AssertionError
+
+    index = fill(adapter("a/one", 0), adapter("a/two", 10))
+    with connect(index) as queries:
+        monkeypatch.setattr("hubdelta.sql.cache.ingest.ingest", ingest)
+        assert len(queries.run("FROM pairs('org/base')")) == 1
+        assert queries.parquet is None
 
 
 @pytest.mark.parametrize("row_type", [CatalogRow, VectorRow])
