@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,39 @@ from typing import Any
 import duckdb
 import pytest
 from filelock import FileLock
+from geometry import write_pairs
+from random_pool import add, answers
+from sharing import connect_over_parquet, copy_of, opened
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, VectorRow
-from hubdelta.sql.cache.contents import path_of
-from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.cache import cache
+from hubdelta.sql.connection import Queries
 from hubdelta.sql.script import OLDEST_DUCKDB
 
 _BUILD = Path(__file__).parents[2] / ".build"
 
 _ASK = """
-import json, sys
+import json, sys, traceback
 import duckdb
-script, before, queries = json.load(sys.stdin)
-connection = duckdb.connect()
-connection.execute("SET enable_progress_bar = false")  # it would stand among the answers
-if before:
-    connection.execute(before)
-connection.execute(open(script, encoding="utf-8").read())
-to_arrow = "to_arrow_table" if hasattr(connection, "to_arrow_table") else "fetch_arrow_table"
-answers = [getattr(connection.execute(query), to_arrow)().to_pylist() for query in queries]
-print(json.dumps([duckdb.__version__, answers], default=str))
+
+def answers(script, before, queries):
+    with duckdb.connect() as connection:
+        # The bar would stand among the answers.
+        connection.execute("SET enable_progress_bar = false")
+        if before:
+            connection.execute(before)
+        connection.execute(open(script, encoding="utf-8").read())
+        new = hasattr(connection, "to_arrow_table")
+        to_arrow = "to_arrow_table" if new else "fetch_arrow_table"
+        return [getattr(connection.execute(query), to_arrow)().to_pylist() for query in queries]
+
+for line in sys.stdin:
+    try:
+        found = [duckdb.__version__, answers(*json.loads(line))]
+    except Exception:
+        found = [None, traceback.format_exc()]
+    print(json.dumps(found, default=str), flush=True)
 """
 
 
@@ -44,48 +57,51 @@ def fill(index: Index) -> Callable[..., Index]:
     """Write pairs of catalog row and vector, a file per table and base."""
 
     def write(*adapters: tuple[CatalogRow, VectorRow]) -> Index:
-        for base in {listed.base for listed, _ in adapters}:
-            mine = [pair for pair in adapters if pair[0].base == base]
-            index.write([listed for listed, _ in mine], base=base)
-            index.write([vector for _, vector in mine], base=base)
-        return index
+        return write_pairs(index, *adapters)
 
     return write
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """An index without rows, to be read only."""
+    index = Index.create(tmp_path_factory.mktemp("empty") / "index")
+    cache.refresh(index)
+    return index
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """300 random vectors and their cache, to be read only."""
+    index = Index.create(tmp_path_factory.mktemp("pool") / "index")
+    add(index, 0, 300)
+    cache.refresh(index)
+    return index
+
+
+@pytest.fixture(scope="session")
+def wanted(pool: Index) -> list[Any]:
+    """What these vectors answer."""
+    return answers(pool)
+
+
 @pytest.fixture
-def forbid_cache() -> Callable[[Index], None]:
-    """Make an index a place where the cache can be neither locked nor written from now on."""
+def cached(pool: Index, tmp_path: Path) -> Index:
+    """The same vectors with a cache of the test's own."""
+    return copy_of(pool, tmp_path / "index")
 
-    def forbid(index: Index) -> None:
-        lock = index.root / ".cache.lock"
-        lock.unlink(missing_ok=True)
-        lock.mkdir()
 
-    return forbid
+@pytest.fixture(scope="module", autouse=True)
+def _close_what_was_opened() -> Iterator[None]:
+    yield
+    opened.close()
 
 
 @pytest.fixture
-def over_parquet(forbid_cache: Callable[[Index], None]) -> Iterator[Callable[[Index], Queries]]:
+def over_parquet() -> Iterator[Callable[[Index], Queries]]:
     """Connect to the Parquet files of an index, which can have a cache before and after that."""
-    opened: list[Queries] = []
-
-    def open_one(index: Index) -> Queries:
-        kept = path_of(index).with_suffix(".kept")
-        has_cache = path_of(index).exists()
-        if has_cache:
-            path_of(index).rename(kept)
-        forbid_cache(index)
-        opened.append(connect(index))
-        (index.root / ".cache.lock").rmdir()
-        if has_cache:
-            kept.rename(path_of(index))
-        assert opened[-1].parquet is not None
-        return opened[-1]
-
-    yield open_one
-    for queries in opened:
-        queries.close()
+    with ExitStack() as stack:
+        yield lambda index: stack.enter_context(connect_over_parquet(index))
 
 
 @lru_cache
@@ -114,24 +130,47 @@ def _install_duckdb(version: str, folder: Path) -> None:
     unfinished.rename(folder)
 
 
+@pytest.fixture(scope="session")
+def asked_of() -> Iterator[Callable[[str, str], str]]:
+    """Ask a DuckDB of another process, by its version; each question gets a new connection."""
+    with ExitStack() as stack:
+
+        @lru_cache
+        def process(version: str) -> subprocess.Popen[str]:
+            folder = None if version == duckdb.__version__ else _duckdb_of(version)
+            return stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", _ASK],
+                    env={"PYTHONPATH": str(folder), "PYTHONWARNINGS": "ignore"} if folder else {},
+                    cwd="/",
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+
+        def ask_one(version: str, question: str) -> str:
+            asked = process(version)
+            assert asked.stdin is not None
+            assert asked.stdout is not None
+            asked.stdin.write(f"{question}\n")
+            asked.stdin.flush()
+            return asked.stdout.readline()
+
+        yield ask_one
+
+
 @pytest.fixture(params=[duckdb.__version__, OLDEST_DUCKDB])
-def ask(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
+def ask(
+    request: pytest.FixtureRequest, asked_of: Callable[[str, str], str]
+) -> Callable[..., list[Any]]:
     """Run queries after a script in a plain DuckDB of another process."""
     wanted = request.param
-    folder = None if wanted == duckdb.__version__ else _duckdb_of(wanted)
 
     def run(script: Path, queries: Sequence[str], *, before: str = "") -> list[Any]:
-        done = subprocess.run(
-            [sys.executable, "-c", _ASK],
-            input=json.dumps([str(script), before, list(queries)]),
-            env={"PYTHONPATH": str(folder), "PYTHONWARNINGS": "ignore"} if folder else {},
-            cwd="/",
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        version, answers = json.loads(done.stdout)
-        assert version == wanted
+        question = json.dumps([str(script), before, list(queries)])
+        version, answers = json.loads(asked_of(wanted, question))
+        assert version == wanted, answers
         return list(answers)
 
     return run

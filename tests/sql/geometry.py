@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rows import catalog_row, vector_row
 
+from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, VectorRow
 
 
@@ -33,3 +34,12 @@ def adapter(repo_id: str, degrees: float, **changes: Any) -> tuple[CatalogRow, V
         catalog_row(**listed | key),
         vector_row(delta=at(degrees), **vector | key),
     )
+
+
+def write_pairs(index: Index, *adapters: tuple[CatalogRow, VectorRow]) -> Index:
+    """Write pairs of catalog row and vector, a file per table and base."""
+    for base in {listed.base for listed, _ in adapters}:
+        mine = [pair for pair in adapters if pair[0].base == base]
+        index.write([listed for listed, _ in mine], base=base)
+        index.write([vector for _, vector in mine], base=base)
+    return index

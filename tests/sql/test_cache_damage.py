@@ -5,29 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 from random_pool import COUNT, QUESTIONS, add, answers, answers_without
+from sharing import forbid_cache
 
 from hubdelta.schemas.errors import QueryError
 from hubdelta.schemas.index import Index
 from hubdelta.sql.cache import cache
 from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.cache.ingest import ingest
-from hubdelta.sql.connection import connect
+from hubdelta.sql.connection import Queries, connect
 
 BLOCK, HEADERS = 2**18, 3 * 4096  # bytes of a DuckDB file
-
-
-@pytest.fixture
-def cached(index: Index) -> Index:
-    add(index, 0, 300)
-    cache.refresh(index)
-    return index
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -82,9 +77,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_what_is_of_no_use_is_made_anew(
-    cached: Index, damage: str, caplog: pytest.LogCaptureFixture
+    cached: Index, wanted: list[Any], damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wanted = answers(cached)
     DAMAGE[damage](path_of(cached))
     assert answers(cached) == wanted
     assert len(warnings(caplog)) <= 1
@@ -92,7 +86,10 @@ def test_what_is_of_no_use_is_made_anew(
     assert answers(cached) == wanted
     assert warnings(caplog) == []
     add(cached, 300, 310)
-    assert answers(cached)[0][0]["n"] == 310
+    cache.refresh(cached)
+    with connect(cached) as queries:
+        assert queries.parquet is None
+        assert queries.run(COUNT)["n"].to_pylist() == [310]
     assert warnings(caplog) == []
     names = sorted(path.name for path in cached.root.iterdir() if path.is_file())
     assert names == [".cache.lock", ".cache.readers", cache.CACHE_NAME]
@@ -129,9 +126,8 @@ def test_a_log_of_what_was_not_checkpointed_is_part_of_the_cache(
 
 
 def test_damage_that_a_query_finds_is_one_line_and_the_query_is_answered(
-    cached: Index, caplog: pytest.LogCaptureFixture
+    cached: Index, wanted: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    wanted = answers(cached)
     path = path_of(cached)
     with duckdb.connect(str(path), read_only=True) as database:
         (block,) = database.execute(
@@ -148,9 +144,8 @@ def test_damage_that_a_query_finds_is_one_line_and_the_query_is_answered(
 
 
 def test_where_nothing_can_be_written_a_cache_that_is_up_to_date_is_used(
-    cached: Index, forbid_cache: Callable[[Index], None]
+    cached: Index, wanted: list[Any]
 ) -> None:
-    wanted = answers(cached)
     forbid_cache(cached)
     before = path_of(cached).stat()
     with connect(cached) as queries:
@@ -161,9 +156,8 @@ def test_where_nothing_can_be_written_a_cache_that_is_up_to_date_is_used(
 
 @pytest.mark.parametrize("damage", ["deleted", "garbage", "of another version", "unsettled"])
 def test_where_nothing_can_be_written_the_parquet_files_answer(
-    cached: Index, forbid_cache: Callable[[Index], None], damage: str
+    cached: Index, wanted: list[Any], damage: str
 ) -> None:
-    wanted = answers(cached)
     DAMAGE[damage](path_of(cached))
     forbid_cache(cached)
     with connect(cached) as queries:
@@ -171,13 +165,18 @@ def test_where_nothing_can_be_written_the_parquet_files_answer(
     assert answers(cached) == wanted
 
 
-def test_where_nothing_can_be_written_news_are_read_from_the_parquet_files(
-    cached: Index, forbid_cache: Callable[[Index], None]
-) -> None:
+def test_where_nothing_can_be_written_news_are_read_from_the_parquet_files(cached: Index) -> None:
     forbid_cache(cached)
     add(cached, 300, 310)
     with connect(cached) as queries:
         assert queries.run(COUNT)["n"].to_pylist() == [310]
+
+
+@pytest.fixture(scope="module")
+def attacked(pool: Index) -> Iterator[Queries]:
+    """A connection that all attack: whatever one of them changes, the next one would notice."""
+    with connect(pool) as queries:
+        yield queries
 
 
 @pytest.mark.parametrize(
@@ -203,26 +202,24 @@ def test_where_nothing_can_be_written_news_are_read_from_the_parquet_files(
         "FROM read_parquet('{parquet}')",
     ],
 )
-def test_a_query_reaches_no_file_and_changes_nothing(cached: Index, attack: str) -> None:
-    path = path_of(cached)
+def test_a_query_reaches_no_file_and_changes_nothing(attacked: Queries, attack: str) -> None:
+    path = path_of(attacked.index)
     before = path.read_bytes()
-    (parquet, *_) = cached.root.glob("vectors/base=*/2*.parquet")
-    with connect(cached) as queries:
-        with pytest.raises(QueryError):
-            queries.run(attack.format(path=path, parquet=parquet))
-        assert queries.run(COUNT)["n"].to_pylist() == [300]
+    (parquet, *_) = attacked.index.root.glob("vectors/base=*/2*.parquet")
+    with pytest.raises(QueryError):
+        attacked.run(attack.format(path=path, parquet=parquet))
+    assert attacked.run(COUNT)["n"].to_pylist() == [300]
     assert path.read_bytes() == before
 
 
-def test_even_without_the_check_the_cache_is_read_only(cached: Index) -> None:
-    with connect(cached) as queries:
-        for attack in (
-            "INSERT INTO cache.facts VALUES ('x', true, true, 'y')",
-            "CREATE TABLE cache.t (x INTEGER)",
-            "DROP TABLE cache.facts",
-        ):
-            with pytest.raises(duckdb.Error, match="read-only"):
-                queries.database.execute(attack)
-        for attack in ("FROM read_blob('/etc/hostname')", "ATTACH '/tmp/x.db' AS x"):
-            with pytest.raises(duckdb.Error, match="disabled by configuration"):
-                queries.database.execute(attack)
+def test_even_without_the_check_the_cache_is_read_only(attacked: Queries) -> None:
+    for attack in (
+        "INSERT INTO cache.facts VALUES ('x', true, true, 'y')",
+        "CREATE TABLE cache.t (x INTEGER)",
+        "DROP TABLE cache.facts",
+    ):
+        with pytest.raises(duckdb.Error, match="read-only"):
+            attacked.database.execute(attack)
+    for attack in ("FROM read_blob('/etc/hostname')", "ATTACH '/tmp/x.db' AS x"):
+        with pytest.raises(duckdb.Error, match="disabled by configuration"):
+            attacked.database.execute(attack)

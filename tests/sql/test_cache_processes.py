@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from random_pool import COUNT, QUESTIONS, add, answers, answers_without
 from rows import catalog_row
+from sharing import copy_of
 
 from hubdelta.schemas.index import Index
 from hubdelta.sql.cache import cache
@@ -27,13 +28,6 @@ PROCESSES = get_context("forkserver")
 PROCESSES.set_forkserver_preload(["hubdelta.sql.connection"])
 
 NIGHTS = [datetime(2026, 12, day, tzinfo=UTC) for day in range(1, 5)]
-
-
-@pytest.fixture
-def cached(index: Index) -> Index:
-    add(index, 0, 300)
-    cache.refresh(index)
-    return index
 
 
 def keep_open(index: Index, pipe: Connection, connections: int) -> None:
@@ -96,12 +90,21 @@ def told(target: Callable[..., None], index: Index) -> Any:
     return found
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, list[Any]]:
+    """2,000 random vectors and their cache, to be read only, and what they answer."""
+    index = Index.create(tmp_path_factory.mktemp("large") / "index")
+    add(index, 0, 2000)
+    cache.refresh(index)
+    return index, answers(index)
+
+
 @pytest.mark.parametrize("connections", [1, 2])
 def test_another_process_keeps_what_it_sees_while_the_cache_is_refreshed(
-    index: Index, tmp_path: Path, connections: int
+    large: tuple[Index, list[Any]], tmp_path: Path, connections: int
 ) -> None:
-    add(index, 0, 2000)
-    before = answers(index)
+    whole, before = large
+    index = copy_of(whole, tmp_path / "index")
     with reading(index, connections) as ask:
         for night in range(1, 4):
             index.write(
@@ -146,42 +149,39 @@ def test_ten_processes_that_find_no_cache_all_answer(index: Index) -> None:
 
 @pytest.mark.parametrize("from_nothing", [False, True])
 def test_a_refresh_that_is_killed_costs_no_answer(
-    index: Index, tmp_path: Path, from_nothing: bool
+    cached: Index, tmp_path: Path, from_nothing: bool
 ) -> None:
-    add(index, 0, 400)
-    cache.refresh(index)
     random.seed(7)
     took = 0.5
     for attempt in range(6):
-        add(index, 400 + 20 * attempt, 420 + 20 * attempt)
+        add(cached, 300 + 20 * attempt, 320 + 20 * attempt)
         if from_nothing:
-            cache.remove(index)
-        process = PROCESSES.Process(target=cache.refresh, args=(index,))
+            cache.remove(cached)
+        process = PROCESSES.Process(target=cache.refresh, args=(cached,))
         process.start()
         time.sleep(random.uniform(0.02, took))
         process.kill()
         process.join()
         started = time.monotonic()
-        with connect(index) as queries:
+        with connect(cached) as queries:
             assert queries.parquet is None
-            assert queries.run(COUNT)["n"].to_pylist() == [420 + 20 * attempt]
+            assert queries.run(COUNT)["n"].to_pylist() == [320 + 20 * attempt]
         took = min(took, time.monotonic() - started + 0.1)
-    assert answers(index) == answers_without(index, tmp_path / "other")
-    assert not list(index.root.glob("*.tmp*"))
+    assert answers(cached) == answers_without(cached, tmp_path / "other")
+    assert not list(cached.root.glob("*.tmp*"))
 
 
 @pytest.mark.parametrize("open_elsewhere", [False, True])
 def test_without_space_the_parquet_files_answer_and_one_line_says_so(
-    index: Index, open_elsewhere: bool
+    cached: Index, open_elsewhere: bool
 ) -> None:
-    add(index, 0, 300)
-    if open_elsewhere:
-        cache.refresh(index)
-    with reading(index) if open_elsewhere else nullcontext():
-        add(index, 300, 600)
-        cached, found, lines = told(connect_without_space, index)
-    assert not cached
-    assert found == answers(index)
+    if not open_elsewhere:
+        cache.remove(cached)
+    with reading(cached) if open_elsewhere else nullcontext():
+        add(cached, 300, 600)
+        has_cache, found, lines = told(connect_without_space, cached)
+    assert not has_cache
+    assert found == answers(cached)
     assert len(lines) == 1
     assert "cannot be brought up to date" in lines[0]
-    assert not list(index.root.glob("*.tmp*"))
+    assert not list(cached.root.glob("*.tmp*"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from geometry import adapter
+from geometry import adapter, write_pairs
 
 from hubdelta.schemas.errors import QueryError, ReadOnlyError
 from hubdelta.schemas.index import Index
@@ -149,16 +149,25 @@ QUERIES = [
 stolen = pa.table({"secret": [1]})
 
 
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queries]:
+    """A connection that all attack: whatever one of them changes, the next one would notice."""
+    place = tmp_path_factory.mktemp("attacked")
+    index = Index.create(place / "index")
+    (place / "files").mkdir()
+    (place / "files" / "secret.csv").write_text("a\n1\n")
+    (place / "files" / ".tmp").mkdir()
+    (place / "files" / ".tmp" / "x.csv").write_text("a\n1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place / "files")
+        with connect(write_pairs(index, adapter("a/one", 0), adapter("a/two", 10))) as queries:
+            yield queries
+
+
 @pytest.fixture
-def attacked(
-    fill: Callable[..., Index], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Queries]:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "secret.csv").write_text("a\n1\n")
-    (tmp_path / "files" / ".tmp").mkdir()
-    (tmp_path / "files" / ".tmp" / "x.csv").write_text("a\n1\n")
-    monkeypatch.chdir(tmp_path / "files")
-    with connect(fill(adapter("a/one", 0), adapter("a/two", 10))) as queries:
+def own(attacked: Queries) -> Iterator[Queries]:
+    """A connection of the test's own to the same index."""
+    with connect(attacked.index) as queries:
         yield queries
 
 
@@ -172,17 +181,18 @@ def _contents(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_is_refused_in_one_line_and_changes_nothing(
-    attacked: Queries, tmp_path: Path, attack: str
+    attacked: Queries, attack: str
 ) -> None:
-    folder = tmp_path / "files"
+    place = attacked.index.root.parent
+    folder = place / "files"
     own = next(p for p in attacked.index.files(VectorRow) if not p.name.startswith("schema"))
-    before = _contents(tmp_path)
+    before = _contents(place)
     with pytest.raises(QueryError) as caught:
         attacked.run(
             attack.format(folder=folder, secret=folder / "secret.csv", new=folder / "n", own=own)
         )
     assert "\n" not in str(caught.value)
-    assert _contents(tmp_path) == before
+    assert _contents(place) == before
     assert len(attacked.run("FROM vectors")) == 2
 
 
@@ -191,12 +201,12 @@ def test_an_honest_query_runs(attacked: Queries, query: str) -> None:
     attacked.run(query)
 
 
-def test_a_transaction_is_read_only_even_for_what_the_check_lets_pass(attacked: Queries) -> None:
-    attacked.database.execute("CREATE TABLE mine AS SELECT 1 AS a")
-    with attacked._transaction(), pytest.raises(Exception, match="read-only"):
-        attacked.database.execute("INSERT INTO mine VALUES (2)")
-    with attacked._transaction(), pytest.raises(Exception, match="disabled by configuration"):
-        attacked.database.execute("FROM read_text('/etc/hostname')")
+def test_a_transaction_is_read_only_even_for_what_the_check_lets_pass(own: Queries) -> None:
+    own.database.execute("CREATE TABLE mine AS SELECT 1 AS a")
+    with own._transaction(), pytest.raises(Exception, match="read-only"):
+        own.database.execute("INSERT INTO mine VALUES (2)")
+    with own._transaction(), pytest.raises(Exception, match="disabled by configuration"):
+        own.database.execute("FROM read_text('/etc/hostname')")
 
 
 def test_unsafe_allows_what_is_refused_otherwise(
@@ -248,20 +258,20 @@ def test_times_are_utc(attacked: Queries) -> None:
     assert table.schema.field(0).type == pa.timestamp("us", tz="UTC")
 
 
-def test_ctrl_c_stops_a_query_and_the_next_one_runs(attacked: Queries) -> None:
+def test_ctrl_c_stops_a_query_and_the_next_one_runs(own: Queries) -> None:
     import_module("polars")  # its Ctrl-C handler would resume a wait without a timeout
     timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        attacked.run(
+        own.run(
             "SELECT count(*) FROM range(9999999) a, range(999999) b WHERE a.range * b.range % 7 = 3"
         )
     assert time.monotonic() - started < 10
-    assert attacked.run("SELECT 1 AS x").to_pylist() == [{"x": 1}]
+    assert own.run("SELECT 1 AS x").to_pylist() == [{"x": 1}]
 
 
-def test_ctrl_c_at_any_moment_breaks_nothing(attacked: Queries) -> None:
+def test_ctrl_c_at_any_moment_breaks_nothing(own: Queries) -> None:
     asked = ["FROM neighbors('a/me')", "SELECT count(*) FROM range(3000000) AS a WHERE a.range > 9"]
     rng, pressed = random.Random(0), 0
     for _ in range(60):
@@ -269,16 +279,16 @@ def test_ctrl_c_at_any_moment_breaks_nothing(attacked: Queries) -> None:
         try:
             timer.start()
             for query in itertools.cycle(asked):
-                attacked.run(query)
-                attacked.neighbors("a/me", 3)
+                own.run(query)
+                own.neighbors("a/me", 3)
         except KeyboardInterrupt:
             pressed += 1
-        assert attacked.run("SELECT 1 AS x").to_pylist() == [{"x": 1}]
+        assert own.run("SELECT 1 AS x").to_pylist() == [{"x": 1}]
     assert pressed == 60
 
 
-def test_a_closed_connection_says_so(index: Index) -> None:
-    queries = connect(index)
+def test_a_closed_connection_says_so(attacked: Queries) -> None:
+    queries = connect(attacked.index)
     queries.close()
     for ask in (lambda: queries.run("SELECT 1"), lambda: queries.neighbors("a/me", 3)):
         with pytest.raises(QueryError, match="is closed"):
@@ -286,15 +296,14 @@ def test_a_closed_connection_says_so(index: Index) -> None:
 
 
 def test_several_statements_are_answered_in_turn_and_none_runs_beside_one_that_may_not(
-    index: Index,
+    attacked: Queries,
 ) -> None:
-    with connect(index) as queries:
-        found = [rows.to_pylist() for rows in queries.run_all("SELECT 1 AS n; SELECT ';' AS n;")]
-        assert found == [[{"n": 1}], [{"n": ";"}]]
-        with pytest.raises(QueryError, match="does not run COPY"):
-            next(queries.run_all("SELECT 1; COPY (SELECT 1) TO 'x'"))
-        with pytest.raises(QueryError, match="empty"):
-            next(queries.run_all(";"))
+    found = [rows.to_pylist() for rows in attacked.run_all("SELECT 1 AS n; SELECT ';' AS n;")]
+    assert found == [[{"n": 1}], [{"n": ";"}]]
+    with pytest.raises(QueryError, match="does not run COPY"):
+        next(attacked.run_all("SELECT 1; COPY (SELECT 1) TO 'x'"))
+    with pytest.raises(QueryError, match="empty"):
+        next(attacked.run_all(";"))
 
 
 @pytest.mark.parametrize(
@@ -307,6 +316,6 @@ def test_several_statements_are_answered_in_turn_and_none_runs_beside_one_that_m
         ("FROM nothing", "no table or view nothing: the views are adapters, .*maps$"),
     ],
 )
-def test_a_frequent_mistake_is_named(index: Index, query: str, said: str) -> None:
-    with connect(index) as queries, pytest.raises(QueryError, match=said):
-        queries.run(query)
+def test_a_frequent_mistake_is_named(attacked: Queries, query: str, said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        attacked.run(query)

@@ -21,7 +21,7 @@ from hubdelta.schemas.errors import IndexWriteError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import LabelRow
 from hubdelta.sql.connection import connect
-from hubdelta.sql.script import OLDEST_DUCKDB, script, write_script
+from hubdelta.sql.script import OLDEST_DUCKDB, SCRIPT_NAME, script, write_script
 
 Ask = Callable[..., list[Any]]
 
@@ -59,9 +59,13 @@ QUERIES = [
 ]
 
 
-@pytest.fixture
-def varied(index: Index) -> Index:
-    """Twenty adapters in 24 dimensions, a failed one, a zero one, and a second base."""
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """Twenty adapters in 24 dimensions, a failed one, a zero one, and a second base.
+
+    It has its script, and is to be read only.
+    """
+    index = Index.create(tmp_path_factory.mktemp("varied") / "index")
     rng = np.random.default_rng(3)
     listed, vectors = [], []
     for i in range(20):
@@ -81,15 +85,23 @@ def varied(index: Index) -> Index:
     index.write(
         [LabelRow(adapter=f"org/a-{i:02}", label=f"l{i}", labelled_at=then) for i in (0, 1)]
     )
+    write_script(index)
     return index
+
+
+@pytest.fixture(scope="module")
+def ours(varied: Index) -> list[Any]:
+    """What our connection answers."""
+    with connect(varied) as queries:
+        return [queries.run(query).to_pylist() for query in QUERIES]
 
 
 # 1.3 has faults of its own: it took columns for others where the oldest and the newest did not.
 @pytest.mark.parametrize("ask", [duckdb.__version__, "1.3.2", OLDEST_DUCKDB], indirect=True)
-def test_plain_duckdb_gives_the_answers_of_our_connection(varied: Index, ask: Ask) -> None:
-    answers = ask(write_script(varied), QUERIES)
-    with connect(varied) as queries:
-        ours = [queries.run(query).to_pylist() for query in QUERIES]
+def test_plain_duckdb_gives_the_answers_of_our_connection(
+    varied: Index, ours: list[Any], ask: Ask
+) -> None:
+    answers = ask(varied.root / SCRIPT_NAME, QUERIES)
     for query, theirs, own in zip(QUERIES, answers, ours, strict=True):
         assert theirs == json.loads(json.dumps(own, default=str)), query
 
@@ -127,16 +139,27 @@ def test_an_index_without_rows_works(index: Index, ask: Ask) -> None:
     assert [rows for rows in answers if rows] == [[{"s": None}]]
 
 
-@pytest.mark.parametrize(
-    "name", ["it's", 'say "x"', "é ü 日本", "a[b]*c?d", "-- x; y", "$(x) %s {y}", "back\\slash's"]
-)
+PLACES = ["it's", 'say "x"', "é ü 日本", "a[b]*c?d", "-- x; y", "$(x) %s {y}", "back\\slash's"]
+
+
+@pytest.mark.parametrize("name", PLACES)
 def test_any_place_can_hold_an_index(tmp_path: Path, ask: Ask, name: str) -> None:
-    index = Index.create(tmp_path / name / "index")
-    index.write([catalog_row(base="/x/[y]*")], base="/x/[y]*")
+    index = index_at(tmp_path / name)
     (rows,) = ask(write_script(index), ["SELECT base FROM adapters"])
     assert rows == [{"base": "/x/[y]*"}]
-    with connect(index) as queries:
-        assert queries.run("SELECT base FROM adapters").to_pylist() == rows
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_in_any_place_our_connection_reads_it_too(tmp_path: Path, name: str) -> None:
+    with connect(index_at(tmp_path / name)) as queries:
+        assert queries.run("SELECT base FROM adapters").to_pylist() == [{"base": "/x/[y]*"}]
+
+
+def index_at(place: Path) -> Index:
+    """An index with one row in some place."""
+    index = Index.create(place / "index")
+    index.write([catalog_row(base="/x/[y]*")], base="/x/[y]*")
+    return index
 
 
 def test_a_moved_index_is_found_through_the_variable(

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rows import catalog_row, vector_row
+from sharing import connect_over_parquet, copy_of, opened
 
 from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import Queries, connect
@@ -46,12 +48,17 @@ def macros(queries: Queries) -> dict[str, tuple[list[str], str, str]]:
     }
 
 
-def test_views_and_macros_are_those_that_duckdb_has(
-    index: Index, over_parquet: Callable[[Index], Queries]
-) -> None:
-    with connect(index) as queries:
-        found = views(queries), macros(queries)
-    parquet = over_parquet(index)
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queries]:
+    """A connection to the files of an index without rows."""
+    index = Index.create(tmp_path_factory.mktemp("parquet") / "index")
+    with connect_over_parquet(index) as queries:
+        yield queries
+
+
+def test_views_and_macros_are_those_that_duckdb_has(empty: Index, parquet: Queries) -> None:
+    queries = opened.of(empty)
+    found = views(queries), macros(queries)
     assert found == (views(parquet), macros(parquet))
     assert found[0] == {view.name: view.about for view in VIEWS}
     assert found[1] == {
@@ -65,8 +72,8 @@ def test_views_and_macros_are_those_that_duckdb_has(
 
 
 @pytest.mark.parametrize("macro", MACROS, ids=lambda macro: macro.name)
-def test_a_macro_is_defined_with_the_defaults_that_the_list_has(index: Index, macro: Macro) -> None:
-    for text in (script(index), cache_definitions()):
+def test_a_macro_is_defined_with_the_defaults_that_the_list_has(empty: Index, macro: Macro) -> None:
+    for text in (script(empty), cache_definitions()):
         heads = re.findall(rf"^CREATE OR REPLACE MACRO ({macro.quoted}\(.*?\)) AS\b", text, re.M)
         assert heads == [macro.signature]
 
@@ -75,25 +82,32 @@ def test_a_macro_is_defined_with_the_defaults_that_the_list_has(index: Index, ma
     "macro", [macro for macro in MACROS if macro.columns], ids=lambda macro: macro.name
 )
 def test_an_answer_has_the_columns_that_the_list_has(
-    index: Index, over_parquet: Callable[[Index], Queries], macro: Macro
+    empty: Index, parquet: Queries, macro: Macro
 ) -> None:
     query = f"FROM {macro.quoted}({', '.join('NULL' for _ in macro.required)})"
-    with connect(index) as queries:
-        assert tuple(queries.run(query).column_names) == macro.columns
-    assert tuple(over_parquet(index).run(query).column_names) == macro.columns
+    assert tuple(opened.of(empty).run(query).column_names) == macro.columns
+    assert tuple(parquet.run(query).column_names) == macro.columns
 
 
-def test_sql_calls_domains_linked_where_so_few_adapters_are_linked(index: Index) -> None:
-    with connect(index) as queries:
-        assert queries.run("SELECT hubdelta.few() AS few").to_pylist() == [{"few": density.FEW}]
+def test_sql_calls_domains_linked_where_so_few_adapters_are_linked(empty: Index) -> None:
+    found = opened.of(empty).run("SELECT hubdelta.few() AS few").to_pylist()
+    assert found == [{"few": density.FEW}]
+
+
+@pytest.fixture(scope="module")
+def unlinked(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """An index whose cache has no linkage yet, to be read only."""
+    index = Index.create(tmp_path_factory.mktemp("unlinked") / "index")
+    index.write([catalog_row()], base="org/base")
+    index.write([vector_row()], base="org/base")
+    connect(index).close()
+    return index
 
 
 @pytest.fixture
-def stale(index: Index) -> Iterator[Queries]:
+def stale(unlinked: Index, tmp_path: Path) -> Iterator[Queries]:
     """A connection whose linkage is not up to date yet."""
-    index.write([catalog_row()], base="org/base")
-    index.write([vector_row()], base="org/base")
-    with connect(index) as queries:
+    with connect(copy_of(unlinked, tmp_path / "index")) as queries:
         assert queries.run("FROM adapters").num_rows == 1
         assert not queries._opened.linked
         yield queries
@@ -132,25 +146,26 @@ def test_a_query_that_needs_the_linkage_has_it_brought_up_to_date(
         "SELECT 'FROM domains(NULL)' AS pairs FROM adapters -- duplicates",
     ],
 )
-def test_other_queries_do_not_wait_for_it(stale: Queries, query: str) -> None:
-    stale.run(query)
-    assert not stale._opened.linked
+def test_other_queries_do_not_wait_for_it(unlinked: Index, query: str) -> None:
+    queries = opened.of(unlinked)
+    queries.run(query)
+    assert not queries._opened.linked
 
 
-def test_what_needs_the_linkage_is_what_leads_to_it_in_sql(index: Index) -> None:
-    with connect(index) as queries:
-        bodies = queries.run(
-            "SELECT 'view' AS kind, view_name AS name,"
-            " regexp_extract(sql, '^.*? AS (.*);$', 1, 's') AS body"
-            " FROM duckdb_views() WHERE NOT internal"
-            " UNION ALL SELECT 'rows', function_name, macro_definition FROM duckdb_functions()"
-            " WHERE function_type = 'table_macro' AND NOT internal"
-            " UNION ALL SELECT 'scalar', function_name, 'SELECT ' || macro_definition"
-            " FROM duckdb_functions() WHERE function_type = 'macro' AND NOT internal"
-        ).to_pylist()
-        uses: dict[str, frozenset[str]] = defaultdict(frozenset)
-        for row in bodies:
-            uses[row["name"]] |= _names(_nodes(_tree(queries.database, row["body"])))
+def test_what_needs_the_linkage_is_what_leads_to_it_in_sql(empty: Index) -> None:
+    queries = opened.of(empty)
+    bodies = queries.run(
+        "SELECT 'view' AS kind, view_name AS name,"
+        " regexp_extract(sql, '^.*? AS (.*);$', 1, 's') AS body"
+        " FROM duckdb_views() WHERE NOT internal"
+        " UNION ALL SELECT 'rows', function_name, macro_definition FROM duckdb_functions()"
+        " WHERE function_type = 'table_macro' AND NOT internal"
+        " UNION ALL SELECT 'scalar', function_name, 'SELECT ' || macro_definition"
+        " FROM duckdb_functions() WHERE function_type = 'macro' AND NOT internal"
+    ).to_pylist()
+    uses: dict[str, frozenset[str]] = defaultdict(frozenset)
+    for row in bodies:
+        uses[row["name"]] |= _names(_nodes(_tree(queries.database, row["body"])))
     leads = {"linkage"}
     while more := {name for name, used in uses.items() if used & leads} - leads:
         leads |= more
