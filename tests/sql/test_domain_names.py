@@ -13,11 +13,11 @@ from typing import Any
 import huggingface_hub
 import pytest
 from geometry import adapter
+from sharing import opened
 
 from hubdelta.crawler.card import card_text
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, LabelRow, VectorRow
-from hubdelta.sql.connection import connect
 from hubdelta.sql.script import write_script
 
 
@@ -40,17 +40,17 @@ def label(index: Index, **labels: str) -> None:
 
 
 def names(index: Index, base: str = "org/base") -> list[str]:
-    with connect(index) as queries:
-        return queries.run("FROM domains(?, distance := 0.25)", [base])["name"].to_pylist()
+    queries = opened.of(index, linked=True)
+    return queries.run("FROM domains(?, distance := 0.25)", [base])["name"].to_pylist()
 
 
 def terms(index: Index, domain: int = 1) -> list[dict[str, Any]]:
     """The evidence for a domain's name, the first terms first."""
-    with connect(index) as queries:
-        return queries.run(
-            "FROM domain_terms('org/base', distance := 0.25) WHERE domain = ? ORDER BY place",
-            [domain],
-        ).to_pylist()
+    queries = opened.of(index, linked=True)
+    return queries.run(
+        "FROM domain_terms('org/base', distance := 0.25) WHERE domain = ? ORDER BY place",
+        [domain],
+    ).to_pylist()
 
 
 def test_a_name_is_what_sets_the_domain_apart(fill: Callable[..., Index]) -> None:
@@ -265,8 +265,8 @@ def test_every_duckdb_gives_the_same_names(
     )
     label(index, x="Statutes")
     questions = ["FROM domains(NULL)", "FROM domain_terms(NULL)", "FROM suggestions(NULL)"]
-    with connect(index) as queries:
-        ours = [queries.run(question).to_pylist() for question in questions]
+    queries = opened.of(index, linked=True)
+    ours = [queries.run(question).to_pylist() for question in questions]
     assert all(ours)
     assert ask(write_script(index), questions) == ours
 
@@ -278,8 +278,8 @@ def test_adapters_in_no_domain_count_as_elsewhere(fill: Callable[..., Index]) ->
         adapter("e/alone", 180),
         adapter("f/alone", 270),
     )
-    with connect(index) as queries:
-        (domain,) = queries.run("FROM domains('org/base')").to_pylist()
-        found = queries.run("FROM domain_terms('org/base') WHERE term = 'law'").to_pylist()
+    queries = opened.of(index, linked=True)
+    (domain,) = queries.run("FROM domains('org/base')").to_pylist()
+    found = queries.run("FROM domain_terms('org/base') WHERE term = 'law'").to_pylist()
     assert domain["members"] == ["a/x", "b/x", "c/x"]
     assert [(t["domain"], t["inside"], t["outside"]) for t in found] == [(1, 3, 1)]

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from geometry import adapter, apart, at
 from rows import catalog_row, vector_row
+from sharing import opened
 
 from hubdelta.schemas.index import Index
-from hubdelta.sql.connection import connect
 
 
 def domains(index: Index, base: str | None = "org/base", distance: float = 0.25) -> list[Any]:
-    with connect(index) as queries:
-        return queries.run("FROM domains(?, distance := ?)", [base, distance]).to_pylist()
+    queries = opened.of(index, linked=True)
+    return queries.run("FROM domains(?, distance := ?)", [base, distance]).to_pylist()
 
 
 def test_a_chain_of_near_neighbors_is_one_domain(fill: Callable[..., Index]) -> None:

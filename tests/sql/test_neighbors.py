@@ -5,39 +5,48 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
-from geometry import adapter, apart, at
+from geometry import adapter, apart, at, write_pairs
 from rows import catalog_row, vector_row
+from sharing import copy_of, opened
 
 from hubdelta.schemas.index import Index
-from hubdelta.sql.connection import connect
+from hubdelta.sql.cache import cache
 
 LATE = datetime(2026, 12, 1, tzinfo=UTC)
 OLD = "9" * 40
 
 
 def column(index: Index, query: str, *parameters: object) -> list[object]:
-    with connect(index) as queries:
-        table = queries.run(query, parameters)
-    return list(table.column(0).to_pylist())
+    return list(opened.of(index).run(query, parameters).column(0).to_pylist())
 
 
-@pytest.fixture
-def fan(fill: Callable[..., Index]) -> Index:
-    """Adapters at 0, 10, 30, 60 and 180 degrees."""
-    return fill(
+@pytest.fixture(scope="module")
+def whole_fan(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """Adapters at 0, 10, 30, 60 and 180 degrees, to be read only."""
+    index = write_pairs(
+        Index.create(tmp_path_factory.mktemp("fan") / "index"),
         adapter("a/zero", 0),
         adapter("a/ten", 10, downloads=5, license="mit", datasets=["org/data"]),
         adapter("a/thirty", 30),
         adapter("a/sixty", 60, subfolder="x"),
         adapter("a/opposite", 180),
     )
+    cache.refresh(index)
+    return index
 
 
-def test_neighbors_come_nearest_first_without_the_adapter_itself(fan: Index) -> None:
-    assert column(fan, "FROM neighbors('a/zero')") == [
+@pytest.fixture
+def fan(whole_fan: Index, tmp_path: Path) -> Index:
+    """The same adapters in an index of the test's own."""
+    return copy_of(whole_fan, tmp_path / "index")
+
+
+def test_neighbors_come_nearest_first_without_the_adapter_itself(whole_fan: Index) -> None:
+    assert column(whole_fan, "FROM neighbors('a/zero')") == [
         "a/ten",
         "a/thirty",
         "a/sixty/x",
@@ -45,24 +54,23 @@ def test_neighbors_come_nearest_first_without_the_adapter_itself(fan: Index) -> 
     ]
 
 
-def test_a_row_says_how_near_and_what_it_is(fan: Index) -> None:
-    with connect(fan) as queries:
-        (row,) = queries.run("FROM neighbors('a/zero', k := 1)").to_pylist()
+def test_a_row_says_how_near_and_what_it_is(whole_fan: Index) -> None:
+    (row,) = opened.of(whole_fan).run("FROM neighbors('a/zero', k := 1)").to_pylist()
     assert row["similarity"] == round(math.cos(math.radians(10)), 6)
     assert row["distance"] == apart(10)
     assert (row["signal"], row["downloads"], row["license"]) == (1000.0, 5, "mit")
     assert (row["datasets"], row["base"]) == (["org/data"], "org/base")
 
 
-def test_k_limits_the_neighbors(fan: Index) -> None:
-    assert len(column(fan, "FROM neighbors('a/zero', k := 2)")) == 2
+def test_k_limits_the_neighbors(whole_fan: Index) -> None:
+    assert len(column(whole_fan, "FROM neighbors('a/zero', k := 2)")) == 2
 
 
-def test_within_keeps_what_is_exactly_at_the_distance(fan: Index) -> None:
+def test_within_keeps_what_is_exactly_at_the_distance(whole_fan: Index) -> None:
     query = "FROM within('a/zero', distance := ?)"
-    assert column(fan, query, apart(30)) == ["a/ten", "a/thirty"]
-    assert column(fan, query, apart(29)) == ["a/ten"]
-    assert column(fan, "FROM within('a/zero')") == ["a/ten", "a/thirty"]
+    assert column(whole_fan, query, apart(30)) == ["a/ten", "a/thirty"]
+    assert column(whole_fan, query, apart(29)) == ["a/ten"]
+    assert column(whole_fan, "FROM within('a/zero')") == ["a/ten", "a/thirty"]
 
 
 def test_equal_neighbors_follow_the_alphabet(fill: Callable[..., Index]) -> None:
@@ -70,8 +78,8 @@ def test_equal_neighbors_follow_the_alphabet(fill: Callable[..., Index]) -> None
     assert column(index, "FROM neighbors('a/me')") == ["a/a", "a/b", "a/c", "a/d"]
 
 
-def test_an_adapter_of_a_subfolder_is_named_by_its_path(fan: Index) -> None:
-    assert column(fan, "FROM neighbors('a/sixty/x', k := 1)") == ["a/thirty"]
+def test_an_adapter_of_a_subfolder_is_named_by_its_path(whole_fan: Index) -> None:
+    assert column(whole_fan, "FROM neighbors('a/sixty/x', k := 1)") == ["a/thirty"]
 
 
 def test_a_local_folder_is_named_by_its_absolute_path(fill: Callable[..., Index]) -> None:
@@ -90,8 +98,7 @@ def test_a_given_revision_takes_exactly_that_vector(fan: Index) -> None:
 
 def test_an_older_revision_is_nobodys_neighbor(fan: Index) -> None:
     fan.write([vector_row(repo_id="a/ten", revision=OLD, delta=at(1))], base="org/base")
-    with connect(fan) as queries:
-        (row,) = queries.run("FROM neighbors('a/zero', k := 1)").to_pylist()
+    (row,) = opened.of(fan).run("FROM neighbors('a/zero', k := 1)").to_pylist()
     assert (row["adapter"], row["revision"]) == ("a/ten", "0" * 40)
 
 
@@ -134,32 +141,32 @@ def test_of_several_recipes_the_one_embedded_last_is_used(fill: Callable[..., In
     assert column(index, "SELECT similarity('a/me', 'a/y')") == [1 - apart(10)]
 
 
-def test_similarity_is_symmetric_and_one_with_itself(fan: Index) -> None:
+def test_similarity_is_symmetric_and_one_with_itself(whole_fan: Index) -> None:
     query = "SELECT similarity('a/ten', 'a/sixty/x') - similarity('a/sixty/x', 'a/ten')"
-    assert column(fan, query) == [0.0]
-    assert column(fan, "SELECT similarity('a/ten', 'a/ten')") == [1.0]
-    assert column(fan, "SELECT similarity('a/zero', 'a/opposite')") == [-1.0]
-    assert column(fan, "SELECT similarity('a/zero', 'no/such')") == [None]
+    assert column(whole_fan, query) == [0.0]
+    assert column(whole_fan, "SELECT similarity('a/ten', 'a/ten')") == [1.0]
+    assert column(whole_fan, "SELECT similarity('a/zero', 'a/opposite')") == [-1.0]
+    assert column(whole_fan, "SELECT similarity('a/zero', 'no/such')") == [None]
 
 
-def test_similarity_takes_columns(fan: Index) -> None:
+def test_similarity_takes_columns(whole_fan: Index) -> None:
     query = "SELECT max(abs(similarity - similarity(a, b))) FROM pairs('org/base')"
-    assert column(fan, query) == [0.0]
+    assert column(whole_fan, query) == [0.0]
 
 
-def test_pairs_holds_each_two_adapters_once(fan: Index) -> None:
-    assert column(fan, "SELECT count(*) FROM pairs('org/base') WHERE a < b") == [10]
-    assert column(fan, "SELECT count(*) FROM pairs('org/base')") == [10]
+def test_pairs_holds_each_two_adapters_once(whole_fan: Index) -> None:
+    assert column(whole_fan, "SELECT count(*) FROM pairs('org/base') WHERE a < b") == [10]
+    assert column(whole_fan, "SELECT count(*) FROM pairs('org/base')") == [10]
 
 
 def test_duplicates_are_the_nearest_pairs(fill: Callable[..., Index]) -> None:
     index = fill(
         adapter("a/b", 0), adapter("a/a", 2), adapter("a/c", 50), adapter("a/d", 51)
     )  # fmt: skip
-    with connect(index) as queries:
-        rows = queries.run("SELECT a, b, distance FROM duplicates('org/base')").to_pylist()
-        assert len(queries.run("FROM duplicates('org/base', distance := 0)")) == 0
-        assert len(queries.run("FROM duplicates('no/base')")) == 0
+    queries = opened.of(index)
+    rows = queries.run("SELECT a, b, distance FROM duplicates('org/base')").to_pylist()
+    assert len(queries.run("FROM duplicates('org/base', distance := 0)")) == 0
+    assert len(queries.run("FROM duplicates('no/base')")) == 0
     assert [tuple(row.values()) for row in rows] == [
         ("a/c", "a/d", apart(1)),
         ("a/a", "a/b", apart(2)),

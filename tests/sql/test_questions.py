@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from geometry import adapter, apart, at
+from geometry import adapter, apart, at, write_pairs
 from rows import catalog_row, failure_row, vector_row
+from sharing import copy_of, opened
 
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterName
-from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.cache import cache
+from hubdelta.sql.connection import Queries
 from hubdelta.sql.questions.answers import between, compare, new_since, outliers
 from hubdelta.sql.script import write_script
 
@@ -27,8 +30,7 @@ OLD = "9" * 40
 
 
 def ask(index: Index, query: str, *parameters: object) -> list[dict[str, Any]]:
-    with connect(index) as queries:
-        return list(queries.run(query, parameters).to_pylist())
+    return list(opened.of(index).run(query, parameters).to_pylist())
 
 
 def column(index: Index, query: str, *parameters: object) -> list[object]:
@@ -45,10 +47,11 @@ def named(text: str) -> AdapterName:
     return AdapterName.parse(text, must_exist=False)
 
 
-@pytest.fixture
-def fan(fill: Fill) -> Index:
-    """Adapters at 0, 10, 40, 50, 90 and 180 degrees."""
-    return fill(
+@pytest.fixture(scope="module")
+def whole_fan(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """Adapters at 0, 10, 40, 50, 90 and 180 degrees, to be read only."""
+    index = write_pairs(
+        Index.create(tmp_path_factory.mktemp("fan") / "index"),
         adapter("a/zero", 0, downloads=7, license="mit", datasets=["org/x", "org/y"]),
         adapter("a/ten", 10),
         adapter("a/forty", 40, license="mit"),
@@ -56,11 +59,19 @@ def fan(fill: Fill) -> Index:
         adapter("a/ninety", 90, subfolder="x"),
         adapter("a/opposite", 180),
     )
+    cache.refresh(index)
+    return index
+
+
+@pytest.fixture
+def fan(whole_fan: Index, tmp_path: Path) -> Index:
+    """The same adapters in an index of the test's own."""
+    return copy_of(whole_fan, tmp_path / "index")
 
 
 class TestBetween:
-    def test_nearest_to_the_sum_come_first_without_the_two(self, fan: Index) -> None:
-        rows = ask(fan, "FROM \"between\"('a/zero', 'a/ninety/x')")
+    def test_nearest_to_the_sum_come_first_without_the_two(self, whole_fan: Index) -> None:
+        rows = ask(whole_fan, "FROM \"between\"('a/zero', 'a/ninety/x')")
         assert [row["adapter"] for row in rows] == ["a/fifty", "a/forty", "a/ten", "a/opposite"]
         first = rows[0]
         assert first["similarity"] == round(1 - apart(5), 6)
@@ -85,8 +96,8 @@ class TestBetween:
             np.cos(np.radians(70) - np.arctan2(3, 1)), abs=2e-6
         )
 
-    def test_opposites_have_no_sum(self, fan: Index) -> None:
-        assert column(fan, "FROM \"between\"('a/zero', 'a/opposite')") == []
+    def test_opposites_have_no_sum(self, whole_fan: Index) -> None:
+        assert column(whole_fan, "FROM \"between\"('a/zero', 'a/opposite')") == []
 
     def test_a_sum_within_the_noise_of_the_two_has_no_direction(self, fill: Fill) -> None:
         """Both noise floors are .001, and the two leave .0017 of each other, or .0052."""
@@ -128,25 +139,25 @@ class TestBetween:
         fan.write([vector_row(repo_id="b/else", base="org/other")], base="org/other")
         fan.write([catalog_row(repo_id="a/zilch")], base="org/base")
         fan.write([vector_row(repo_id="a/zilch", delta=np.zeros(2, np.float32))], base="org/base")
-        with connect(fan) as queries:
-            assert between(queries, named("a/zero"), named(" a/forty "), 1)[
-                "adapter"
-            ].to_pylist() == ["a/ten"]
-            for other, why in [
-                ("a/opposite", "they are opposites"),
-                ("b/else", "their bases differ"),
-                ("a/zilch", "without direction"),
-                ("a/zeros", "no adapter a/zeros in the index; did you mean a/zero"),
-            ]:
-                with pytest.raises(QueryError, match=why):
-                    between(queries, named("a/zero"), named(other))
-            with pytest.raises(UsageError, match="from 1 to"):
-                between(queries, named("a/zero"), named("a/ten"), 0)
+        queries = opened.of(fan)
+        assert between(queries, named("a/zero"), named(" a/forty "), 1)["adapter"].to_pylist() == [
+            "a/ten"
+        ]
+        for other, why in [
+            ("a/opposite", "they are opposites"),
+            ("b/else", "their bases differ"),
+            ("a/zilch", "without direction"),
+            ("a/zeros", "no adapter a/zeros in the index; did you mean a/zero"),
+        ]:
+            with pytest.raises(QueryError, match=why):
+                between(queries, named("a/zero"), named(other))
+        with pytest.raises(UsageError, match="from 1 to"):
+            between(queries, named("a/zero"), named("a/ten"), 0)
 
 
 class TestOutliers:
-    def test_the_most_lonely_come_first(self, fan: Index) -> None:
-        rows = ask(fan, "FROM outliers('org/base')")
+    def test_the_most_lonely_come_first(self, whole_fan: Index) -> None:
+        rows = ask(whole_fan, "FROM outliers('org/base')")
         assert [(row["adapter"], row["nearest"], row["distance"]) for row in rows] == [
             ("a/opposite", "a/ninety/x", 1.0),
             ("a/ninety/x", "a/fifty", apart(40)),
@@ -157,7 +168,7 @@ class TestOutliers:
         ]
         assert (rows[1]["repo_id"], rows[1]["subfolder"]) == ("a/ninety", "x")
         assert (rows[2]["norm"], rows[2]["adapter_type"], rows[2]["downloads"]) == (1.0, "LORA", 3)
-        assert column(fan, "FROM outliers(NULL, k := 1)") == ["a/opposite"]
+        assert column(whole_fan, "FROM outliers(NULL, k := 1)") == ["a/opposite"]
 
     def test_each_distance_is_that_of_the_nearest_neighbor(self, index: Index) -> None:
         rng = np.random.default_rng(5)
@@ -200,18 +211,22 @@ class TestOutliers:
         )
         assert column(index, "FROM outliers('org/base')") == ["a/x", "a/y"]
         assert column(index, "FROM outliers(NULL)") == ["b/x", "b/y", "a/x", "a/y"]
-        with connect(index) as queries:
-            assert outliers(queries, k=1)["adapter"].to_pylist() == ["b/x"]
-            with pytest.raises(QueryError, match="no base org/nope"):
-                outliers(queries, "org/nope")
-            with pytest.raises(UsageError, match="from 1 to"):
-                outliers(queries, k=0)
+        queries = opened.of(index)
+        assert outliers(queries, k=1)["adapter"].to_pylist() == ["b/x"]
+        with pytest.raises(QueryError, match="no base org/nope"):
+            outliers(queries, "org/nope")
+        with pytest.raises(UsageError, match="from 1 to"):
+            outliers(queries, k=0)
 
 
-@pytest.fixture
-def grown(fill: Fill) -> Index:
-    """An old adapter, one whose repository changed, two new ones, one that was long pending."""
-    index = fill(
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """An old adapter, one whose repository changed, two new ones, one that was long pending.
+
+    It is to be read only.
+    """
+    index = write_pairs(
+        Index.create(tmp_path_factory.mktemp("grown") / "index"),
         adapter("a/old", 0),
         adapter("a/changed", 10, revision=OLD),
         adapter("a/new", 20, crawled_at=LATER, embedded_at=LATER + timedelta(hours=1)),
@@ -259,25 +274,26 @@ class TestNewSince:
         assert [row["adapter"] for row in changes][-1] == "a/old"
         assert len(changes) == 5
 
-    def test_a_vector_of_another_recipe_is_no_news(self, grown: Index) -> None:
-        grown.write(
+    def test_a_vector_of_another_recipe_is_no_news(self, grown: Index, tmp_path: Path) -> None:
+        index = copy_of(grown, tmp_path / "index")
+        index.write(
             [vector_row(repo_id="a/old", recipe_id="another", embedded_at=LATER)], base="org/base"
         )
-        assert "a/old" not in column(grown, "FROM new_since('2026-11-20')")
+        assert "a/old" not in column(index, "FROM new_since('2026-11-20')")
 
     def test_python_takes_days_times_and_text(self, grown: Index) -> None:
-        with connect(grown) as queries:
-            for since in (date(2026, 11, 20), LATER, "2026-11-20"):
-                assert len(new_since(queries, since)) == 4
-            assert len(new_since(queries, LATER + timedelta(minutes=1))) == 1
-            assert len(new_since(queries, date(2026, 12, 1))) == 0
-            with pytest.raises(QueryError, match="yesterday"):
-                new_since(queries, "yesterday")
+        queries = opened.of(grown)
+        for since in (date(2026, 11, 20), LATER, "2026-11-20"):
+            assert len(new_since(queries, since)) == 4
+        assert len(new_since(queries, LATER + timedelta(minutes=1))) == 1
+        assert len(new_since(queries, date(2026, 12, 1))) == 0
+        with pytest.raises(QueryError, match="yesterday"):
+            new_since(queries, "yesterday")
 
 
 class TestCompare:
-    def test_distance_and_metadata_of_the_two(self, fan: Index) -> None:
-        found = side_by_side(fan, "a/zero", "a/forty")
+    def test_distance_and_metadata_of_the_two(self, whole_fan: Index) -> None:
+        found = side_by_side(whole_fan, "a/zero", "a/forty")
         assert found["similarity"] == ("0.766044", "0.766044")
         assert found["distance"] == ("0.233956", "0.233956")
         assert found["angle_degrees"] == ("40", "40")
@@ -292,9 +308,9 @@ class TestCompare:
     def test_shared_neighbors_are_those_near_to_both(self, fill: Fill) -> None:
         """Of 24 adapters a degree apart, each has the next five on either side, or more inwards."""
         index = fill(*(adapter(f"a/{i:02}", i) for i in range(24)))
-        with connect(index) as queries:
-            found = compare(queries, named("a/10"), named("a/14"))
-            assert len(compare(queries, named("a/00"), named("a/23")).shared) == 0
+        queries = opened.of(index)
+        found = compare(queries, named("a/10"), named("a/14"))
+        assert len(compare(queries, named("a/00"), named("a/23")).shared) == 0
         names = found.shared["adapter"].to_pylist()
         assert set(names) == {"a/09", "a/11", "a/12", "a/13", "a/15"}
         assert names[:3] == ["a/12", "a/11", "a/13"]
@@ -308,8 +324,7 @@ class TestCompare:
         self, fan: Index, over_parquet: Callable[[Index], Queries]
     ) -> None:
         for a, b in [("a/zero", "a/nobody"), ("a/nobody", "a/zero"), ("a/nobody", "b/nobody")]:
-            with connect(fan) as queries:
-                assert len(queries.run("FROM compare(?, ?)", [a, b])) == 0
+            assert len(opened.of(fan).run("FROM compare(?, ?)", [a, b])) == 0
         assert len(over_parquet(fan).run("FROM compare('a/zero', 'a/nobody')")) == 0
 
     def test_other_bases_and_recipes_are_told(self, fan: Index) -> None:
@@ -324,8 +339,7 @@ class TestCompare:
         assert (
             side_by_side(fan, "a/recipe", "a/zero")["comparable"][0] == "no: their recipes differ"
         )
-        with connect(fan) as queries:
-            answer = compare(queries, named("a/zero"), named("b/else"))
+        answer = compare(opened.of(fan), named("a/zero"), named("b/else"))
         assert (answer.similarity, answer.obstacle) == (None, "their bases differ")
 
     def test_the_vectors_shown_are_of_the_common_recipe(self, fan: Index) -> None:
@@ -374,27 +388,26 @@ class TestCompare:
         assert found["comparable"][0] == "no: not both have a vector with a direction"
         assert found["status"] == ("failed: gated", "embedded")
         assert (found["likes"], found["norm"]) == (("4", "0"), (None, "0"))
-        with connect(fan) as queries:
-            answer = compare(queries, named("a/gated"), named("a/nil"))
+        answer = compare(opened.of(fan), named("a/gated"), named("a/nil"))
         assert answer.obstacle is not None
         assert "a/gated has no vector (gated): ask; a/nil has a vector without" in answer.obstacle
 
-    def test_an_unknown_adapter_is_an_error_with_a_proposal(self, fan: Index) -> None:
-        with connect(fan) as queries:
-            with pytest.raises(QueryError, match="no adapter a/tem in the index; did you mean"):
-                compare(queries, named("a/zero"), named("a/tem"))
-            with pytest.raises(QueryError, match="the index knows it at 0000"):
-                compare(queries, named(f"a/ten@{OLD}"), named("a/zero"))
+    def test_an_unknown_adapter_is_an_error_with_a_proposal(self, whole_fan: Index) -> None:
+        queries = opened.of(whole_fan)
+        with pytest.raises(QueryError, match="no adapter a/tem in the index; did you mean"):
+            compare(queries, named("a/zero"), named("a/tem"))
+        with pytest.raises(QueryError, match="the index knows it at 0000"):
+            compare(queries, named(f"a/ten@{OLD}"), named("a/zero"))
 
-    def test_an_adapter_beside_itself(self, fan: Index) -> None:
-        found = side_by_side(fan, "a/ten", "a/ten")
+    def test_an_adapter_beside_itself(self, whole_fan: Index) -> None:
+        found = side_by_side(whole_fan, "a/ten", "a/ten")
         assert (found["distance"], found["angle_degrees"]) == (("0", "0"), ("0", "0"))
         assert found["shared_neighbors"] == ("5", "5")
 
 
-@pytest.mark.parametrize("changes", ["fan", "grown", "index"])
+@pytest.mark.parametrize("changes", ["whole_fan", "grown", "index"])
 def test_plain_duckdb_gives_the_answers_of_our_connection(
-    changes: str, request: pytest.FixtureRequest, ask: Callable[..., list[Any]]
+    changes: str, request: pytest.FixtureRequest, tmp_path: Path, ask: Callable[..., list[Any]]
 ) -> None:
     index = request.getfixturevalue(changes)
     questions = [
@@ -406,15 +419,14 @@ def test_plain_duckdb_gives_the_answers_of_our_connection(
         "FROM compare('a/zero', 'a/forty')",
         "FROM compare('a/old', 'no/such')",
     ]
-    theirs = ask(write_script(index), questions)
-    with connect(index) as queries:
-        ours = [queries.run(question).to_pylist() for question in questions]
+    theirs = ask(write_script(copy_of(index, tmp_path / "copy")), questions)
+    ours = [opened.of(index).run(question).to_pylist() for question in questions]
     for question, plain, own in zip(questions, theirs, ours, strict=True):
         assert plain == json.loads(json.dumps(own, default=str)), question
 
 
-def test_a_name_is_a_value_and_never_sql(fan: Index) -> None:
+def test_a_name_is_a_value_and_never_sql(whole_fan: Index) -> None:
     evil = "x' OR adapter <> '"
-    assert column(fan, 'FROM "between"(?, ?)', evil, "a/zero") == []
-    assert side_by_side(fan, evil, evil) == {}
-    assert column(fan, "FROM outliers(?)", evil) == []
+    assert column(whole_fan, 'FROM "between"(?, ?)', evil, "a/zero") == []
+    assert side_by_side(whole_fan, evil, evil) == {}
+    assert column(whole_fan, "FROM outliers(?)", evil) == []

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from geometry import adapter, apart
+from sharing import opened
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import LabelRow
-from hubdelta.sql.connection import connect
 
 
 def label(index: Index, labels: dict[str, str | None]) -> Index:
@@ -21,8 +21,7 @@ def label(index: Index, labels: dict[str, str | None]) -> Index:
 
 
 def suggestions(index: Index, arguments: str = "'org/base'") -> list[dict[str, Any]]:
-    with connect(index) as queries:
-        return queries.run(f"FROM suggestions({arguments})").to_pylist()
+    return opened.of(index).run(f"FROM suggestions({arguments})").to_pylist()
 
 
 def test_confidence_is_the_share_of_the_votes_times_the_closeness_of_the_nearest(

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from geometry import at
 from rows import catalog_row, failure_row, vector_row
+from sharing import opened
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import TABLES, ClusterRow, LabelRow, VectorRow
 from hubdelta.sql.columns import COLUMNS, described, names
-from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.connection import Queries
 
 EARLY = datetime(2026, 1, 1, tzinfo=UTC)
 LATE = datetime(2026, 2, 1, tzinfo=UTC)
@@ -25,8 +26,7 @@ AS_STORED = [row_type for row_type in TABLES if row_type not in (ClusterRow, Lab
 
 
 def only(index: Index, query: str) -> dict[str, object]:
-    with connect(index) as queries:
-        rows = queries.run(query).to_pylist()
+    rows = opened.of(index).run(query).to_pylist()
     assert len(rows) == 1, rows
     return rows[0]
 
@@ -45,9 +45,8 @@ def only(index: Index, query: str) -> dict[str, object]:
         "maps",
     ],
 )
-def test_every_view_of_an_empty_index_is_empty(index: Index, view: str) -> None:
-    with connect(index) as queries:
-        assert len(queries.run(f"FROM {view}")) == 0
+def test_every_view_of_an_empty_index_is_empty(empty: Index, view: str) -> None:
+    assert len(opened.of(empty).run(f"FROM {view}")) == 0
 
 
 def comments(queries: Queries) -> dict[str, dict[str, str]]:
@@ -66,8 +65,7 @@ def comments(queries: Queries) -> dict[str, dict[str, str]]:
 def test_every_column_of_every_view_carries_its_comment(
     index: Index, over_parquet: Callable[[Index], Queries]
 ) -> None:
-    with connect(index) as queries:
-        found = comments(queries)
+    found = comments(opened.of(index))
     assert found == comments(over_parquet(index)) == COLUMNS
     assert [list(columns) for columns in found.values()] == [list(COLUMNS[name]) for name in found]
     assert all(meaning for columns in found.values() for meaning in columns.values())
@@ -90,8 +88,7 @@ def test_adapters_has_the_newest_revision_only(index: Index) -> None:
 def test_one_repository_is_an_adapter_per_base_and_subfolder(index: Index) -> None:
     index.write([catalog_row(), catalog_row(subfolder="x/y")], base="org/base")
     index.write([catalog_row(base="org/other")], base="org/other")
-    with connect(index) as queries:
-        rows = queries.run("SELECT base, adapter FROM adapters ORDER BY ALL").to_pylist()
+    rows = opened.of(index).run("SELECT base, adapter FROM adapters ORDER BY ALL").to_pylist()
     assert [tuple(row.values()) for row in rows] == [
         ("org/base", "a/b"),
         ("org/base", "a/b/x/y"),
@@ -202,9 +199,9 @@ def test_a_vector_without_direction_stands_for_nothing_not_even_by_an_older_revi
         ],
         base="org/base",
     )
-    with connect(index) as queries:
-        assert len(queries.run("FROM comparable WHERE current")) == 0
-        assert len(queries.run("FROM vectors")) == 2
+    queries = opened.of(index)
+    assert len(queries.run("FROM comparable WHERE current")) == 0
+    assert len(queries.run("FROM vectors")) == 2
 
 
 def test_each_recipe_has_its_vector_and_the_later_one_is_newest(index: Index) -> None:
@@ -216,8 +213,7 @@ def test_each_recipe_has_its_vector_and_the_later_one_is_newest(index: Index) ->
         ],
         base="org/base",
     )
-    with connect(index) as queries:
-        rows = queries.run("SELECT recipe_id, current, newest FROM comparable ORDER BY 1")
+    rows = opened.of(index).run("SELECT recipe_id, current, newest FROM comparable ORDER BY 1")
     assert [tuple(row.values()) for row in rows.to_pylist()] == [
         ("earlier", True, False),
         ("later", True, True),
@@ -252,10 +248,10 @@ def test_clusters_show_each_member_of_the_newest_state_of_each_cluster(index: In
         base="org/base",
     )
     index.write([cluster_row(1, ["b/one", "b/two"], base="org/other")], base="org/other")
-    with connect(index) as queries:
-        rows = queries.run(
-            "SELECT base, cluster, size, adapter, strength, is_medoid FROM clusters ORDER BY ALL"
-        ).to_pylist()
+    queries = opened.of(index)
+    rows = queries.run(
+        "SELECT base, cluster, size, adapter, strength, is_medoid FROM clusters ORDER BY ALL"
+    ).to_pylist()
     assert [tuple(row.values()) for row in rows] == [
         ("org/base", 1, 2, "a/one", 1.0, False),
         ("org/base", 1, 2, "a/two", 0.5, True),
