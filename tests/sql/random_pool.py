@@ -45,4 +45,6 @@ def answers(index: Index) -> list[Any]:
 def answers_without(index: Index, place: Path) -> list[Any]:
     """What a copy of the index answers that never had a cache."""
     shutil.copytree(index.root, place, ignore=shutil.ignore_patterns(f"{cache.CACHE_NAME}*"))
-    return answers(Index.open(place))
+    copy = Index.open(place)
+    cache.refresh(copy)
+    return answers(copy)

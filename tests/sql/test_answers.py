@@ -3,13 +3,13 @@
 # Annotations that are objects would keep DuckDB's types past their end, which complains of that.
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from geometry import adapter
+from geometry import adapter, write_pairs
 from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.errors import QueryError, UsageError
@@ -45,9 +45,10 @@ def named(text: str) -> AdapterName:
     return AdapterName.parse(text, must_exist=False)
 
 
-@pytest.fixture
-def queries(fill: Callable[..., Index]) -> Iterator[Queries]:
-    index = fill(
+@pytest.fixture(scope="module")
+def queries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queries]:
+    index = write_pairs(
+        Index.create(tmp_path_factory.mktemp("answers") / "index"),
         adapter("org/legal-lora", 0),
         adapter("org/legal-two", 10),
         adapter("org/many", 20, subfolder="checkpoints/120"),

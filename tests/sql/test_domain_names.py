@@ -12,7 +12,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from geometry import adapter
+from geometry import adapter, write_pairs
 from sharing import opened
 
 from hubdelta.crawler.card import card_text
@@ -219,22 +219,24 @@ def test_a_label_takes_precedence_and_the_terms_stay_as_evidence(
     assert (law["term"], law["place"]) == ("law", 2)
 
 
-@pytest.mark.parametrize(
-    ("labels", "name"),
-    [
-        ("bbba", "b + a"),
-        ("bbbba", "b"),
-        ("ba", "a + b"),
-        ("abcabc", "a + b"),
-        ("abcdea", "a"),
-    ],
-)
+LABELS = {"bbba": "b + a", "bbbba": "b", "ba": "a + b", "abcabc": "a + b", "abcdea": "a"}
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """Seven adapters of a base for each of the labels, whose letters are those of the first."""
+    index = Index.create(tmp_path_factory.mktemp("labeled") / "index")
+    for labels in LABELS:
+        write_pairs(index, *(adapter(f"a/{labels}{i}", i, base=f"org/{labels}") for i in range(7)))
+    label(index, **{f"{labels}{i}": text for labels in LABELS for i, text in enumerate(labels)})
+    return index
+
+
+@pytest.mark.parametrize(("labels", "name"), LABELS.items())
 def test_two_labels_are_joined_where_a_quarter_holds_each(
-    fill: Callable[..., Index], labels: str, name: str
+    labeled: Index, labels: str, name: str
 ) -> None:
-    index = fill(*(adapter(f"a/n{i}", i) for i in range(7)))
-    label(index, **{f"n{i}": text for i, text in enumerate(labels)})
-    assert names(index) == [name]
+    assert names(labeled, f"org/{labels}") == [name]
 
 
 def test_labels_that_differ_in_case_only_are_one_spelt_as_last(

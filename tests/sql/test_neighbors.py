@@ -21,7 +21,8 @@ OLD = "9" * 40
 
 
 def column(index: Index, query: str, *parameters: object) -> list[object]:
-    return list(opened.of(index).run(query, parameters).column(0).to_pylist())
+    queries = opened.of(index, linked=True)
+    return list(queries.run(query, parameters).column(0).to_pylist())
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_duplicates_are_the_nearest_pairs(fill: Callable[..., Index]) -> None:
     index = fill(
         adapter("a/b", 0), adapter("a/a", 2), adapter("a/c", 50), adapter("a/d", 51)
     )  # fmt: skip
-    queries = opened.of(index)
+    queries = opened.of(index, linked=True)
     rows = queries.run("SELECT a, b, distance FROM duplicates('org/base')").to_pylist()
     assert len(queries.run("FROM duplicates('org/base', distance := 0)")) == 0
     assert len(queries.run("FROM duplicates('no/base')")) == 0

@@ -30,7 +30,7 @@ OLD = "9" * 40
 
 
 def ask(index: Index, query: str, *parameters: object) -> list[dict[str, Any]]:
-    return list(opened.of(index).run(query, parameters).to_pylist())
+    return list(opened.of(index, linked=True).run(query, parameters).to_pylist())
 
 
 def column(index: Index, query: str, *parameters: object) -> list[object]:
@@ -211,7 +211,7 @@ class TestOutliers:
         )
         assert column(index, "FROM outliers('org/base')") == ["a/x", "a/y"]
         assert column(index, "FROM outliers(NULL)") == ["b/x", "b/y", "a/x", "a/y"]
-        queries = opened.of(index)
+        queries = opened.of(index, linked=True)
         assert outliers(queries, k=1)["adapter"].to_pylist() == ["b/x"]
         with pytest.raises(QueryError, match="no base org/nope"):
             outliers(queries, "org/nope")
@@ -405,7 +405,7 @@ class TestCompare:
         assert found["shared_neighbors"] == ("5", "5")
 
 
-@pytest.mark.parametrize("changes", ["whole_fan", "grown", "index"])
+@pytest.mark.parametrize("changes", ["whole_fan", "grown", "empty"])
 def test_plain_duckdb_gives_the_answers_of_our_connection(
     changes: str, request: pytest.FixtureRequest, tmp_path: Path, ask: Callable[..., list[Any]]
 ) -> None:
