@@ -2,7 +2,8 @@
 
 edits.py        the few forms that batch well
 reading.py      from tensors to edits
-methods.py      the PEFT methods, each for one module
+site.py         one module with an adapter's tensors for it
+methods.py, matrix_methods.py   the PEFT methods, each for one module
 support.py      which adapters these forms represent exactly
 manifest.py     which tensors an adapter must have
 structure.py, norms.py      modules and their shapes; norms of W + ΔW

@@ -15,14 +15,12 @@ from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.edits.edits import Edit, Edits, ParameterEdit, TableEdit
 from hubdelta.indexer.engines.edits.manifest import Manifest
 from hubdelta.indexer.engines.edits.methods import (
-    VERA_A,
-    VERA_B,
     LoraNames,
-    Site,
     dense_edit,
     lora_edits,
     table_rows,
 )
+from hubdelta.indexer.engines.edits.site import SHARED, Site
 from hubdelta.indexer.engines.edits.structure import is_dense
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.words import counted
@@ -54,7 +52,7 @@ class _Counting:
 _NAME = re.compile(
     r"(?P<module>.+?)"
     r"(?:\.(?:token_adapter|base_layer|ln_tuning_layers))*"
-    r"\.(?P<part>lora_[AB]\.(?:weight|bias)|[^.]+)"
+    r"\.(?P<part>lora_[AB]\.(?:weight|bias)|gralora_[AB]_general\.weight|[^.]+)"
 )
 """A tensor's name without prefix: the base's module, PEFT's wrappers, and the part."""
 
@@ -106,7 +104,7 @@ class EditReader:
         )
         if key not in self._counting:
             names = frozenset(tensors_that_count(adapter, self._base))
-            modules = frozenset(self._place(name)[0] for name in names - {VERA_A, VERA_B})
+            modules = frozenset(self._place(name)[0] for name in names - SHARED)
             if len(self._counting) >= _MOST_LAYOUTS:
                 self._counting.clear()
             self._counting[key] = _Counting(names, modules)

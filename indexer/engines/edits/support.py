@@ -68,6 +68,28 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
     | {"r", "alpha", "rank_pattern", "alpha_pattern", "rank_dropout", "module_dropout"}
     | {"init_weights", "use_effective_conv2d", "rank_dropout_scale"}
     | {"decompose_both", "decompose_factor"},
+    # PEFT's AdaLoRA has all settings of LoRA, and ignores r.
+    "ADALORA": _EVERYWHERE
+    | {"r", "lora_alpha", "lora_dropout", "fan_in_fan_out", "init_lora_weights"}
+    | {"loftq_config", "eva_config", "corda_config", "lora_ga_config"}
+    | {"megatron_config", "megatron_core", "qalora_group_size"}
+    | {"target_r", "init_r", "tinit", "tfinal", "deltaT", "beta1", "beta2"}
+    | {"orth_reg_weight", "total_step"},
+    "DELORA": _EVERYWHERE
+    | {"r", "delora_lambda", "module_dropout", "init_weights", "rank_pattern", "lambda_pattern"},
+    "GRALORA": _EVERYWHERE
+    | {"r", "hybrid_r", "alpha", "gralora_dropout", "gralora_k", "fan_in_fan_out", "init_weights"},
+    "MISS": _EVERYWHERE | {"r", "miss_dropout", "mini_r", "init_weights"},
+    "HRA": _EVERYWHERE | {"r", "apply_GS", "init_weights"},
+    "HIRA": _EVERYWHERE | {"r", "hira_dropout", "fan_in_fan_out", "init_weights"},
+    "VBLORA": _EVERYWHERE
+    | {"r", "num_vectors", "vector_length", "topk", "vblora_dropout", "fan_in_fan_out"}
+    | {"init_vector_bank_bound", "init_logits_std"},
+    "C3A": _EVERYWHERE | {"block_size", "block_size_pattern", "init_weights"},
+    "FOURIERFT": _EVERYWHERE
+    | {"n_frequency", "n_frequency_pattern", "scaling", "random_loc_seed", "fan_in_fan_out"}
+    | {"init_weights"},
+    "ROAD": _EVERYWHERE | {"variant", "group_size", "init_weights"},
     "LN_TUNING": _EVERYWHERE,
     "TRAINABLE_TOKENS": _EVERYWHERE | {"token_indices", "init_weights"},
 }
@@ -84,7 +106,12 @@ What is left to the reference engine, and why:
 | target_parameters | adapts parameters that are not a layer, such as the experts of a MoE |
 | VeRA with save_projection=False | its projections come from a random generator, not the file |
 | use_bdlora, arrow_config, velora_config, kasa_config, ... | other arithmetic |
-| OFT, BOFT, AdaLoRA, X-LoRA, Poly, VB-LoRA, FourierFT, ... | other arithmetic |
+| AdaLoRA with rank_pattern | parts of its tensors were pruned after training |
+| MiSS with init_weights=bat | multiplies blocks of the base's weight |
+| VB-LoRA with save_only_topk_weights | its file holds no logits |
+| HiRA with rank_pattern | PEFT compares its keys in another way |
+| SHiRA | PEFT makes its parameters from the base's weights, not from their shapes |
+| OFT, BOFT, RandLoRA, X-LoRA, Poly, ... | other arithmetic |
 """
 
 
@@ -94,6 +121,8 @@ def is_exact(config: AdapterConfig) -> bool:
     if understood is None:
         return False
     if config.values.get("init_lora_weights", True) not in INITS_THAT_KEEP_THE_BASE:
+        return False
+    if config.peft_type == "MISS" and config.values.get("init_weights") == "bat":
         return False
     defaults = _defaults(config.peft_type)
     return all(

@@ -264,13 +264,117 @@ KINDS = (
         ),
         examples=3,
     ),
+    Kind(
+        "adalora",
+        peft.AdaLoraConfig,
+        lambda f, _: {
+            "init_r": _RANK,
+            "lora_alpha": _ALPHA,
+            "total_step": st.just(100),
+            "target_modules": _some(f.linear),
+        },
+    ),
+    Kind(
+        "delora",
+        peft.DeloraConfig,
+        lambda f, _: {
+            "r": _RANK,
+            "delora_lambda": st.integers(1, 20),
+            "rank_pattern": _patterns(f.linear, _RANK),
+            "lambda_pattern": _patterns(f.linear, st.integers(1, 20)),
+            "target_modules": _some(f.linear),
+        },
+    ),
+    Kind(
+        "gralora",
+        peft.GraloraConfig,
+        lambda f, _: {
+            "r": _one_of(4, 8),
+            "gralora_k": _one_of(2, 4),
+            "hybrid_r": _one_of(0, 3),
+            "alpha": _ALPHA,
+            "target_modules": _some(f.linear),
+        },
+        examples=2,
+    ),
+    Kind(
+        "miss",
+        peft.MissConfig,
+        lambda f, _: {
+            "r": _RANK,
+            "init_weights": _one_of(True, False),
+            "target_modules": _some(f.linear),
+        },
+    ),
+    Kind(
+        "mini miss",
+        peft.MissConfig,
+        lambda f, _: {
+            "r": _one_of(4, 8),
+            "mini_r": _one_of(2, 4),
+            "init_weights": st.just("mini"),
+            "target_modules": _some(f.linear),
+        },
+    ),
+    Kind(
+        "hra",
+        peft.HRAConfig,
+        lambda f, _: {"r": _RANK, "apply_GS": _SWITCH, "target_modules": _some(f.linear)},
+        examples=2,
+    ),
+    Kind(
+        "hira",
+        peft.HiraConfig,
+        lambda f, _: {
+            "r": _RANK,
+            "target_modules": _some(f.linear),
+        },
+        scale=0.5,
+    ),
+    Kind(
+        "vblora",
+        peft.VBLoRAConfig,
+        lambda f, _: {
+            "r": _RANK,
+            "num_vectors": st.integers(8, 40),
+            "vector_length": _one_of(4, 8),
+            "topk": _one_of(1, 2, 3),
+            "target_modules": _some(f.linear),
+        },
+    ),
+    Kind(
+        "c3a",
+        peft.C3AConfig,
+        lambda f, _: {"block_size": _one_of(4, 8), "target_modules": _some(f.linear)},
+        scale=0.5,
+    ),
+    Kind(
+        "fourierft",
+        peft.FourierFTConfig,
+        lambda f, _: {
+            "n_frequency": st.integers(1, 200),
+            "scaling": st.integers(100, 300),
+            "random_loc_seed": st.integers(0, 999),
+            "target_modules": _some(f.linear),
+        },
+    ),
+    Kind(
+        "road",
+        peft.RoadConfig,
+        lambda f, _: {
+            "variant": _one_of("road_1", "road_2", "road_4"),
+            "group_size": _one_of(4, 8),
+            "target_modules": _some(f.linear),
+        },
+        examples=3,
+        scale=1.0,  # its factors are around one
+    ),
 )
 
-_CONV1D = "PEFT has no LyCORIS layer for Conv1D"
+_NOT_OF_CONV1D = ("loha", "lokr", "delora", "miss", "mini miss", "hra", "c3a", "road")
 
 LEFT_OUT: Mapping[tuple[str, str], str] = {
-    ("gpt2", "loha"): _CONV1D,
-    ("gpt2", "lokr"): _CONV1D,
+    **{("gpt2", kind): "PEFT has no such layer for Conv1D" for kind in _NOT_OF_CONV1D},
     ("mt5", "saved linear layer"): "PEFT takes k for the end of any name, as of block",
     ("mixtral", "all-linear"): "PEFT makes it LoRA on the experts' parameters, see the routing",
 }

@@ -17,8 +17,8 @@ from hubdelta.indexer.engines.reference import ReferenceEngine
 LLAMA, GPT2, MIXTRAL = family("llama"), family("gpt2"), family("mixtral")
 LORA = kind_named("lora")
 
-EXACT_TYPES = {kind.config().peft_type for kind in KINDS}
-EITHER = {peft.PeftType.ADALORA}
+CONFIGS = {made: kind for kind, made in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+EXACT_TYPES = {CONFIGS[kind.config] for kind in KINDS}
 
 NOT_EXACT = {
     "prompt tuning": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
@@ -37,6 +37,16 @@ NOT_EXACT = {
     ),
     "oft": peft.OFTConfig(target_modules=["q_proj"], r=4, oft_block_size=0),
     "boft": peft.BOFTConfig(target_modules=["q_proj"], boft_block_size=4),
+    "shira": peft.ShiraConfig(target_modules=["q_proj"], r=2),
+    "miss in the base's weight": peft.MissConfig(
+        target_modules=["q_proj"], r=4, init_weights="bat"
+    ),
+    "hira with other ranks": peft.HiraConfig(
+        target_modules=["q_proj"], r=4, rank_pattern={"q_proj": 2}
+    ),
+    "vblora without its logits": peft.VBLoRAConfig(
+        target_modules=["q_proj"], num_vectors=8, vector_length=8, save_only_topk_weights=True
+    ),
 }
 
 MOE_EXPERTS = {
@@ -167,7 +177,7 @@ def test_a_variant_of_lora_is_not_taken_for_plain_lora(variant, lora, engine_of)
 
 
 @pytest.mark.parametrize(
-    "peft_type", [*sorted(set(peft.PeftType) - EXACT_TYPES - EITHER), "OF_A_LATER_PEFT"]
+    "peft_type", [*sorted(set(peft.PeftType) - EXACT_TYPES), "OF_A_LATER_PEFT"]
 )
 def test_a_type_without_a_rule_is_left_to_the_reference(peft_type, lora, engine_of):
     config = replace(lora.config, peft_type=str(peft_type))
