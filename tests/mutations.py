@@ -1,4 +1,4 @@
-"""Do the tests notice? A dozen wrong turns of the embedding engines, each in a copy of the tree.
+"""Do the tests notice? Some wrong turns of the embedding engines, each in a copy of the tree.
 
     python tests/mutations.py [WORDS]
 
@@ -27,6 +27,7 @@ LOADED_ONCE = (
 )
 
 METHODS = "indexer/engines/edits/methods.py"
+SITE = "indexer/engines/edits/site.py"
 ENGINE = "indexer/engines/engine.py"
 SCALE = 'alpha / (math.sqrt(rank) if getattr(config, "use_rslora", False) else rank)'
 
@@ -57,17 +58,17 @@ class Mutation:
 
 
 MUTATIONS = (
-    Mutation("LoRA's scaling is dropped", METHODS, SCALE, "1.0", (KINDS, "-k", "llama-lora")),
+    Mutation("LoRA's scaling is dropped", SITE, SCALE, "1.0", (KINDS, "-k", "llama-lora")),
     Mutation(
         "rsLoRA's square root is ignored",
-        METHODS,
+        SITE,
         SCALE,
         "alpha / rank",
         (KINDS, "-k", "llama-lora"),
     ),
     Mutation(
         "alpha_pattern is ignored",
-        METHODS,
+        SITE,
         "if alphas := config.alpha_pattern:",
         "if alphas := {}:",
         (KINDS, "-k", "llama-lora"),
@@ -99,6 +100,13 @@ MUTATIONS = (
         "rows = rows + scale * down[:, tokens].T @ up.T",
         "rows = rows + down[:, tokens].T @ up.T",
         (KINDS, "-k", "llama-lora and embedding"),
+    ),
+    Mutation(
+        "a reflection does not see those before it",
+        "indexer/engines/edits/matrix_methods.py",
+        "2 * (one - made[:, :place] @ (unit[:, :place].T @ one))",
+        "2 * one",
+        (KINDS, "-k", "hra"),
     ),
     Mutation(
         "modules_to_save is ignored",
