@@ -64,6 +64,8 @@ KINDS: Mapping[str, peft.PeftConfig] = {
     "HiRA": peft.HiraConfig(r=8),
     "C3A": peft.C3AConfig(block_size=64),
     "FourierFT": peft.FourierFTConfig(n_frequency=1000),
+    "RandLoRA": peft.RandLoraConfig(r=32, randlora_alpha=32),
+    "OFT": peft.OFTConfig(oft_block_size=32),
     "RoAd": peft.RoadConfig(group_size=64),
 }
 

@@ -44,7 +44,9 @@ KINDS = {
         peft.IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
         "stacked",
     ),
-    "oft": (peft.OFTConfig(target_modules=["q_proj"], r=4, oft_block_size=0), "reference"),
+    "oft": (peft.OFTConfig(target_modules=["q_proj"], r=4, oft_block_size=0), "stacked"),
+    "hra": (peft.HRAConfig(target_modules=["q_proj"], r=4), "stacked"),
+    "boft": (peft.BOFTConfig(target_modules=["q_proj"], boft_block_size=4), "reference"),
     "layer norms": (peft.LNTuningConfig(target_modules=["input_layernorm"]), "stacked"),
 }
 

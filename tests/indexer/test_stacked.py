@@ -10,9 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import peft
 import pytest
 import torch
-from families import make_base
+from families import make_adapter, make_base
 from limited_device import LimitedModel
 
 from hubdelta.indexer.adapters.adapter import PeftAdapter
@@ -209,6 +210,34 @@ def test_an_adapter_that_does_not_fit_is_an_error_of_its_own(limited, adapters, 
 
 
 # Adapters that break a pass
+
+
+def test_no_more_edits_are_read_than_memory_holds(base, adapters, alone, monkeypatch):
+    engine = StackedEngine(base, max_batch=3)
+    of_one = 4 * 4 * (32 + 64)  # bytes of a LoRA of rank 4
+    # A tenth of this holds two and a half: the third one is read before that is known.
+    monkeypatch.setattr(stacked, "free_bytes", lambda device: 25 * of_one)
+
+    windows = [[read.place for read in readable] for readable, _ in engine._windows(adapters)]
+
+    assert [place for window in windows for place in window] == list(range(8))
+    assert [len(window) for window in windows] == [3, 3, 2]
+    answers = activations(engine, adapters)
+    for place, expected in alone.items():
+        np.testing.assert_allclose(answers[place], expected, rtol=0, atol=1e-5)
+
+
+def test_an_adapter_of_whole_matrices_that_would_fill_the_memory_is_left_to_the_reference(
+    base, tmp_path, tiny_base, read_adapter, monkeypatch
+):
+    config = peft.C3AConfig(target_modules=["q_proj", "up_proj"], block_size=8)
+    adapter = read_adapter(make_adapter(tmp_path / "c3a", tiny_base, config=config))
+    engine = StackedEngine(base)
+    of_one = 4 * 2 * (32 * 32 + 32 * 64)  # bytes of the weights in both layers
+    monkeypatch.setattr(stacked, "free_bytes", lambda device: 11 * of_one)
+    assert engine.can_embed(adapter)
+    monkeypatch.setattr(stacked, "free_bytes", lambda device: 9 * of_one)
+    assert not engine.can_embed(adapter)
 
 
 @pytest.mark.parametrize("broken", [[0], [7], [2, 5], [0, 1, 2, 3, 4, 5, 6, 7]], ids=str)

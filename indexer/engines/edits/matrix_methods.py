@@ -4,12 +4,20 @@ Each gives ΔW as low-rank factors where its rank is known, else as a whole matr
 own weight. The formulas are those of PEFT's layers at inference, where dropout does nothing.
 """
 
+import math
 from functools import lru_cache
 
 import torch
 
 from hubdelta.indexer.engines.edits.edits import DenseEdit, Kronecker, LowRank
-from hubdelta.indexer.engines.edits.site import VBLORA_BANK, VERA_A, VERA_B, Site
+from hubdelta.indexer.engines.edits.site import (
+    RANDLORA_A,
+    RANDLORA_B,
+    VBLORA_BANK,
+    VERA_A,
+    VERA_B,
+    Site,
+)
 from hubdelta.schemas.errors import AdapterError, Reason
 
 _LEAST_NORM = 1e-4
@@ -242,6 +250,64 @@ def road(site: Site, out_features: int, in_features: int) -> DenseEdit:
     if bias is not None:
         bias = turned(bias.detach().cpu().float()[:, None])[:, 0]
     return DenseEdit(weight=turned(site.own_weight()), bias=bias)
+
+
+def oft(site: Site, out_features: int, in_features: int) -> DenseEdit:
+    """Qiu et al., arXiv 2306.07280: blocks of the inputs are rotated, x R, before W.
+
+    R = (I - Q)(I + Q)⁻¹ of a skew-symmetric Q (Cayley), or the start of its Neumann series, which
+    PEFT ends with half of a term: I + 2Q + … + 2Qⁿ⁻¹ + Qⁿ, where Q stands for what its file holds.
+    """
+    held = site["oft_R.weight"].float()
+    blocks = 1 if site.config.block_share else held.shape[0]
+    size = _size_of_skew(held.shape[-1])
+    held = site.shaped("oft_R.weight", (blocks, size * (size - 1) // 2)).float()
+    if in_features % size or blocks not in {1, in_features // size}:
+        raise site.misfit("oft_R.weight", (in_features // size, held.shape[1]))
+    skew = torch.zeros(blocks, size, size)
+    rows, columns = torch.triu_indices(size, size, 1)
+    skew[:, rows, columns] = held
+    skew = skew - skew.transpose(1, 2)
+    eye = torch.eye(size).expand(blocks, size, size)
+    if site.config.use_cayley_neumann:
+        terms = site.config.num_cayley_neumann_terms
+        highest = max(3, terms - 1) if terms > 2 else terms - 1
+        rotation, power = eye.clone(), eye
+        for exponent in range(1, highest + 1):
+            power = power @ skew
+            rotation = rotation + (1.0 if exponent == highest and terms > 2 else 2.0) * power
+    else:
+        rotation = torch.linalg.solve(eye + skew, eye - skew, left=False)
+    weight = site.own_weight().reshape(out_features, in_features // size, size)
+    rotated = torch.einsum("obc,bkc->obk", weight, rotation.expand(weight.shape[1], -1, -1))
+    return DenseEdit(weight=rotated.reshape(out_features, in_features))
+
+
+def randlora(site: Site, out_features: int, in_features: int) -> DenseEdit:
+    """Albert et al., arXiv 2502.00987: ΔW = alpha / r · B A, of random bases that are scaled.
+
+    Together the bases have full rank. The shared ones are cut to the layer's shape.
+    """
+    rank, least = site.config.r, min(out_features, in_features)
+    most, count = max(out_features, in_features), -(-least // rank)
+    scales = site.shaped("randlora_lambda", (rank, count)).float()
+    factors = site.shaped("randlora_gamma", (count, least)).float()
+    small, large = site.tensors[RANDLORA_A].float(), site.tensors[RANDLORA_B].float()
+    small, large = small[..., :least], large[:most, :count]
+    if small.shape != (rank, 1, least) or large.shape != (most, count, rank):
+        raise AdapterError(
+            Reason.BASE_MISMATCH,
+            f"tensor {RANDLORA_A} or {RANDLORA_B} is too small for {site.name}",
+        )
+    inner = (scales[:, :, None] * small * factors).flatten(end_dim=1)
+    outer = large.flatten(start_dim=1)
+    delta = outer @ inner if least == in_features else inner.T @ outer.T
+    return whole(delta * (site.config.randlora_alpha / rank))
+
+
+def _size_of_skew(numbers: int) -> int:
+    """The rows of a skew-symmetric matrix that has so many numbers above its diagonal."""
+    return (1 + math.isqrt(1 + 8 * numbers)) // 2
 
 
 @lru_cache(maxsize=16)

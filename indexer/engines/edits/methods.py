@@ -188,5 +188,7 @@ _DENSE: Mapping[str, Callable[[Site, int, int], DenseEdit]] = {
     "c3a_kernel": matrix_methods.c3a,
     "fourierft_spectrum": matrix_methods.fourierft,
     "road_theta": matrix_methods.road,
+    "oft_R.weight": matrix_methods.oft,
+    "randlora_lambda": matrix_methods.randlora,
 }
 """The tensor that identifies a method at a dense layer → how to read it."""

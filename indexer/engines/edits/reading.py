@@ -52,7 +52,7 @@ class _Counting:
 _NAME = re.compile(
     r"(?P<module>.+?)"
     r"(?:\.(?:token_adapter|base_layer|ln_tuning_layers))*"
-    r"\.(?P<part>lora_[AB]\.(?:weight|bias)|gralora_[AB]_general\.weight|[^.]+)"
+    r"\.(?P<part>lora_[AB]\.(?:weight|bias)|gralora_[AB]_general\.weight|oft_R\.weight|[^.]+)"
 )
 """A tensor's name without prefix: the base's module, PEFT's wrappers, and the part."""
 
@@ -76,6 +76,15 @@ class EditReader:
     def modules(self, adapter: PeftAdapter) -> frozenset[str]:
         """Names of the modules that an adapter's tensors belong to, by their names."""
         return self._that_count(adapter).modules
+
+    def weights(self, adapter: PeftAdapter) -> int:
+        """How many numbers the weights of the modules hold that an adapter's tensors belong to."""
+        modules = (self._modules[name] for name in self.modules(adapter) & self._modules.keys())
+        return sum(
+            parameter.numel()
+            for module in modules
+            for parameter in module.parameters(recurse=False)
+        )
 
     def read(self, adapter: PeftAdapter) -> Edits:
         """How an adapter changes the base's modules, by their names.

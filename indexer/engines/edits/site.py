@@ -21,7 +21,10 @@ VERA_A, VERA_B = "base_model.vera_A", "base_model.vera_B"
 VBLORA_BANK = "base_model.vblora_vector_bank"
 """The vectors of which all layers of a VB-LoRA adapter are made, [vectors, length]."""
 
-SHARED = frozenset({VERA_A, VERA_B, VBLORA_BANK})
+RANDLORA_A, RANDLORA_B = "base_model.randlora_A", "base_model.randlora_B"
+"""The random bases shared by all layers of a RandLoRA adapter."""
+
+SHARED = frozenset({VERA_A, VERA_B, VBLORA_BANK, RANDLORA_A, RANDLORA_B})
 """Tensors that belong to no module."""
 
 

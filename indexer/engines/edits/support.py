@@ -90,6 +90,12 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
     | {"n_frequency", "n_frequency_pattern", "scaling", "random_loc_seed", "fan_in_fan_out"}
     | {"init_weights"},
     "ROAD": _EVERYWHERE | {"variant", "group_size", "init_weights"},
+    "OFT": _EVERYWHERE
+    | {"r", "oft_block_size", "module_dropout", "fan_in_fan_out", "init_weights", "block_share"}
+    | {"use_cayley_neumann", "num_cayley_neumann_terms", "eps"},  # eps acts with coft
+    "RANDLORA": _EVERYWHERE
+    | {"r", "projection_prng_key", "sparse", "very_sparse", "randlora_dropout", "randlora_alpha"}
+    | {"fan_in_fan_out", "init_weights"},
     "LN_TUNING": _EVERYWHERE,
     "TRAINABLE_TOKENS": _EVERYWHERE | {"token_indices", "init_weights"},
 }
@@ -111,8 +117,13 @@ What is left to the reference engine, and why:
 | VB-LoRA with save_only_topk_weights | its file holds no logits |
 | HiRA with rank_pattern | PEFT compares its keys in another way |
 | SHiRA | PEFT makes its parameters from the base's weights, not from their shapes |
-| OFT, BOFT, RandLoRA, X-LoRA, Poly, ... | other arithmetic |
+| OFT with coft | changes its own factors in each pass |
+| RandLoRA with save_projection=False | as VeRA |
+| BOFT, X-LoRA, Poly, ... | other arithmetic |
 """
+
+OF_WHOLE_MATRICES = frozenset({"C3A", "FOURIERFT", "HIRA", "OFT", "RANDLORA", "ROAD"})
+"""PEFT types whose edit of a layer is as large as its weight."""
 
 
 def is_exact(config: AdapterConfig) -> bool:

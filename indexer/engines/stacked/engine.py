@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from hubdelta.indexer.adapters.adapter import Adapter, PeftAdapter
 from hubdelta.indexer.engines.base_model import BaseModel
-from hubdelta.indexer.engines.edits.edits import Edits
+from hubdelta.indexer.engines.edits.edits import Edits, numbers
 from hubdelta.indexer.engines.edits.reading import EditReader
-from hubdelta.indexer.engines.edits.support import is_exact
+from hubdelta.indexer.engines.edits.support import OF_WHOLE_MATRICES, is_exact
 from hubdelta.indexer.engines.engine import (
     Activations,
     Answer,
@@ -26,7 +27,7 @@ from hubdelta.indexer.engines.engine import (
 )
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
 from hubdelta.indexer.engines.stacked.baselines import Baselines
-from hubdelta.indexer.engines.stacked.batching import Room
+from hubdelta.indexer.engines.stacked.batching import Room, free_bytes
 from hubdelta.indexer.engines.stacked.model import Prepared, StackedModel
 from hubdelta.indexer.engines.stacked.precision import DTYPES
 from hubdelta.indexer.prefetch import one_ahead
@@ -37,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 _WINDOW = 4
 """How many full batches of adapters are read before dividing them by rank and targets."""
+
+_READ_SHARE = 0.1
+"""Share of free memory that the edits of a window may take: two windows are held, and stacks."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,15 @@ class StackedEngine(Engine):
         """Whether an adapter's method and all modules that it changes can be stacked.
 
         Modules that this base does not have are left to the reference engine: PEFT knows names from
-        older versions of transformers.
+        older versions of transformers. So are adapters whose matrices would fill the memory.
         """
         if not isinstance(adapter, PeftAdapter) or not is_exact(adapter.config):
             return False
-        return self._reader.modules(adapter) <= self.model.stackable
+        if not self._reader.modules(adapter) <= self.model.stackable:
+            return False
+        if adapter.config.peft_type not in OF_WHOLE_MATRICES:
+            return True
+        return 4 * self._reader.weights(adapter) < self._memory_for_edits()
 
     def steps(self, adapters: Sequence[Adapter]) -> Iterator[Result | _Batch]:
         """Read adapters one window at a time, divide them into batches and stack these.
@@ -124,9 +132,8 @@ class StackedEngine(Engine):
         Each adapter must be one that it can embed; one that cannot be read is a separate step.
         """
         dtype = DTYPES[self._precision]
-        windows = self._windows(len(adapters))
         # While batches of one window are stacked, the next one is read.
-        with closing(one_ahead(self._read_all(adapters, window) for window in windows)) as read:
+        with closing(one_ahead(self._windows(adapters))) as read:
             for readable, failed in read:
                 yield from failed
                 for places in self._room.batches([one.edits for one in readable], dtype.itemsize):
@@ -161,26 +168,31 @@ class StackedEngine(Engine):
             logger.debug("a batch of %d", len(batch), exc_info=True)
             return None
 
-    def _windows(self, adapters: int) -> Iterator[range]:
-        """Places of adapters to read together; few at first, so that a GPU soon has work."""
-        start, size = 0, self._room.most
-        while start < adapters:
-            yield range(start, min(start + size, adapters))
-            start, size = start + size, _WINDOW * self._room.most
+    def _windows(self, adapters: Sequence[Adapter]) -> Iterator[tuple[list[_Read], list[Result]]]:
+        """Adapters read together, and the errors of those that cannot be read.
 
-    def _read_all(
-        self, adapters: Sequence[Adapter], places: range
-    ) -> tuple[list[_Read], list[Result]]:
-        """The adapters that can be read, and the errors of the others."""
+        They are few at first, so that a GPU soon has work, and as many as memory holds.
+        """
         readable: list[_Read] = []
         failed: list[Result] = []
-        for place in places:
-            edits = attempt(adapters[place].key, partial(self._read, adapters[place]))
+        held, memory, most = 0, self._memory_for_edits(), self._room.most
+        for place, adapter in enumerate(adapters):
+            edits = attempt(adapter.key, partial(self._read, adapter))
             if isinstance(edits, AdapterError):
                 failed.append((place, edits))
             else:
                 readable.append(_Read(place, edits))
-        return readable, failed
+                held += 4 * numbers(edits)
+            if len(readable) + len(failed) >= most or held > memory:
+                yield readable, failed
+                readable, failed = [], []
+                held, memory, most = 0, self._memory_for_edits(), _WINDOW * self._room.most
+        yield readable, failed
+
+    def _memory_for_edits(self) -> int:
+        """Bytes that the edits of a window may take, where they are read and where they are run."""
+        there = {free_bytes(torch.device("cpu")), free_bytes(self.model.device)}
+        return int(_READ_SHARE * min(there))
 
     def _read(self, adapter: Adapter) -> Edits:
         if not isinstance(adapter, PeftAdapter):

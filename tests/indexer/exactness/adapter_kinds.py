@@ -359,6 +359,31 @@ KINDS = (
         },
     ),
     Kind(
+        "oft",
+        peft.OFTConfig,
+        lambda f, _: {
+            "r": st.just(0),
+            "oft_block_size": _one_of(4, 8),
+            "block_share": _SWITCH,
+            "use_cayley_neumann": _SWITCH,
+            "num_cayley_neumann_terms": _one_of(3, 4, 5, 7),
+            "target_modules": _some(f.linear),
+        },
+        examples=3,
+    ),
+    Kind(
+        "randlora",
+        peft.RandLoraConfig,
+        lambda f, _: {
+            "r": st.integers(2, 12),
+            "randlora_alpha": st.integers(1, 20),
+            "projection_prng_key": st.integers(0, 99),
+            "sparse": _SWITCH,
+            "target_modules": _some(f.linear),
+        },
+        examples=2,
+    ),
+    Kind(
         "road",
         peft.RoadConfig,
         lambda f, _: {
@@ -371,7 +396,7 @@ KINDS = (
     ),
 )
 
-_NOT_OF_CONV1D = ("loha", "lokr", "delora", "miss", "mini miss", "hra", "c3a", "road")
+_NOT_OF_CONV1D = ("loha", "lokr", "delora", "miss", "mini miss", "hra", "c3a", "road", "oft")
 
 LEFT_OUT: Mapping[tuple[str, str], str] = {
     **{("gpt2", kind): "PEFT has no such layer for Conv1D" for kind in _NOT_OF_CONV1D},

@@ -35,7 +35,10 @@ NOT_EXACT = {
     "layer replication": peft.LoraConfig(
         target_modules=["q_proj"], layer_replication=[[0, 2], [1, 2]]
     ),
-    "oft": peft.OFTConfig(target_modules=["q_proj"], r=4, oft_block_size=0),
+    "constrained oft": peft.OFTConfig(target_modules=["q_proj"], r=4, oft_block_size=0, coft=True),
+    "randlora without its bases": peft.RandLoraConfig(
+        target_modules=["q_proj"], r=4, save_projection=False
+    ),
     "boft": peft.BOFTConfig(target_modules=["q_proj"], boft_block_size=4),
     "shira": peft.ShiraConfig(target_modules=["q_proj"], r=2),
     "miss in the base's weight": peft.MissConfig(
