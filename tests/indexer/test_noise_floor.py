@@ -9,6 +9,7 @@ import torch
 from families import family, make_adapter, make_base
 
 from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.engine import noise_floor
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
 
@@ -53,6 +54,18 @@ def nothing(mates):
         for name, tensor in mates["lora"].tensors.items()
     }
     return replace(mates["lora"], tensors=tensors)
+
+
+def test_the_noise_floor_is_the_largest_delta_that_arithmetic_makes():
+    alone = np.full((5, 16), 0.5, dtype=np.float32)  # of norm 2 in the mean
+    near, far = alone.copy(), alone.copy()
+    near[:, 0] += 0.001
+    far[0, 0] += 0.03  # a fifth of it in the mean of five probes
+    far[0, 1] -= 0.04
+
+    assert noise_floor(alone, [near, far]) == pytest.approx(0.01, rel=1e-5)
+    assert noise_floor(alone, [near]) == pytest.approx(0.001, rel=1e-4)
+    assert noise_floor(alone, [alone]) == pytest.approx(2 * 2.0**-23)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
