@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 def refresh_cache(index: Index) -> None:
     """Update the cache; a failure is only a warning, since queries try again."""
     from hubdelta.sql.cache import cache
-    from hubdelta.sql.cache.contents import path_of
+    from hubdelta.sql.cache.contents import UNUSABLE, path_of
     from hubdelta.sql.stoppable import interruptible
 
     try:
         with interruptible():
             cache.refresh(index)
-    except (OSError, duckdb.Error) as error:
+    except (OSError, *UNUSABLE) as error:
         logger.warning("%s is not up to date: %s", path_of(index), error)
 
 
@@ -39,7 +39,7 @@ def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> 
         KeyboardInterrupt: Ctrl-C stopped it.
     """
     from hubdelta.sql.cache import cache
-    from hubdelta.sql.cache.flat_deltas import FlatDeltasError
+    from hubdelta.sql.cache.contents import UNUSABLE
     from hubdelta.sql.stoppable import interruptible
 
     if index.has_damage(ClusterRow, base=base):
@@ -54,7 +54,7 @@ def refresh_clusters(index: Index, base: str, *, run_id: str, now: datetime) -> 
                 if attached is not None:
                     stack.callback(attached.close)
                     _cluster(database, attached.contents.deltas, index, base, run_id, now)
-        except (OSError, duckdb.Error, FlatDeltasError) as error:
+        except (OSError, *UNUSABLE) as error:
             logger.warning("clusters of %s are not up to date: %s", base, error)
 
 

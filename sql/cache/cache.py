@@ -19,7 +19,6 @@ from hubdelta.sql.cache import contents, flat_deltas
 from hubdelta.sql.cache.attached import Attached
 from hubdelta.sql.cache.contents import Contents, attached_contents, files_of, path_of
 from hubdelta.sql.cache.database_paths import keeps_log_beside
-from hubdelta.sql.cache.flat_deltas import FlatDeltasError
 from hubdelta.sql.cache.locks import CACHE_NAME, Reading, refreshing, without_readers
 from hubdelta.sql.cache.spill import spill_folder
 
@@ -32,8 +31,8 @@ def refresh(index: Index) -> None:
     The cost grows with what is new: each new vector is compared with all others.
 
     Raises:
-        duckdb.Error: it could not be written.
-        OSError: the same.
+        UNUSABLE: it could not be written.
+        OSError: there is no space or no permission.
     """
     with refreshing(index), duckdb.connect() as database:
         _attach_current(database, index, linked=True)
@@ -69,7 +68,7 @@ def is_damaged(index: Index) -> bool:
             for name in tables:
                 database.execute("SELECT max(hash(t)) FROM query_table(?) AS t", name).fetchall()
             flat_deltas.check(database, flat_deltas.mapped(database, index))
-    except (duckdb.Error, FlatDeltasError) as error:
+    except contents.UNUSABLE as error:
         logger.debug("%s is damaged: %s", path_of(index), error)
         return True
     return False
@@ -93,7 +92,7 @@ def _attach_refreshed(
     """Update and attach the cache; the caller holds its lock."""
     try:
         held = _attach_current(database, index, linked=linked)
-    except (OSError, duckdb.Error, FlatDeltasError) as error:
+    except (OSError, *contents.UNUSABLE) as error:
         contents.detach(database)
         logger.warning(
             "answering without the cache, which cannot be brought up to date: %s",
@@ -123,8 +122,7 @@ def _attach_current(database: duckdb.DuckDBPyConnection, index: Index, *, linked
     """Update the cache where it is not up to date, and attach it; the caller holds its lock.
 
     Raises:
-        duckdb.Error: it could not be written or read.
-        FlatDeltasError: its deltas could not.
+        UNUSABLE: it could not be written or read.
         OSError: there is no space or no permission.
     """
     path, present = path_of(index), files_of(index)
@@ -159,7 +157,7 @@ def _extend(index: Index, lacking: Iterable[str], *, linked: bool) -> bool:
             if _log_of(path).exists():
                 shutil.copyfile(_log_of(path), _log_of(copy))
             _update(copy, index, lacking, linked=linked)
-    except (duckdb.Error, FlatDeltasError) as error:  # it may be half done
+    except contents.UNUSABLE as error:  # it may be half done
         logger.debug("%s cannot be brought up to date: %s", path, error)
         return False
     return True

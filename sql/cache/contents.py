@@ -40,6 +40,10 @@ class UnusableCacheError(Exception):
     """A cache is of another version, or was left half written."""
 
 
+UNUSABLE = (duckdb.Error, FlatDeltasError, UnusableCacheError)
+"""What shows that a cache cannot be used."""
+
+
 @dataclass(frozen=True)
 class File:
     """A Parquet file of the index: written once, so its size shows whether it is the same.
@@ -137,7 +141,7 @@ def attached_contents(database: duckdb.DuckDBPyConnection, index: Index) -> Cont
         try:
             attach(database, path)
             return read(database, index)
-        except (duckdb.Error, FlatDeltasError, UnusableCacheError) as error:
+        except UNUSABLE as error:
             logger.debug("%s is unusable: %s", path, error)
             detach(database)
     return None
