@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -136,17 +136,18 @@ def _answer(
     place: str | None, resolve: str, headers: Mapping[str, str]
 ) -> Iterator[httpx.Response]:
     """The answer of a file's known place, or else that of the Hub, which redirects to it."""
-    client = get_session()
+
+    def ask(url: str) -> AbstractContextManager[httpx.Response]:
+        return get_session().stream("GET", url, headers=headers, follow_redirects=True)
+
     with ExitStack() as stack:
         if place is not None:
-            response = stack.enter_context(client.stream("GET", place, headers=headers))
+            response = stack.enter_context(ask(place))
             if response.status_code not in _NO_LONGER_VALID:
                 yield response
                 return
             stack.close()
-        yield stack.enter_context(
-            client.stream("GET", resolve, headers=headers, follow_redirects=True)
-        )
+        yield stack.enter_context(ask(resolve))
 
 
 def coalesced(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -87,7 +87,8 @@ def load_engine(
         return RoutedEngine(fast, lambda: ReferenceEngine(BaseModel.load(folder, probes)))
     base = load_base(folder, probes, settings)
     device = device_of(settings.device)
-    if settings.precision == "auto" and device == "cpu" and adapters in range(_WORTH_A_TRIAL):
+    are_few = adapters is not None and adapters < _WORTH_A_TRIAL
+    if settings.precision == "auto" and device == "cpu" and are_few:
         settings = replace(settings, precision="fp32")
 
     def on_device() -> BaseModel:
