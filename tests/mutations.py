@@ -103,7 +103,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a reflection does not see those before it",
-        "indexer/engines/edits/matrix_methods.py",
+        "indexer/engines/edits/factored_methods.py",
         "2 * (one - made[:, :place] @ (unit[:, :place].T @ one))",
         "2 * one",
         (KINDS, "-k", "hra"),

@@ -212,32 +212,53 @@ def test_an_adapter_that_does_not_fit_is_an_error_of_its_own(limited, adapters, 
 # Adapters that break a pass
 
 
-def test_no_more_edits_are_read_than_memory_holds(base, adapters, alone, monkeypatch):
+MADE = 4 * 2 * (32 * 32 + 32 * 64)  # bytes of the weights of q_proj and up_proj in two layers
+
+LARGE = {
+    "c3a": peft.C3AConfig(target_modules=["q_proj", "up_proj"], block_size=8),
+    "loha of a large rank": peft.LoHaConfig(target_modules=["q_proj", "up_proj"], r=16),
+}
+
+
+@pytest.fixture(params=LARGE)
+def large(request, tmp_path, tiny_base, read_adapter):
+    """Five adapters of which matrices as large as the layers' weights are made."""
+    return [
+        read_adapter(
+            make_adapter(tmp_path / str(seed), tiny_base, config=LARGE[request.param], seed=seed)
+        )
+        for seed in range(5)
+    ]
+
+
+def test_no_more_is_made_of_adapters_than_memory_holds(base, large, monkeypatch):
+    alone = activations(StackedEngine(base, max_batch=1), large)
     engine = StackedEngine(base, max_batch=3)
-    of_one = 4 * 4 * (32 + 64)  # bytes of a LoRA of rank 4
-    # A tenth of this holds two and a half: the third one is read before that is known.
-    monkeypatch.setattr(stacked, "free_bytes", lambda device: 25 * of_one)
+    # A tenth of this holds one and a half: the second one is read before that is known.
+    monkeypatch.setattr(stacked, "free_bytes", lambda device: 15 * MADE)
 
-    windows = [[read.place for read in readable] for readable, _ in engine._windows(adapters)]
+    windows = [[read.place for read in readable] for readable, _ in engine._windows(large)]
 
-    assert [place for window in windows for place in window] == list(range(8))
-    assert [len(window) for window in windows] == [3, 3, 2]
-    answers = activations(engine, adapters)
+    assert windows == [[0, 1], [2, 3], [4]]
+    answers = activations(engine, large)
     for place, expected in alone.items():
         np.testing.assert_allclose(answers[place], expected, rtol=0, atol=1e-5)
 
 
-def test_an_adapter_of_whole_matrices_that_would_fill_the_memory_is_left_to_the_reference(
-    base, tmp_path, tiny_base, read_adapter, monkeypatch
-):
-    config = peft.C3AConfig(target_modules=["q_proj", "up_proj"], block_size=8)
-    adapter = read_adapter(make_adapter(tmp_path / "c3a", tiny_base, config=config))
+def test_lora_is_read_in_full_windows_whatever_the_memory(base, adapters, monkeypatch):
+    """Its edits are the adapter's own tensors."""
+    engine = StackedEngine(base, max_batch=3)
+    monkeypatch.setattr(stacked, "free_bytes", lambda device: 10)
+    windows = [[read.place for read in readable] for readable, _ in engine._windows(adapters)]
+    assert windows == [[0, 1, 2], [3, 4, 5, 6, 7]]
+
+
+def test_an_adapter_of_which_too_much_is_made_is_left_to_the_reference(base, large, monkeypatch):
     engine = StackedEngine(base)
-    of_one = 4 * 2 * (32 * 32 + 32 * 64)  # bytes of the weights in both layers
-    monkeypatch.setattr(stacked, "free_bytes", lambda device: 11 * of_one)
-    assert engine.can_embed(adapter)
-    monkeypatch.setattr(stacked, "free_bytes", lambda device: 9 * of_one)
-    assert not engine.can_embed(adapter)
+    monkeypatch.setattr(stacked, "free_bytes", lambda device: 11 * MADE)
+    assert engine.can_embed(large[0])
+    monkeypatch.setattr(stacked, "free_bytes", lambda device: 9 * MADE)
+    assert not engine.can_embed(large[0])
 
 
 @pytest.mark.parametrize("broken", [[0], [7], [2, 5], [0, 1, 2, 3, 4, 5, 6, 7]], ids=str)

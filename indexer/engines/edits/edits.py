@@ -34,8 +34,6 @@ class LowRank:
 class Kronecker:
     """A product beside a dense layer's own: left ⊗ right.
 
-    A full-rank change has a left of [[1]].
-
     Attributes:
         left: [out_features / p, in_features / q].
         right: [p, q].
@@ -43,6 +41,11 @@ class Kronecker:
 
     left: torch.Tensor
     right: torch.Tensor
+
+    @classmethod
+    def whole(cls, delta: torch.Tensor) -> "Kronecker":
+        """A change of full rank, [out_features, in_features]: [[1]] ⊗ ΔW."""
+        return cls(torch.ones(1, 1), delta)
 
 
 @dataclass(frozen=True)

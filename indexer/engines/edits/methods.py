@@ -1,6 +1,6 @@
 """The PEFT methods, each read from an adapter's tensors for one module.
 
-Those whose ΔW is another product of matrices than LoRA's are in matrix_methods.py.
+Those whose ΔW is another product than LoRA's are in factored_methods.py and whole_methods.py.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hubdelta.indexer.engines.edits import matrix_methods
+from hubdelta.indexer.engines.edits import factored_methods, whole_methods
 from hubdelta.indexer.engines.edits.edits import DenseEdit, Edits, LowRank
 from hubdelta.indexer.engines.edits.norms import row_norms
 from hubdelta.indexer.engines.edits.site import Site, Tensors
@@ -174,21 +174,21 @@ def _ia3(site: Site, out_features: int, in_features: int) -> DenseEdit:
 _DENSE: Mapping[str, Callable[[Site, int, int], DenseEdit]] = {
     "lora_A.weight": _lora,
     "ia3_l": _ia3,
-    "vera_lambda_b": matrix_methods.vera,
-    "hada_w1_a": matrix_methods.loha,
-    "lokr_w1": matrix_methods.lokr,
-    "lokr_w1_a": matrix_methods.lokr,
-    "lora_E": matrix_methods.adalora,
-    "delora_A": matrix_methods.delora,
-    "gralora_A": matrix_methods.gralora,
-    "miss_block": matrix_methods.miss,
-    "hra_u": matrix_methods.hra,
-    "hira_A": matrix_methods.hira,
-    "vblora_logits_A": matrix_methods.vblora,
-    "c3a_kernel": matrix_methods.c3a,
-    "fourierft_spectrum": matrix_methods.fourierft,
-    "road_theta": matrix_methods.road,
-    "oft_R.weight": matrix_methods.oft,
-    "randlora_lambda": matrix_methods.randlora,
+    "vera_lambda_b": factored_methods.vera,
+    "hada_w1_a": factored_methods.loha,
+    "lokr_w1": factored_methods.lokr,
+    "lokr_w1_a": factored_methods.lokr,
+    "lora_E": factored_methods.adalora,
+    "delora_A": factored_methods.delora,
+    "gralora_A": factored_methods.gralora,
+    "miss_block": factored_methods.miss,
+    "hra_u": factored_methods.hra,
+    "hira_A": whole_methods.hira,
+    "vblora_logits_A": factored_methods.vblora,
+    "c3a_kernel": whole_methods.c3a,
+    "fourierft_spectrum": whole_methods.fourierft,
+    "road_theta": whole_methods.road,
+    "oft_R.weight": whole_methods.oft,
+    "randlora_lambda": whole_methods.randlora,
 }
 """The tensor that identifies a method at a dense layer → how to read it."""

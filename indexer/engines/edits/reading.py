@@ -13,6 +13,7 @@ from hubdelta.indexer.adapters.compatibility import PREFIX
 from hubdelta.indexer.adapters.peft_config import COPY, peft_config, tensors_that_count
 from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.edits.edits import Edit, Edits, ParameterEdit, TableEdit
+from hubdelta.indexer.engines.edits.factored_methods import loha_numbers
 from hubdelta.indexer.engines.edits.manifest import Manifest
 from hubdelta.indexer.engines.edits.methods import (
     LoraNames,
@@ -21,7 +22,8 @@ from hubdelta.indexer.engines.edits.methods import (
     table_rows,
 )
 from hubdelta.indexer.engines.edits.site import SHARED, Site
-from hubdelta.indexer.engines.edits.structure import is_dense
+from hubdelta.indexer.engines.edits.structure import dense_shape, is_dense
+from hubdelta.indexer.engines.edits.support import OF_WHOLE_MATRICES
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.words import counted
 
@@ -77,14 +79,24 @@ class EditReader:
         """Names of the modules that an adapter's tensors belong to, by their names."""
         return self._that_count(adapter).modules
 
-    def weights(self, adapter: PeftAdapter) -> int:
-        """How many numbers the weights of the modules hold that an adapter's tensors belong to."""
+    def made_bytes(self, adapter: PeftAdapter) -> int:
+        """Bytes that an adapter's edits take beside its own tensors, where these are many.
+
+        That is so where each layer gets a matrix of its own, and with LoHa's products of factors.
+        """
+        kind = adapter.config.peft_type
+        if kind != "LOHA" and kind not in OF_WHOLE_MATRICES:
+            return 0
         modules = (self._modules[name] for name in self.modules(adapter) & self._modules.keys())
-        return sum(
-            parameter.numel()
-            for module in modules
-            for parameter in module.parameters(recurse=False)
-        )
+        shapes = [dense_shape(module) for module in modules if is_dense(module)]
+        if kind == "LOHA":
+            ranks = [
+                tensor.shape[1]
+                for name, tensor in adapter.tensors.items()
+                if name.endswith(".hada_w1_a") and tensor.dim() == 2
+            ]
+            return 4 * sum(loha_numbers(max(ranks, default=0), *shape) for shape in shapes)
+        return 4 * sum(out_features * in_features for out_features, in_features in shapes)
 
     def read(self, adapter: PeftAdapter) -> Edits:
         """How an adapter changes the base's modules, by their names.

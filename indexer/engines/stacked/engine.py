@@ -12,9 +12,9 @@ import torch
 
 from hubdelta.indexer.adapters.adapter import Adapter, PeftAdapter
 from hubdelta.indexer.engines.base_model import BaseModel
-from hubdelta.indexer.engines.edits.edits import Edits, numbers
+from hubdelta.indexer.engines.edits.edits import Edits
 from hubdelta.indexer.engines.edits.reading import EditReader
-from hubdelta.indexer.engines.edits.support import OF_WHOLE_MATRICES, is_exact
+from hubdelta.indexer.engines.edits.support import is_exact
 from hubdelta.indexer.engines.engine import (
     Activations,
     Answer,
@@ -40,7 +40,8 @@ _WINDOW = 4
 """How many full batches of adapters are read before dividing them by rank and targets."""
 
 _READ_SHARE = 0.1
-"""Share of free memory that the edits of a window may take: two windows are held, and stacks."""
+"""Share of free memory that what is made of a window's adapters may take: two windows are held at
+once, and stacks of one."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,8 @@ class StackedEngine(Engine):
             return False
         if not self._reader.modules(adapter) <= self.model.stackable:
             return False
-        if adapter.config.peft_type not in OF_WHOLE_MATRICES:
-            return True
-        return 4 * self._reader.weights(adapter) < self._memory_for_edits()
+        made = self._reader.made_bytes(adapter)
+        return made == 0 or made < self._memory_for_edits()
 
     def steps(self, adapters: Sequence[Adapter]) -> Iterator[Result | _Batch]:
         """Read adapters one window at a time, divide them into batches and stack these.
@@ -182,7 +182,8 @@ class StackedEngine(Engine):
                 failed.append((place, edits))
             else:
                 readable.append(_Read(place, edits))
-                held += 4 * numbers(edits)
+            if isinstance(adapter, PeftAdapter):
+                held += self._reader.made_bytes(adapter)
             if len(readable) + len(failed) >= most or held > memory:
                 yield readable, failed
                 readable, failed = [], []
@@ -190,7 +191,7 @@ class StackedEngine(Engine):
         yield readable, failed
 
     def _memory_for_edits(self) -> int:
-        """Bytes that the edits of a window may take, where they are read and where they are run."""
+        """Bytes that may be made of a window's adapters, where they are read and where they run."""
         there = {free_bytes(torch.device("cpu")), free_bytes(self.model.device)}
         return int(_READ_SHARE * min(there))
 
