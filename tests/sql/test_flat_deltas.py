@@ -247,13 +247,13 @@ def test_an_earlier_cache_put_back_is_brought_up_to_date_under_nobody(
 ) -> None:
     kept = tmp_path / "kept"
     shutil.copyfile(path_of(cached), kept)
-    add(cached, 300, 900)
+    add(cached, 300, 3000)
     cache.refresh(cached)
     wanted = answers(cached)
     with connect(cached) as reader:
         kept.replace(path_of(cached))
         cache.refresh(cached)
-        for name in ("a/0000", "a/0899"):  # whose rows the file ended before, for a moment
+        for name in ("a/0000", "a/2999"):  # whose rows the file ended before, for a moment
             reader.run("FROM neighbors(?, exact := true)", [name])
     assert answers(cached) == wanted
     np.testing.assert_array_equal(flat(cached), stored(cached))
