@@ -1,9 +1,11 @@
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faults import FaultyHub
 
+from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.indexer.adapters.adapter import PeftAdapter
 from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.indexer.adapters.weights import read_tensors
@@ -30,6 +32,20 @@ def engine(loaded: ReferenceEngine) -> ReferenceEngine:
 def base(engine: ReferenceEngine) -> BaseModel:
     """The base of `engine`."""
     return engine._base
+
+
+@pytest.fixture
+def local_hub(folder: Path) -> Iterator[FaultyHub]:
+    """A Hub that serves `folder`, which each file makes for itself."""
+    with FaultyHub(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def hub(local_hub: FaultyHub) -> Iterator[Hub]:
+    """A client of that Hub, whose pauses between attempts are short."""
+    with Hub(HubSettings(local_hub.url, first_wait=0.01, longest_wait=0.02)) as hub:
+        yield hub
 
 
 @pytest.fixture(scope="session")

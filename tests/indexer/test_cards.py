@@ -3,11 +3,10 @@
 import os
 
 import pytest
-from faults import Fault, FaultyHub
+from faults import Fault
 from hubs import BASE, add_adapter, add_base
 
 from hubdelta.crawler.describe import describe
-from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.indexer.adapters.loading import Obtainer
 from hubdelta.indexer.adapters.local import describe_folder
 from hubdelta.indexer.adapters.pending import Pending
@@ -25,19 +24,6 @@ def folder(tmp_path, tiny_base):
     whole = add_base(hub, tiny_base, "a/whole")
     (whole / "README.md").write_text(CARD.replace("license: mit", f"base_model: {BASE}"))
     return hub
-
-
-@pytest.fixture
-def served(folder):
-    with FaultyHub(folder) as running:
-        yield running
-
-
-@pytest.fixture
-def hub(served):
-    settings = HubSettings(endpoint=served.url, attempts=2, first_wait=0.01, longest_wait=0.02)
-    with Hub(settings) as hub:
-        yield hub
 
 
 @pytest.fixture
@@ -65,9 +51,9 @@ def test_the_bytes_of_a_card_count_as_needed(obtainer, hub, folder):
     assert longer.needed_bytes == with_card.needed_bytes + 1000
 
 
-def test_an_adapter_whose_card_cannot_be_had_is_embedded_all_the_same(obtainer, hub, served):
+def test_an_adapter_whose_card_cannot_be_had_is_embedded_all_the_same(obtainer, hub, local_hub):
     row = describe(hub, AdapterName("a/poems"), BASE)[0]
-    served.faults.add(Fault("*README.md*", status=503, times=None))
+    local_hub.faults.add(Fault("*README.md*", status=503, times=None))
     assert obtain(obtainer, row)[1].card is None
 
 

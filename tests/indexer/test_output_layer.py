@@ -1,6 +1,5 @@
 """What an adapter holds for the output layer, as lm_head: no hidden state needs it, so it stays."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from hubdelta.crawler import downloads
 from hubdelta.crawler.describe import describe
-from hubdelta.crawler.hub import Hub, HubSettings
+from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.adapters.adapter import Adapter, PeftAdapter
 from hubdelta.indexer.adapters.loading import Inspected, Obtainer
 from hubdelta.indexer.adapters.local import describe_folder
@@ -42,19 +41,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
     for name, options in KINDS.items():
         add_adapter(hub, tiny_base, name, **options)
     return hub
-
-
-@pytest.fixture
-def local_hub(folder: Path) -> Iterator[FaultyHub]:
-    with FaultyHub(folder) as running:
-        yield running
-
-
-@pytest.fixture
-def hub(local_hub: FaultyHub) -> Iterator[Hub]:
-    settings = HubSettings(local_hub.url, attempts=2, first_wait=0.01, longest_wait=0.02)
-    with Hub(settings) as hub:
-        yield hub
 
 
 @pytest.fixture

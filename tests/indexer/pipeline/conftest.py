@@ -1,14 +1,12 @@
-"""A served Hub with six adapters of the tiny base, and what obtains them."""
+"""Six adapters of the tiny base to be served, and what obtains them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults import FaultyHub
 from hubs import BASE, add_adapter, add_base
 
 from hubdelta.crawler.describe import describe
-from hubdelta.crawler.hub import Hub, HubSettings
+from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.adapters.loading import Obtainer
 from hubdelta.indexer.adapters.pending import Pending
 from hubdelta.indexer.base_structure import BaseStructure
@@ -31,18 +29,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, names: lis
     for seed, name in enumerate(names):
         add_adapter(hub, tiny_base, name, seed=seed)
     return hub
-
-
-@pytest.fixture
-def local_hub(folder: Path) -> Iterator[FaultyHub]:
-    with FaultyHub(folder) as running:
-        yield running
-
-
-@pytest.fixture
-def hub(local_hub: FaultyHub) -> Iterator[Hub]:
-    with Hub(HubSettings(endpoint=local_hub.url, first_wait=0.01, longest_wait=0.02)) as hub:
-        yield hub
 
 
 @pytest.fixture
