@@ -85,9 +85,9 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
     "VBLORA": _EVERYWHERE
     | {"r", "num_vectors", "vector_length", "topk", "vblora_dropout", "fan_in_fan_out"}
     | {"init_vector_bank_bound", "init_logits_std"},
-    "C3A": _EVERYWHERE | {"block_size", "block_size_pattern", "init_weights"},
+    "C3A": _EVERYWHERE | {"block_size", "init_weights"},
     "FOURIERFT": _EVERYWHERE
-    | {"n_frequency", "n_frequency_pattern", "scaling", "random_loc_seed", "fan_in_fan_out"}
+    | {"n_frequency", "scaling", "random_loc_seed", "fan_in_fan_out"}
     | {"init_weights"},
     "ROAD": _EVERYWHERE | {"variant", "group_size", "init_weights"},
     "OFT": _EVERYWHERE
@@ -115,7 +115,7 @@ What is left to the reference engine, and why:
 | AdaLoRA with rank_pattern | parts of its tensors were pruned after training |
 | MiSS with init_weights=bat | multiplies blocks of the base's weight |
 | VB-LoRA with save_only_topk_weights | its file holds no logits |
-| HiRA with rank_pattern | PEFT compares its keys in another way |
+| HiRA with rank_pattern, C3A and FourierFT with theirs | PEFT compares the keys in other ways |
 | SHiRA | PEFT makes its parameters from the base's weights, not from their shapes |
 | OFT with coft | changes its own factors in each pass |
 | RandLoRA with save_projection=False | as VeRA |

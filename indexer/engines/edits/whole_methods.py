@@ -23,8 +23,7 @@ def hira(site: Site, out_features: int, in_features: int) -> DenseEdit:
 
 def c3a(site: Site, out_features: int, in_features: int) -> DenseEdit:
     """Chen et al., arXiv 2407.19342: ΔW of circulant blocks, divided by the number of inputs."""
-    kernel = site["c3a_kernel"].float()
-    size = kernel.shape[-1]
+    size = site.config.block_size
     kernel = site.shaped("c3a_kernel", (out_features // size, in_features // size, size)).float()
     steps = torch.arange(size)
     circulant = kernel[:, :, (steps[None, :] - steps[:, None]) % size]  # [.., .., row, column]
@@ -36,7 +35,7 @@ def fourierft(site: Site, out_features: int, in_features: int) -> DenseEdit:
 
     Where in the spectrum they stand follows from a seed.
     """
-    values = site["fourierft_spectrum"].float()
+    values = site.shaped("fourierft_spectrum", (site.config.n_frequency,)).float()
     spectrum = torch.zeros(out_features * in_features)
     spectrum[_frequencies(spectrum.numel(), len(values), site.config.random_loc_seed)] = values
     delta = torch.fft.ifft2(spectrum.view(out_features, in_features)).real
@@ -52,6 +51,12 @@ def randlora(site: Site, out_features: int, in_features: int) -> DenseEdit:
     most, count = max(out_features, in_features), -(-least // rank)
     scales = site.shaped("randlora_lambda", (rank, count)).float()
     factors = site.shaped("randlora_gamma", (count, least)).float()
+    for name, part in ((RANDLORA_A, "randlora_A"), (RANDLORA_B, "randlora_B")):
+        # Each layer's file has copies, of which PEFT loads one for all.
+        if part in site and not torch.equal(site[part], site.tensors[name]):
+            raise AdapterError(
+                Reason.CORRUPT, f"tensor {site.names[part]} is not the same as {name}"
+            )
     small, large = site.tensors[RANDLORA_A].float(), site.tensors[RANDLORA_B].float()
     small, large = small[..., :least], large[:most, :count]
     if small.shape != (rank, 1, least) or large.shape != (most, count, rank):
@@ -75,8 +80,10 @@ def oft(site: Site, out_features: int, in_features: int) -> DenseEdit:
     blocks = 1 if site.config.block_share else held.shape[0]
     size = _size_of_skew(held.shape[-1])
     held = site.shaped("oft_R.weight", (blocks, size * (size - 1) // 2)).float()
-    if in_features % size or blocks not in {1, in_features // size}:
-        raise site.misfit("oft_R.weight", (in_features // size, held.shape[1]))
+    wanted = _block_size(site, in_features) or size
+    if size != wanted or in_features % size or blocks not in {1, in_features // size}:
+        count = 1 if site.config.block_share else in_features // wanted
+        raise site.misfit("oft_R.weight", (count, wanted * (wanted - 1) // 2))
     skew = torch.zeros(blocks, size, size)
     rows, columns = torch.triu_indices(size, size, 1)
     skew[:, rows, columns] = held
@@ -129,6 +136,13 @@ def road(site: Site, out_features: int, in_features: int) -> DenseEdit:
 
 def _whole(delta: torch.Tensor) -> DenseEdit:
     return DenseEdit(kronecker=Kronecker.whole(delta))
+
+
+def _block_size(site: Site, in_features: int) -> int | None:
+    """The rows of OFT's blocks, as configured; None where PEFT chooses a size that fits instead."""
+    if size := site.config.oft_block_size:
+        return size if in_features % size == 0 else None
+    return in_features // site.config.r if in_features % site.config.r == 0 else None
 
 
 def _size_of_skew(numbers: int) -> int:

@@ -1,11 +1,13 @@
 """Wrong, missing and extra tensors: an error that names one, never a silently smaller effect."""
 
+import json
+import shutil
 from dataclasses import replace
 from itertools import cycle
 
 import pytest
 import torch
-from adapter_kinds import KINDS
+from adapter_kinds import KINDS, kind_named
 from families import family, make_adapter
 from made_by_peft import read_adapter, relative_error
 
@@ -102,27 +104,76 @@ def test_an_error_names_the_tensor(what, good, engine_of):
     assert named in str(error)
 
 
+LONGER_THAN_NEEDED = ("lora_embedding_A", "base_model.vera_A")
+"""Tensors that may have columns for tokens or layers that are not there; these are not used. DoRA's
+norms are over all tokens."""
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_every_tensor_of_every_kind_is_needed_in_its_shape(kind, pool_of, engine_of):
     """Each tensor lost, and each with a column too many, before a good adapter."""
     made = pool_of(LLAMA).made(kind)[0]
     adapter = made.adapter
-    batch, named = [], []
+    batch, named = [], []  # broken adapters, and what is broken in each and the tensor's name
+    longer = []
     for name, tensor in adapter.tensors.items():
         if ".lm_head." in name:
             continue  # above the hidden state
         wider = torch.cat([tensor, tensor[..., :1]], dim=-1)
+        if name.endswith(LONGER_THAN_NEEDED) and not adapter.config.values.get("use_dora"):
+            longer.append(with_tensors(adapter, {name: wider}))
+            continue
         batch.append(with_tensors(adapter, {name: wider}))
-        named.append(name.partition(".lokr_")[0])  # where any of the factors may be the wrong one
+        # Of LoKr any of the factors may be the wrong one.
+        named.append(("wider", name.partition(".lokr_")[0]))
         if not name.endswith(".base_layer.weight"):  # the base has it too
             batch.append(without(adapter, name))
-            named.append(name)
+            named.append(("missing", name))
 
-    answers = dict(engine_of(LLAMA).answers([*batch, adapter]))
+    answers = dict(engine_of(LLAMA).answers([*batch, adapter, *longer]))
 
-    assert relative_error(answers[len(batch)].activations, made.expected) <= 1e-5
-    errors = {name: answers[place] for place, name in enumerate(named)}
-    assert {n: e for n, e in errors.items() if not (type(e) is AdapterError and n in str(e))} == {}
+    for place in range(len(batch), len(batch) + 1 + len(longer)):
+        assert relative_error(answers[place].activations, made.expected) <= 1e-5
+    unnoticed = [
+        (what, name, answers[place])
+        for place, (what, name) in enumerate(named)
+        if not (type(answers[place]) is AdapterError and name in str(answers[place]))
+    ]
+    assert unnoticed == []
+
+
+OTHER_SIZES = {
+    "adalora": {"init_r": 20},
+    "delora": {"r": 20, "rank_pattern": {}},
+    "gralora": {"r": 16},
+    "miss": {"r": 20},
+    "mini miss": {"mini_r": 16},
+    "hra": {"r": 20},
+    "hira": {"r": 20},
+    "vblora": {"r": 20},
+    "c3a": {"block_size": 16},
+    "fourierft": {"n_frequency": 201},
+    "randlora": {"r": 20},
+    "oft": {"oft_block_size": 16},
+}
+"""Kinds whose config states the sizes of their tensors, and other sizes."""
+
+
+@pytest.mark.parametrize("kind", OTHER_SIZES)
+def test_a_config_of_other_sizes_is_refused_as_peft_refuses_it(kind, pool_of, engine_of, tmp_path):
+    made = pool_of(LLAMA).made(kind_named(kind))[0]
+    changed = with_config(made.adapter, **OTHER_SIZES[kind])
+
+    ((_, error),) = engine_of(LLAMA).answers([changed])
+
+    assert isinstance(error, AdapterError)
+    assert error.reason in (Reason.CORRUPT, Reason.BASE_MISMATCH)
+    assert "shape" in str(error)
+    folder = tmp_path / "changed"
+    shutil.copytree(made.folder, folder)
+    (folder / "adapter_config.json").write_text(json.dumps(changed.config.values))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        pool_of(LLAMA).load(folder)
 
 
 def test_a_bad_adapter_does_not_disturb_its_batch(good, pool_of, engine_of):
