@@ -30,8 +30,8 @@ test: lint types  ## lint, types and tests; installs what it needs
 # What `hubdelta index` says about its options and its Hub, it says once the extra is there.
 AFTER_THE_EXTRA := (test_wrong_usage_is_told_in_a_line and index) or test_no_network_is_told \
 	or test_a_folder_that_was_perhaps_meant_is_named
-quick: $(QUICK_INSTALLED)  ## the tests without torch or a browser, where neither is installed
-	OMP_NUM_THREADS=1 $(QUICK_BIN)/python -m pytest -m 'not alone' --ignore tests/bench \
+quick: $(QUICK_INSTALLED)  ## the fast tests that need no torch or browser, where neither is installed
+	OMP_NUM_THREADS=1 $(QUICK_BIN)/python -m pytest -m 'not alone and not slow' --ignore tests/bench \
 		-k 'not ($(AFTER_THE_EXTRA))' --numprocesses logical \
 		--maxprocesses 4 --dist loadscope --no-loadscope-reorder
 

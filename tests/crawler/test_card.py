@@ -169,6 +169,7 @@ def test_a_card_that_cannot_be_had_is_no_failure_and_not_asked_for_forever(
     assert card_requests(served) <= hub.settings.attempts
 
 
+@pytest.mark.slow
 def test_a_stumbling_hub_is_asked_again_for_a_card(
     hub: Hub, key: AdapterKey, served: FaultyHub
 ) -> None:

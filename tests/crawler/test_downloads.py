@@ -262,6 +262,7 @@ def test_a_body_cut_short_is_asked_for_again(
     assert len(no_pauses) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

@@ -40,6 +40,7 @@ def test_a_rate_limit_on_a_listing_is_waited_out_visibly(
     assert "waiting 43.0 s" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_rate_limit_on_one_model_is_waited_out_visibly(
     hub: Hub, served: FaultyHub, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_rate_limit_on_one_model_is_waited_out_visibly(
     assert "waiting 1.0 s" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_what_may_heal_is_tried_again_and_the_rest_is_not(
     status: int, hub: Hub, served: FaultyHub

@@ -124,6 +124,7 @@ def test_a_connection_that_breaks_more_often_than_there_are_attempts(
     assert opened.fetched < 25_000  # what had come was not asked for again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_server_that_is_busy_for_a_moment(
     status: int, file: Callable[[], RemoteRanges], served: FaultyHub

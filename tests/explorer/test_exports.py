@@ -17,6 +17,8 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import LabelRow
 from hubdelta.sql.connection import connect
 
+pytestmark = pytest.mark.slow
+
 N = 40
 
 

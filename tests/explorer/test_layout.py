@@ -14,6 +14,8 @@ from hubdelta.explorer.layout import aligned, fitted, lay_out, principal_plane
 from hubdelta.schemas.errors import MissingExtraError
 from hubdelta.vectors.nearest import nearest
 
+pytestmark = pytest.mark.slow
+
 
 def units(n: int, **how) -> np.ndarray:
     vectors = clustered(n, **how)

@@ -63,6 +63,7 @@ def test_among_some_only_these_are_found(tile, monkeypatch):
     assert (nearest_among(rows, vectors, among[:0], 4).index == -1).all()
 
 
+@pytest.mark.slow
 def test_distances_are_those_of_sql(index: Index):
     add(index, names(0, 40), clustered(40))
     with connect(index) as queries, opened_pool(queries) as pool:

@@ -19,6 +19,8 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import LabelRow
 from hubdelta.sql.connection import connect
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = {
     *("adapter", "repo_id", "subfolder", "revision", "x", "y", "domain", "label", "downloads"),
     *("likes", "license", "rank", "alpha", "signal", "norm", "adapter_type", "target_modules"),

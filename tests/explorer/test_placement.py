@@ -12,6 +12,8 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import MapRow
 from hubdelta.sql.connection import connect
 
+pytestmark = pytest.mark.slow
+
 SECOND = "2" * 40
 LATER = datetime(2026, 12, 1, tzinfo=UTC)
 

@@ -24,6 +24,7 @@ def test_a_status_is_answered_as_often_as_asked(folder, hub, api, status):
     assert [record.status for record in hub.requests] == [200, status, status, 200]
 
 
+@pytest.mark.slow
 def test_a_rate_limit_says_when_it_ends_and_listings_wait_for_it(folder, hub, api):
     folder.add_adapter("ada/law")
     hub.faults.add(Fault("/api/models", status=429, reset=1))
@@ -48,6 +49,7 @@ def test_a_delay_is_a_timeout_to_an_impatient_client(folder, hub, api, tmp_path)
     assert [record.method for record in asked] == ["HEAD", "HEAD"]
 
 
+@pytest.mark.slow
 def test_a_body_cut_short_is_noticed_and_resumed(folder, hub, api, tmp_path):
     content = bytes(range(256)) * 60_000
     folder.add("ada/law", {"weights.bin": content})

@@ -238,6 +238,7 @@ def test_config_holds_what_cannot_be_json_as_null(folder, api):
     assert info.config["peft"] == {"base_model_name_or_path": "a?b", "task_type": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "card",
     [

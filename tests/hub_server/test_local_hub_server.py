@@ -29,6 +29,7 @@ print(model.id)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_the_first_line_is_the_url_that_hf_endpoint_needs(folder, tmp_path, host):
     if ":" in host:

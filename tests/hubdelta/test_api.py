@@ -103,6 +103,7 @@ def test_the_commands_give_the_same_answers(demo, answers):
         assert opened.similarity(A, B) == row["s"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frames", "kind"), [("arrow", pa.Table), ("pandas", pd.DataFrame), ("polars", pl.DataFrame)]
 )
@@ -148,6 +149,7 @@ def test_vectors_are_those_that_can_be_compared(index):
             opened.vectors("org/third")
 
 
+@pytest.mark.slow
 def test_vectors_keep_to_the_order_of_their_names_over_many_chunks(tmp_path):
     made = Index.create(tmp_path / "index")
     count, hidden = 5000, 8

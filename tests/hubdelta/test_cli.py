@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parent
 COMMANDS = hubdelta.list_commands(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example_and_is_in_the_readme(name):
     done = run(name, "--help")
@@ -58,6 +59,7 @@ def test_a_second_base_is_refused_instead_of_replacing_the_first(command, capsys
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["json", "csv", "parquet"])
 def test_a_file_holds_the_answer_of_one_statement(output, tmp_path, capsys, monkeypatch):
     from hubdelta.schemas.index import Index
@@ -82,6 +84,7 @@ def test_relations_given_one_by_one_are_all_followed():
     assert [str(base) for base in context.params["base"]] == ["org/one"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["index", "--help"], ["sql", "SELECT 1"]])
 def test_help_and_queries_never_import_torch(arguments, tmp_path):
     from hubdelta.schemas.index import Index
@@ -101,6 +104,7 @@ def test_help_and_queries_never_import_torch(arguments, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

@@ -62,6 +62,7 @@ def compare(index: Index) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_distance_and_shared_neighbors_come_before_the_metadata(compare: Run) -> None:
     done = compare("org/one", "org/two")
     assert done.returncode == 0, done.stderr
@@ -95,6 +96,7 @@ def test_json_has_it_all(compare: Run) -> None:
     assert {"property": "license", "a": "mit", "b": "apache-2.0"} in answer["properties"]
 
 
+@pytest.mark.slow
 def test_a_revision_a_subfolder_and_a_local_folder_are_taken(compare: Run, index: Index) -> None:
     revision = "org/one@" + "0" * 40
     assert json.loads(compare(revision, "org/three/step 10", "--json").stdout)["angle"] == 20.0
@@ -102,6 +104,7 @@ def test_a_revision_a_subfolder_and_a_local_folder_are_taken(compare: Run, index
     assert (answer["a"], answer["angle"]) == (str(index.root.parent / "local run"), 90.0)
 
 
+@pytest.mark.slow
 def test_two_that_cannot_be_compared_are_shown_all_the_same(compare: Run) -> None:
     for other, why in [
         ("org/other", "cannot be compared: their bases differ"),

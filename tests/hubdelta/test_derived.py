@@ -75,6 +75,7 @@ def numbers(index: Index) -> dict[int, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_queries_find_the_clusters_of_the_run(two_clusters):
     refresh_clusters(two_clusters, "org/base", run_id="r", now=NOW)
     refresh_cache(two_clusters)

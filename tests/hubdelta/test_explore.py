@@ -19,6 +19,8 @@ from hubdelta.schemas.rows import TABLES, VERSION_KEY, MapRow
 from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.connection import connect
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: object, index: Path, cwd: Path, **environment: str):
     done = forking.run(*arguments, cwd=cwd, HUBDELTA_INDEX=str(index), **environment)

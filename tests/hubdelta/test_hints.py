@@ -35,6 +35,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "ask", "says"),
     [

@@ -12,6 +12,8 @@ import pytest
 
 from hubdelta.cli import hubdelta, run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 IMPORT = (
     "import hubdelta, hubdelta.schemas.index, hubdelta.sql.script, hubdelta.crawler.crawl, "

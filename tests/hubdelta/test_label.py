@@ -103,6 +103,7 @@ def test_what_is_wrong_in_a_file_is_said_with_its_line(content: str | bytes, mes
         read(content)
 
 
+@pytest.mark.slow
 def test_labels_that_differ_in_case_only_are_one(index: Index) -> None:
     assert read("adapter,label\na/one,Law\na/two,law\na/three,LAW\n") == dict.fromkeys(NAMES, "Law")
     set_labels(index, {"a/one": "law", "a/two": "tax"})
@@ -118,6 +119,7 @@ def test_a_file_of_many_lines_is_read() -> None:
     assert len(read("adapter,label\n" + lines)) == 100_000
 
 
+@pytest.mark.slow
 def test_only_what_is_news_is_written(index: Index) -> None:
     first = set_labels(index, {"a/one": "law", "a/two": "tax", "a/three": None})
     assert first == LabelSummary(set=2, changed=0, unchanged=1, removed=0, unknown=[])
@@ -140,6 +142,7 @@ def test_unknown_adapters_are_named_and_the_others_labelled(
     assert "a/twoo (did you mean a/two?), zz/qq" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_file_or_standard_input(index: Index, tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text("adapter,label\na/one,law\na/none,law\n")
@@ -158,6 +161,7 @@ def test_the_command_takes_a_file_or_standard_input(index: Index, tmp_path: Path
     assert stored(index) == {"a/one": "tax"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "code"), [(["a/one"], 0), (["a/one", "a/none"], 3), (["a/none", "a/no"], 1)]
 )
@@ -191,6 +195,7 @@ def test_labels_make_no_index(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_holds_the_index_is_not_disturbed(index: Index) -> None:
     with index.writing():
         done = run("label", "-", "--index", index.root, stdin=b"adapter,label\na/one,law\n")

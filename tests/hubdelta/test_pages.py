@@ -30,6 +30,7 @@ def commands():
             yield page, line
 
 
+@pytest.mark.slow
 def test_generated_pages_are_fresh():
     done = run("--check", script=ROOT / "docs/generate.py")
     assert done.returncode == 0, done.stderr

@@ -66,6 +66,7 @@ def piped(index: Index, *arguments: str, **environment: str) -> subprocess.Compl
     return run(*arguments, **({"HUBDELTA_INDEX": str(index.root)} | environment))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 80, 120, 200])
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_line_is_wider_than_the_terminal(index: Index, command: list[str], columns: int) -> None:
@@ -75,6 +76,7 @@ def test_no_line_is_wider_than_the_terminal(index: Index, command: list[str], co
     assert len(lines) > 2
 
 
+@pytest.mark.slow
 def test_columns_takes_the_place_of_the_terminals_width(index: Index) -> None:
     shown = show("status", columns=200, COLUMNS="60", HUBDELTA_INDEX=str(index.root))
     assert max(map(len, plain(shown))) <= 60
@@ -91,6 +93,7 @@ def test_a_narrow_terminal_shows_less_and_says_so(index: Index) -> None:
     assert last == "5 adapters; datasets, license, downloads: in a wider terminal, or with --json"
 
 
+@pytest.mark.slow
 def test_distances_and_counts_are_written_alike_everywhere(index: Index) -> None:
     at = {"columns": 120, "HUBDELTA_INDEX": str(index.root)}
     first = plain(show("similar", "org/adapter-00", "-k", "1", **at))[2].split()
@@ -114,6 +117,7 @@ def test_into_a_pipe_go_whole_values_between_tabs_and_nothing_else(index: Index)
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_pipe_gets_no_colors_and_no_trailing_spaces(index: Index, command: list[str]) -> None:
     done = piped(index, *command)
@@ -132,6 +136,7 @@ def test_what_a_person_needs_to_know_does_not_mix_with_piped_rows(index: Index) 
 
 
 class TestColor:
+    @pytest.mark.slow
     def test_a_terminal_has_styles_and_colorless_ones_no_color(self, index: Index) -> None:
         at = {"HUBDELTA_INDEX": str(index.root)}
         assert "\x1b[1m" in show("status", **at)
@@ -194,6 +199,7 @@ class TestPager:
         assert "PAGED -S" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

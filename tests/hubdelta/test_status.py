@@ -95,6 +95,7 @@ def test_each_adapter_is_counted_once_and_those_not_found_too(index: Index) -> N
     assert (second["base"], second["known"], second["pending"]) == ("org/second", 1, 1)
 
 
+@pytest.mark.slow
 def test_a_base_that_no_run_could_find_is_none(index: Index) -> None:
     assert "org/misspelt" not in [base["base"] for base in answer(index)["bases"]]
     done = run("status", "--base", "org/misspelt", HUBDELTA_INDEX=str(index.root))
@@ -119,6 +120,7 @@ def test_a_person_sees_it_at_a_glance(index: Index) -> None:
     assert "12,345 listed, 4 new" in text
 
 
+@pytest.mark.slow
 def test_local_folders_have_advice_of_their_own(tmp_path: Path) -> None:
     made = Index.create(tmp_path / "index")
     folders = ["/home/me/broken", "/home/me/empty"]
@@ -162,6 +164,7 @@ def test_parquet_and_cache_are_told_apart(index: Index) -> None:
     assert found["cache_bytes"] == sum(cache) > 0
 
 
+@pytest.mark.slow
 def test_it_needs_no_linkage(tmp_path: Path) -> None:
     import duckdb
 

@@ -86,6 +86,7 @@ def test_a_folder_is_known_by_its_absolute_path(tmp_path, monkeypatch):
     assert name.repo_id == (tmp_path / "adapter").as_posix()
 
 
+@pytest.mark.slow
 @given(NAME, NAME, st.lists(NAME, max_size=3), st.none() | st.just(COMMIT) | NAME)
 def test_what_is_written_is_read_back(org, repo, folders, revision):
     name = AdapterName(f"{org}/{repo}", "/".join(folders), revision)

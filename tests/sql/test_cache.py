@@ -126,6 +126,7 @@ def unordered(rows: list[dict[str, Any]]) -> list[str]:
     return sorted(repr(sorted(row.items())) for row in rows)
 
 
+@pytest.mark.slow
 def test_each_view_has_the_same_columns_in_the_same_order(
     index: Index, over_parquet: OverParquet
 ) -> None:
@@ -139,6 +140,7 @@ def test_each_view_has_the_same_columns_in_the_same_order(
         assert cached.run(query).to_pylist() == over_parquet(index).run(query).to_pylist()
 
 
+@pytest.mark.slow
 def test_an_awkward_pool_gives_the_same_answers(awkward: Index, over_parquet: OverParquet) -> None:
     parquet = over_parquet(awkward)
     with connect(awkward) as cached:
@@ -152,6 +154,7 @@ def test_an_awkward_pool_gives_the_same_answers(awkward: Index, over_parquet: Ov
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bases", [("org/a", "org/b"), ("org/b", "org/a")], ids=", then ".join)
 def test_of_equally_new_vectors_the_alphabet_decides_which_one_a_name_stands_for(
     bases: tuple[str, str], index: Index, over_parquet: OverParquet
@@ -175,6 +178,7 @@ def test_of_equally_new_vectors_the_alphabet_decides_which_one_a_name_stands_for
             assert row["cosine"] == 1 - apart(10)
 
 
+@pytest.mark.slow
 def test_vectors_without_direction_are_in_no_answer(awkward: Index) -> None:
     silent = {"a/faint", "a/nan", "a/inf", "a/null", "a/huge", "a/tiny", "a/silenced"}
     with connect(awkward) as queries:
@@ -204,6 +208,7 @@ def large(index: Index) -> Index:
     return index
 
 
+@pytest.mark.slow
 def test_candidates_hold_almost_all_nearest_and_exact_holds_all(
     large: Index, over_parquet: OverParquet
 ) -> None:
@@ -222,6 +227,7 @@ def test_candidates_hold_almost_all_nearest_and_exact_holds_all(
     assert found / wanted >= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "k"), [(103, 102), (110, 109), (230, 150), (1000, 30)])
 def test_in_a_small_pool_as_many_are_found_as_are_asked_for(
     index: Index, over_parquet: OverParquet, n: int, k: int
@@ -238,6 +244,7 @@ def test_in_a_small_pool_as_many_are_found_as_are_asked_for(
             assert len([row for row in near if row in true]) >= 0.99 * k
 
 
+@pytest.mark.slow
 def test_same_names_of_other_repositories_follow_the_alphabet_of_these(
     index: Index, over_parquet: OverParquet
 ) -> None:
@@ -275,6 +282,7 @@ def test_similarities_are_rounded_as_duckdb_rounds() -> None:
     assert rounded(values).tobytes() == np.asarray(theirs).tobytes()
 
 
+@pytest.mark.slow
 def test_a_negative_number_of_neighbors_is_refused(
     fill: Callable[..., Index], over_parquet: OverParquet
 ) -> None:
@@ -286,6 +294,7 @@ def test_a_negative_number_of_neighbors_is_refused(
                 queries.run("FROM neighbors('a/me', k := -1)")
 
 
+@pytest.mark.slow
 def test_pairs_and_components_agree_at_and_between_the_distances_of_pairs(
     index: Index, over_parquet: OverParquet
 ) -> None:

@@ -22,6 +22,8 @@ from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.cache.ingest import ingest
 from hubdelta.sql.connection import Queries, connect
 
+pytestmark = pytest.mark.slow
+
 BLOCK, HEADERS = 2**18, 3 * 4096  # bytes of a DuckDB file
 
 

@@ -24,6 +24,8 @@ from hubdelta.schemas.index import Index
 from hubdelta.sql.cache import cache
 from hubdelta.sql.connection import connect
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = get_context("forkserver")
 PROCESSES.set_forkserver_preload(["hubdelta.sql.connection"])
 

@@ -21,6 +21,8 @@ from hubdelta.sql.cache.cached_names import cached_names
 from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.connection import connect
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 5, 1, tzinfo=UTC)
 HIDDEN = {"org/base": 6, "org/wide": 9}
 RECIPES = ["one", "two"]

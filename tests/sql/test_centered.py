@@ -43,6 +43,7 @@ def members(queries: Queries, distance: float) -> list[set[str]]:
     return [{name[0] for name in row["members"]} for row in rows]
 
 
+@pytest.mark.slow
 def test_centering_tells_apart_what_a_shared_direction_hides(two_kinds: Index) -> None:
     with connect(two_kinds) as queries:
         assert members(queries, 0.25) == [{"a", "b"}]

@@ -100,6 +100,7 @@ def test_a_damaged_file_that_was_mended_is_read(
     assert warnings(caplog) == []
 
 
+@pytest.mark.slow
 def test_a_file_without_permission_is_named_and_read_as_soon_as_it_can_be(
     two_files: Index, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_cache_answers_though_no_file_with_rows_can_be_read(
     assert len(warnings(caplog)) == 2
 
 
+@pytest.mark.slow
 def test_a_wrong_query_blames_neither_a_file_nor_the_cache(
     two_files: Index, over_parquet: OverParquet, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,8 @@ from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import CatalogRow, LabelRow, VectorRow
 from hubdelta.sql.script import write_script
 
+pytestmark = pytest.mark.slow
+
 
 def described(
     repo_id: str, degrees: float, *, card: str | None = None, **changes: Any

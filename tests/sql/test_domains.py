@@ -98,6 +98,7 @@ def test_an_adapter_outside_the_catalog_still_has_a_domain(index: Index) -> None
     assert [(d["name"], d["size"]) for d in domains(index)] == [("poems", 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_domains_do_not_depend_on_the_order_of_the_files(
     fill: Callable[..., Index], seed: int

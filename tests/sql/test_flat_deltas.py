@@ -27,6 +27,8 @@ from hubdelta.sql.connection import connect
 from hubdelta.sql.questions.answers import similar
 from hubdelta.sql.questions.centered import centered
 
+pytestmark = pytest.mark.slow
+
 ROW = 64 * 4  # bytes of a delta
 
 

@@ -95,6 +95,7 @@ def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(linkage, name, size)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize(("n", "d"), [(0, 3), (1, 3), (2, 3), (3, 2), (60, 2), (90, 40), (200, 12)])
 def test_the_tree_is_the_single_linkage_of_all_vectors(n: int, d: int) -> None:
@@ -167,6 +168,7 @@ def replaced(units: Matrix, gone: Any, new: Matrix, seed: int) -> tuple[NDArray[
     return kept, changed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize(
     ("removed", "added"), [(0, 0), (0, 9), (1, 1), (15, 0), (15, 60), (80, 70), (100, 9), (100, 0)]
@@ -248,6 +250,7 @@ def peak(units: Matrix) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equal", [False, True])
 def test_memory_is_far_below_the_vectors_and_their_distances(
     equal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

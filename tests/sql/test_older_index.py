@@ -97,6 +97,7 @@ def test_its_rows_are_read_by_base(older: Index) -> None:
         assert (row["base"], row["repo_id"]) == ("org/base", "org/base-lora")
 
 
+@pytest.mark.slow
 def test_the_next_run_moves_its_rows_to_where_they_belong(older: Index) -> None:
     with connect(older) as queries:
         before = queries.run("FROM vectors ORDER BY adapter").to_pylist()
@@ -145,6 +146,7 @@ def harmed(index: Index) -> tuple[Path, bytes]:
     return path, whole
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_an_earlier_version_is_named_and_moved_once_it_is_mended(
     older: Index, caplog: pytest.LogCaptureFixture
 ) -> None:

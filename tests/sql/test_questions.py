@@ -305,6 +305,7 @@ class TestCompare:
         assert found["created_at"] == ("2026-11-01 00:00 UTC",) * 2
         assert list(found)[:4] == ["comparable", "similarity", "distance", "angle_degrees"]
 
+    @pytest.mark.slow
     def test_shared_neighbors_are_those_near_to_both(self, fill: Fill) -> None:
         """Of 24 adapters a degree apart, each has the next five on either side, or more inwards."""
         index = fill(*(adapter(f"a/{i:02}", i) for i in range(24)))
@@ -320,6 +321,7 @@ class TestCompare:
         assert rows["shared_neighbors"] == ("5", "5")
         assert rows["shared_neighbor_names"] == (", ".join(names),) * 2
 
+    @pytest.mark.slow
     def test_of_an_unknown_adapter_there_is_no_row(
         self, fan: Index, over_parquet: Callable[[Index], Queries]
     ) -> None:
@@ -342,6 +344,7 @@ class TestCompare:
         answer = compare(opened.of(fan), named("a/zero"), named("b/else"))
         assert (answer.similarity, answer.obstacle) == (None, "their bases differ")
 
+    @pytest.mark.slow
     def test_the_vectors_shown_are_of_the_common_recipe(self, fan: Index) -> None:
         fan.write(
             [
@@ -405,6 +408,7 @@ class TestCompare:
         assert found["shared_neighbors"] == ("5", "5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", ["whole_fan", "grown", "empty"])
 def test_plain_duckdb_gives_the_answers_of_our_connection(
     changes: str, request: pytest.FixtureRequest, tmp_path: Path, ask: Callable[..., list[Any]]

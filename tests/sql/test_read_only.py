@@ -271,6 +271,7 @@ def test_ctrl_c_stops_a_query_and_the_next_one_runs(own: Queries) -> None:
     assert own.run("SELECT 1 AS x").to_pylist() == [{"x": 1}]
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_any_moment_breaks_nothing(own: Queries) -> None:
     asked = ["FROM neighbors('a/me')", "SELECT count(*) FROM range(3000000) AS a WHERE a.range > 9"]
     rng, pressed = random.Random(0), 0

@@ -97,6 +97,7 @@ def ours(varied: Index) -> list[Any]:
 
 
 # 1.3 has faults of its own: it took columns for others where the oldest and the newest did not.
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [duckdb.__version__, "1.3.2", OLDEST_DUCKDB], indirect=True)
 def test_plain_duckdb_gives_the_answers_of_our_connection(
     varied: Index, ours: list[Any], ask: Ask
@@ -122,6 +123,7 @@ def test_the_script_and_the_pages_name_the_oldest_duckdb(index: Index) -> None:
     assert set(chain(*named)) == {OLDEST_DUCKDB}
 
 
+@pytest.mark.slow
 def test_a_long_chain_is_one_domain(fill: Callable[..., Index], ask: Ask) -> None:
     order = np.random.default_rng(0).permutation(500)
     index = fill(*(adapter(f"a/{name:03}", 0.36 * i) for i, name in enumerate(order)))
@@ -133,6 +135,7 @@ def test_a_long_chain_is_one_domain(fill: Callable[..., Index], ask: Ask) -> Non
     assert len(split) == 500
 
 
+@pytest.mark.slow
 def test_an_index_without_rows_works(index: Index, ask: Ask) -> None:
     queries = [query for query in QUERIES if "duckdb" not in query and "DESCRIBE" not in query]
     answers = ask(write_script(index), queries)
@@ -142,6 +145,7 @@ def test_an_index_without_rows_works(index: Index, ask: Ask) -> None:
 PLACES = ["it's", 'say "x"', "é ü 日本", "a[b]*c?d", "-- x; y", "$(x) %s {y}", "back\\slash's"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLACES)
 def test_any_place_can_hold_an_index(tmp_path: Path, ask: Ask, name: str) -> None:
     index = index_at(tmp_path / name)
@@ -149,6 +153,7 @@ def test_any_place_can_hold_an_index(tmp_path: Path, ask: Ask, name: str) -> Non
     assert rows == [{"base": "/x/[y]*"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLACES)
 def test_in_any_place_our_connection_reads_it_too(tmp_path: Path, name: str) -> None:
     with connect(index_at(tmp_path / name)) as queries:

@@ -106,6 +106,7 @@ def test_labeled_adapters_other_recipes_and_other_bases_get_none(
     assert suggestions(index, "NULL") == []
 
 
+@pytest.mark.slow
 def test_a_label_that_was_taken_back_no_longer_votes(fill: Callable[..., Index]) -> None:
     index = label(fill(adapter("a/new", 0), adapter("a/l", 1)), {"a/l": "law"})
     assert len(suggestions(index)) == 1

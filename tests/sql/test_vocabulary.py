@@ -113,6 +113,7 @@ def stale(unlinked: Index, tmp_path: Path) -> Iterator[Queries]:
         yield queries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "query",
     [
