@@ -1,10 +1,12 @@
 """A base model without its weights: its modules, their shapes, its vocabulary."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import torch
 from accelerate import init_empty_weights
@@ -32,6 +34,13 @@ LOADING_ERRORS = (
     *(SafetensorError, StrictDataclassError),
 )
 """What transformers raises when a folder does not hold a model that it can load."""
+
+_OF_OTHER_MEDIA: Final = re.compile(
+    r"(?:.+\.)?(?:visual|vision\w*|vpm|vit|image_\w+|img_\w+|multi_modal_projector|mm_projector"
+    r"|multimodal_projector|patch_merger|connector|aligner|resampler|audio\w*|embed_vision"
+    r"|embed_audio|mlp1)(?:\.|$)"
+)
+"""Names of what images or audio pass through."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +84,23 @@ class BaseStructure:
         output = self.model.get_output_embeddings()
         return next((name for name, module in self.model.named_modules() if module is output), None)
 
-    def is_above_hidden_state(self, name: str) -> bool:
-        """Whether a tensor or module of that name belongs to the output layer."""
-        output = self.output_layer
-        return output is not None and (name == output or name.startswith(f"{output}."))
+    def is_unreached(self, name: str) -> bool:
+        """Whether a text's last hidden state cannot depend on a tensor or module of that name.
+
+        It belongs to the output layer, or to what images or audio pass through.
+        """
+        output, text = self.output_layer, self._text_part
+        if output is not None and f"{name}.".startswith(f"{output}."):
+            return True
+        inside = text is not None and f"{name}.".startswith(f"{text}.")
+        return is_of_other_media(name) and not inside
+
+    @cached_property
+    def _text_part(self) -> str | None:
+        """Name of the part that holds the text layers; None if it is the model itself."""
+        part = self.model.get_decoder()
+        names = (name for name, module in self.model.named_modules() if module is part)
+        return next(filter(None, names), None)
 
     @property
     def hidden_size(self) -> int:
@@ -94,6 +116,11 @@ class BaseStructure:
     def is_encoder_decoder(self) -> bool:
         """Whether an encoder reads the probe, and the hidden state is a decoder's."""
         return bool(self.model.config.is_encoder_decoder)
+
+
+def is_of_other_media(name: str) -> bool:
+    """Whether a module or tensor of that name is one that images or audio pass through."""
+    return _OF_OTHER_MEDIA.match(name) is not None
 
 
 def read_config(folder: Path) -> PreTrainedConfig:

@@ -23,18 +23,11 @@ from hubdelta.indexer.adapters.compatibility import PREFIX, Shape
 from hubdelta.indexer.adapters.mlx_adapter import peft_names, peft_settings
 from hubdelta.indexer.adapters.patterns import check_patterns
 from hubdelta.indexer.adapters.unusable_names import reject_empty, reject_wrapped
-from hubdelta.indexer.base_structure import BaseStructure, below_head
+from hubdelta.indexer.base_structure import BaseStructure, below_head, is_of_other_media
 from hubdelta.schemas.errors import AdapterError, Reason
 
 _OUTER: Final = re.compile(r"(?:model|language_model|text_model)\.")
 """First words of the path to the text part of a model."""
-
-_UNREACHED: Final = re.compile(
-    r"(?:.+\.)?(?:visual|vision\w*|vpm|vit|image_\w+|img_\w+|multi_modal_projector|mm_projector"
-    r"|multimodal_projector|patch_merger|connector|aligner|resampler|audio\w*|embed_vision"
-    r"|embed_audio|mlp1)\."
-)
-"""Modules that only images or audio reach."""
 
 _UNEMBEDDING: Final = re.compile(r"(?:model\.)?unembed_tokens\.")
 """What Tinker calls the output layer."""
@@ -126,17 +119,17 @@ class AdapterNames:
             inner = peft_name.removeprefix(PREFIX)
             own = self._own(inner)
             if own is None and (
-                0 in shapes[name] or _UNREACHED.match(inner) or _UNEMBEDDING.match(inner)
+                0 in shapes[name] or is_of_other_media(inner) or _UNEMBEDDING.match(inner)
             ):
                 continue
-            if own is not None and self._base.is_above_hidden_state(own):
+            if own is not None and self._base.is_unreached(own):
                 continue
             moved |= own is not None and own != inner
             prefix = PREFIX if peft_name.startswith(PREFIX) else ""
             names[name] = prefix + own if own is not None else peft_name
         reject_empty({name: shapes[name] for name in names})
         self._reject_without_prefix(names.values())
-        if not names and any(map(_UNREACHED.match, saved)):
+        if not names and any(map(is_of_other_media, saved)):
             raise AdapterError(
                 Reason.UNSUPPORTED_ADAPTER,
                 "all its tensors belong to modules that no text reaches, such as a vision tower",

@@ -210,7 +210,7 @@ class Obtainer:
         If the output layer is tied to the input embedding, PEFT saves changes to the embedding
         under the embedding's own name as well.
         """
-        return not self.base.is_above_hidden_state(name.removeprefix(PREFIX))
+        return not self.base.is_unreached(name.removeprefix(PREFIX))
 
     def _place_tensors(self, config: AdapterConfig, saved: Mapping[str, Shape]) -> Placement:
         """Find the places of an adapter's tensors in the base, and check that they fit there."""

@@ -115,7 +115,7 @@ def tensors_that_count(adapter: PeftAdapter, base: BaseStructure) -> dict[str, t
         for name, tensor in adapter.tensors.items()
         if name not in ignored
         and name.removeprefix(PREFIX).partition(".")[0] not in heads
-        and not base.is_above_hidden_state(name.removeprefix(PREFIX))
+        and not base.is_unreached(name.removeprefix(PREFIX))
         and not (COPY.search(name) and COPY.sub(".", name) in adapter.tensors)
     }
 

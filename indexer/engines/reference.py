@@ -164,8 +164,7 @@ class ReferenceEngine(Engine):
         missing = sorted(
             name
             for name in expected.keys() - tensors.keys()
-            if not COPY.search(name)
-            and not self._base.is_above_hidden_state(name.removeprefix(PREFIX))
+            if not COPY.search(name) and not self._base.is_unreached(name.removeprefix(PREFIX))
         )
         if tensors.keys() - expected.keys():
             # PEFT renamed them to current names, as it does with the experts of older MoE models.

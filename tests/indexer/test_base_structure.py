@@ -25,7 +25,7 @@ def test_without_weights_it_says_the_same(model_type, tmp_path):
     assert {parameter.device.type for parameter in structure.model.parameters()} == {"meta"}
     for fact in ("shapes", "output_layer", "hidden_size", "model_type", "is_encoder_decoder"):
         assert getattr(structure, fact) == getattr(base, fact), fact
-    assert structure.is_above_hidden_state("lm_head.weight")
+    assert structure.is_unreached("lm_head.weight")
     modules = [name for name, _ in base.model.named_modules()]
     assert [name for name, _ in structure.model.named_modules()] == modules
 

@@ -208,7 +208,7 @@ def test_all_that_the_encoder_reads_counts(base):
         name: out_features * in_features
         for name, (out_features, in_features) in base.shapes.items()
         if isinstance(base.model.get_submodule(name), torch.nn.Linear)
-        and not base.is_above_hidden_state(name)
+        and not base.is_unreached(name)
     }
     of_encoder = {name: size for name, size in shapes.items() if "encoder." in name}
     assert flops > 2 * tokens * sum(of_encoder.values())

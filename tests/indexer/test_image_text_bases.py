@@ -11,9 +11,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.reference import ReferenceEngine
-from hubdelta.indexer.engines.routing import make_engine
+from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
-from hubdelta.indexer.settings import IndexSettings
 from hubdelta.schemas.errors import HubdeltaError
 
 
@@ -30,16 +29,27 @@ def last_states(model, probes):
     return torch.stack(states).numpy()
 
 
+@pytest.mark.parametrize(
+    "targets",
+    [r"(?!.*vision).*(q_proj|v_proj|in_proj_qkv)", ["q_proj", "v_proj", "qkv", "in_proj_qkv"]],
+    ids=["of the text part", "of the vision tower too"],
+)
 @pytest.mark.parametrize("model_type", sorted(CONFIGS | NO_TEXT_CLASS))
-def test_its_text_part_and_adapters_of_it_are_embedded(model_type, tmp_path, read_adapter):
+def test_its_text_part_and_adapters_of_it_are_stacked(model_type, targets, tmp_path, read_adapter):
     folder = make_image_text_base(tmp_path / "base", model_type)
     base = BaseModel.load(folder, ALPACA_5)
-    engine = make_engine(base, lambda: base, IndexSettings(device="cpu", precision="fp32"))
     model = base.read_again()
-    config = peft.LoraConfig(r=4, target_modules=r"(?!.*vision).*(q_proj|v_proj|in_proj_qkv)")
-    save_adapter(tmp_path / "adapter", model, config, "org/base")
+    save_adapter(
+        tmp_path / "adapter", model, peft.LoraConfig(r=4, target_modules=targets), "org/base"
+    )
     adapter = read_adapter(tmp_path / "adapter")
+    unreached = [p for name, p in base.model.named_parameters() if base.is_unreached(name)]
+    with torch.no_grad():
+        for parameter in unreached:  # nothing may depend on them
+            parameter.normal_()
+    engine = StackedEngine(base)
 
+    assert engine.can_embed(adapter)
     ((_, answer),) = engine.answers([adapter])
 
     expected = last_states(load_image_text(folder), base.probes)

@@ -155,8 +155,7 @@ class EditReader:
         wanted = {
             name
             for name in expected
-            if not COPY.search(name)
-            and not self._base.is_above_hidden_state(name.removeprefix(PREFIX))
+            if not COPY.search(name) and not self._base.is_unreached(name.removeprefix(PREFIX))
         }
         wrapped = {self._place(name)[0] for name in wanted}
         extra = sorted(
