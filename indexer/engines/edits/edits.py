@@ -1,7 +1,8 @@
 """How an adapter changes the modules of its base, in the few forms that batch well.
 
 Every PEFT method of `support.UNDERSTOOD` comes down to these: a low-rank or Kronecker product
-beside a dense layer, factors and biases around it, other rows of a table, other parameters.
+beside a dense layer or an expert, factors and biases around it, other rows of a table, other
+parameters.
 """
 
 from collections.abc import Mapping
@@ -87,16 +88,47 @@ class TableEdit:
 
 @dataclass(frozen=True)
 class ParameterEdit:
-    """Replaced parameters of a module without children: a norm's weight and bias.
+    """Replaced tensors of a module without children: a norm's weight and bias.
 
     Attributes:
-        parameters: by name.
+        parameters: parameters and buffers, by name.
     """
 
     parameters: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
-Edit = DenseEdit | TableEdit | ParameterEdit
+@dataclass(frozen=True)
+class LowRankExperts:
+    """A product beside a parameter of experts: scale · left · right for each of them.
+
+    Attributes:
+        left: [experts, rows, rank].
+        right: [experts, rank, columns].
+        scale: factor of the product.
+    """
+
+    left: torch.Tensor
+    right: torch.Tensor
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """R."""
+        return self.left.shape[2]
+
+
+@dataclass(frozen=True)
+class ExpertsEdit:
+    """Products beside the weights of a mixture's experts.
+
+    Attributes:
+        products: by the parameter's name.
+    """
+
+    products: Mapping[str, LowRankExperts]
+
+
+Edit = DenseEdit | TableEdit | ParameterEdit | ExpertsEdit
 
 Edits = Mapping[str, Edit]
 """Module name → what an adapter changes there."""
@@ -118,6 +150,8 @@ def _tensors(edit: Edit) -> list[torch.Tensor]:
         return [edit.rows]
     if isinstance(edit, ParameterEdit):
         return list(edit.parameters.values())
+    if isinstance(edit, ExpertsEdit):
+        return [factor for each in edit.products.values() for factor in (each.left, each.right)]
     products = [edit.low_rank.down, edit.low_rank.up] if edit.low_rank else []
     products += [edit.kronecker.left, edit.kronecker.right] if edit.kronecker else []
     whole = (edit.magnitude, edit.in_scale, edit.out_scale, edit.weight, edit.bias, edit.more_bias)

@@ -3,11 +3,13 @@
 import copy
 import json
 import warnings
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 import peft
+from peft.tuners.lora.layer import ParamWrapper
 from transformers import PreTrainedModel
 
 from hubdelta.indexer.adapters.adapter_config import AdapterConfig
@@ -30,8 +32,22 @@ _PROVENANCE = frozenset(
 _MOST_KEPT = 100
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What PEFT creates for an adapter.
+
+    Attributes:
+        names: of its tensors, as saved.
+        parameters: name of a wrapper, as in tensors' names → name of the one parameter of the
+            wrapped module that it adapts, where target_parameters says so.
+    """
+
+    names: frozenset[str]
+    parameters: Mapping[str, str]
+
+
 class Manifest:
-    """Tensor names that PEFT expects, found by applying PEFT to a copy without weights.
+    """What PEFT expects of an adapter, found by applying PEFT to a copy without weights.
 
     That takes a fifth of a second for a model of a few hundred layers, so answers are cached for
     all adapters whose settings differ only in rank, scaling and origin.
@@ -39,10 +55,10 @@ class Manifest:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._skeleton = on_meta(model)
-        self._known: dict[str, frozenset[str]] = {}
+        self._known: dict[str, Expected] = {}
 
-    def names(self, config: AdapterConfig, peft_config: Any) -> frozenset[str]:
-        """The names of an adapter's tensors, as saved.
+    def of(self, config: AdapterConfig, peft_config: Any) -> Expected:
+        """What an adapter's tensors are called, and what they belong to.
 
         Args:
             config: the adapter's config.
@@ -66,7 +82,7 @@ class Manifest:
             self._known[key] = self._apply(copy.copy(peft_config))
         return self._known[key]
 
-    def _apply(self, config: Any) -> frozenset[str]:
+    def _apply(self, config: Any) -> Expected:
         if config.peft_type == peft.PeftType.LORA:
             config.r, config.rank_pattern, config.alpha_pattern = 1, {}, {}
             config.init_lora_weights = True  # some initializations need weights
@@ -80,4 +96,9 @@ class Manifest:
                 raise AdapterError(Reason.BASE_MISMATCH, one_line(error)) from error
             except (TypeError, AttributeError, NotImplementedError) as error:
                 raise AdapterError(Reason.UNSUPPORTED_ADAPTER, one_line(error)) from error
-        return frozenset(expected)
+        wrappers = {
+            name: module.parameter_name
+            for name, module in wrapped.named_modules()
+            if isinstance(module, ParamWrapper)
+        }
+        return Expected(frozenset(expected), wrappers)

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import nn
@@ -14,13 +15,14 @@ from hubdelta.indexer.adapters.peft_config import COPY, peft_config, tensors_tha
 from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.edits.edits import Edit, Edits, ParameterEdit, TableEdit
 from hubdelta.indexer.engines.edits.factored_methods import loha_numbers
-from hubdelta.indexer.engines.edits.manifest import Manifest
+from hubdelta.indexer.engines.edits.manifest import Expected, Manifest
 from hubdelta.indexer.engines.edits.methods import (
     LoraNames,
     dense_edit,
     lora_edits,
     table_rows,
 )
+from hubdelta.indexer.engines.edits.parameters import OF_A_PARAMETER, parameters_edit
 from hubdelta.indexer.engines.edits.site import SHARED, Site
 from hubdelta.indexer.engines.edits.structure import dense_shape, is_dense
 from hubdelta.indexer.engines.edits.support import OF_WHOLE_MATRICES
@@ -107,7 +109,7 @@ class EditReader:
         """
         config = peft_config(adapter.config, self._base)
         counting = self._that_count(adapter).names
-        layout = self._layout(counting, self._manifest.names(adapter.config, config))
+        layout = self._layout(counting, self._manifest.of(adapter.config, config))
         tensors = adapter.tensors
         edits = None if layout.lora is None else lora_edits(layout.lora, tensors, config)
         return edits or {
@@ -131,16 +133,17 @@ class EditReader:
             self._counting[key] = _Counting(names, modules)
         return self._counting[key]
 
-    def _layout(self, tensors: frozenset[str], expected: frozenset[str]) -> _Layout:
+    def _layout(self, tensors: frozenset[str], expected: Expected) -> _Layout:
         """Where an adapter's tensors belong; cached for the same reason."""
-        key = tensors, expected
+        key = tensors, expected.names
         if key not in self._layouts:
-            self._check_names(tensors, expected)
+            self._check_names(tensors, expected.names)
             names: dict[str, dict[str, str]] = defaultdict(dict)
             for name in sorted(tensors):
                 module, part = self._place(name)
+                parameter = expected.parameters.get(name.removesuffix(f".{part}"))
                 if module in self._modules:
-                    names[module][part] = name
+                    names[module][f"{parameter}.{part}" if parameter else part] = name
             if len(self._layouts) >= _MOST_LAYOUTS:
                 self._layouts.clear()
             lora = [
@@ -195,10 +198,13 @@ class EditReader:
         return (match["module"], match["part"]) if match else ("", name)
 
     def _edit(self, site: Site) -> Edit:
+        if any(part.endswith(OF_A_PARAMETER) for part in site.names):
+            return parameters_edit(site, self._tokens)
         if isinstance(site.module, nn.Embedding):
             return TableEdit(table_rows(site, site.module, self._tokens))
         if is_dense(site.module):
             return dense_edit(site)
-        parameters = dict(site.module.named_parameters(recurse=False))
-        shapes = {part: parameters[part].shape for part in site.names}
+        # Of a module that is saved whole, buffers are too, such as the biases of a router.
+        own = dict(chain(site.module.named_parameters(), site.module.named_buffers()))
+        shapes = {part: own[part].shape for part in site.names}
         return ParameterEdit({part: site.shaped(part, shape) for part, shape in shapes.items()})

@@ -14,14 +14,16 @@ from transformers.pytorch_utils import Conv1D
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def structural_copy(module: Module, replace: Callable[[torch.Tensor], torch.Tensor]) -> Module:
+def structural_copy(
+    module: Module, replace: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> Module:
     """A copy of a module tree with `replace` applied to its parameters and buffers.
 
-    With the identity, the copy shares every tensor with the original, so its modules can get
-    another forward pass while the original keeps its own.
+    By default the copy shares every tensor with the original, so its modules can get another
+    forward pass while the original keeps its own.
     """
     tensors = [*module.parameters(), *module.buffers()]
-    memo = {id(tensor): replace(tensor) for tensor in tensors}
+    memo = {id(tensor): replace(tensor) if replace else tensor for tensor in tensors}
     return copy.deepcopy(module, memo)
 
 
@@ -92,7 +94,7 @@ class LeafInputs:
         whole_batch: names of those that see each token of each row once, row by row. Only these can
             have a different adapter per row: a routed expert sees some tokens, a table of positions
             one row.
-        first: name → its first input, for those that map one tensor to one tensor.
+        first: name → its first input, for those that map one tensor to one or several.
         once_a_row: names of those that see one token of each row, as in a decoder that gets only
             its start token.
         bytes_per_token: total output of the layer with the largest output, in fp32.
@@ -129,10 +131,16 @@ class LeafInputs:
                 _: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any], output: Any
             ) -> None:
                 calls[name] += 1
-                if isinstance(output, torch.Tensor):
-                    outputs[of_layer] += 4 * output.numel()
-                    if len(inputs) == 1 and not options and isinstance(inputs[0], torch.Tensor):
-                        first.setdefault(name, inputs[0])
+                made = output if isinstance(output, tuple) else (output,)
+                if not all(isinstance(each, torch.Tensor) for each in made):
+                    return
+                outputs[of_layer] += 4 * sum(each.numel() for each in made)
+                if len(inputs) != 1 or options or not isinstance(inputs[0], torch.Tensor):
+                    return
+                x = inputs[0]
+                a_row_each = {len(x), x.shape[:-1].numel()}  # routers drop the axis of tokens
+                if len(made) == 1 or all(len(each) in a_row_each for each in made):
+                    first.setdefault(name, x)
 
             return hook
 

@@ -47,6 +47,7 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
         "trainable_token_indices",
         "fan_in_fan_out",
         "ensure_weight_tying",  # concerns the output layer, which is not needed
+        "target_parameters",
         "init_lora_weights",  # only those that leave the base alone, see `is_exact`
         "lora_dropout",
         "loftq_config",
@@ -109,7 +110,6 @@ What is left to the reference engine, and why:
 | alora_invocation_tokens | acts from a token on that the prompt may lack |
 | init_lora_weights: pissa, olora, corda, loftq, ... | subtracts its start from the base's weights |
 | layer_replication | changes the number of layers |
-| target_parameters | adapts parameters that are not a layer, such as the experts of a MoE |
 | VeRA with save_projection=False | its projections come from a random generator, not the file |
 | use_bdlora, arrow_config, velora_config, kasa_config, ... | other arithmetic |
 | AdaLoRA with rank_pattern | parts of its tensors were pruned after training |

@@ -80,6 +80,6 @@ def headless(base: BaseModel) -> tuple[nn.Module, str]:
     if prefix:
         return inner, prefix
     if base.is_encoder_decoder and base.output_layer is not None:
-        inner = structural_copy(inner, lambda tensor: tensor)
+        inner = structural_copy(inner)
         inner.set_submodule(base.output_layer, nn.Identity())
     return inner, ""

@@ -5,11 +5,13 @@ module's input splits into [adapters, rows of one adapter].
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from itertools import chain
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from hubdelta.indexer.engines.edits.edits import DenseEdit, Edit, ParameterEdit, TableEdit
 from hubdelta.indexer.engines.edits.structure import dense_parameters, structural_copy
@@ -140,7 +142,7 @@ class StackedTable:
     """
 
     def __init__(self, module: nn.Embedding, tokens: torch.Tensor) -> None:
-        self._module = structural_copy(module, _itself)
+        self._module = structural_copy(module)
         self._module.padding_idx = None  # refers to the whole table; only gradients need it
         self._tokens = tokens
         self._own_rows = module.weight.detach()[tokens].float()
@@ -207,9 +209,10 @@ class StackedParameters:
         forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self._ends = ends
-        self._module = structural_copy(module, _itself)
+        self._module = structural_copy(module)
         # Copied here, since a pass in another thread replaces them with a batch's.
-        self._own = {name: tensor.detach() for name, tensor in module.named_parameters()}
+        own = chain(module.named_parameters(), module.named_buffers())
+        self._own = {name: tensor.detach() for name, tensor in own}
         self._forward = forward or self._module
         self._stacked: tuple[int, dict[str, torch.Tensor]] | None = None
         self.last_token_only = False
@@ -228,21 +231,20 @@ class StackedParameters:
         """Use a batch's parameters; None for the base's own."""
         self._stacked = prepared
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """The module's output for x for each adapter."""
+    def __call__(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """The module's output for x for each adapter; a router's are several."""
         if self.last_token_only:
             x = self._ends.of(x)
         if self._stacked is None:
             return self._forward(x)
 
-        def one(parameters: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
-            y: torch.Tensor = torch.func.functional_call(self._module, parameters, (rows,))
-            return y
+        def one(parameters: dict[str, torch.Tensor], rows: torch.Tensor) -> Any:
+            return torch.func.functional_call(self._module, parameters, (rows,))
 
         adapters, parameters = self._stacked
         rows = x.reshape(adapters, -1, *x.shape[1:])
-        y: torch.Tensor = torch.vmap(one)(parameters, rows)
-        return y.reshape(x.shape)
+        y = torch.vmap(one)(parameters, rows)
+        return tree_map(lambda each: each.flatten(0, 1), y)  # type: ignore[no-any-return]
 
 
 def only(kind: type[E], edits: Sequence[Edit | None]) -> list[E | None]:
@@ -255,7 +257,3 @@ def only(kind: type[E], edits: Sequence[Edit | None]) -> list[E | None]:
         if edit is not None and not isinstance(edit, kind):
             raise TypeError(f"a {type(edit).__name__} where only {kind.__name__} fits")
     return [edit for edit in edits if edit is None or isinstance(edit, kind)]
-
-
-def _itself(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor

@@ -25,6 +25,7 @@ from hubdelta.indexer.engines.edits.structure import (
 from hubdelta.indexer.engines.engine import Activations
 from hubdelta.indexer.engines.stacked.arithmetic import Arithmetic, OwnProduct
 from hubdelta.indexer.engines.stacked.batching import free_bytes
+from hubdelta.indexer.engines.stacked.experts import StackedExperts, WatchedExperts
 from hubdelta.indexer.engines.stacked.forward import ForwardPass, UnstackableError, headless
 from hubdelta.indexer.engines.stacked.layers import (
     StackedDense,
@@ -48,7 +49,7 @@ of launches, which block the interpreter for the threads that prepare the next b
 _FULL_PASS = 48
 """Adapters in a pass that counts as full when its largest part is measured."""
 
-Standin = StackedDense | StackedTable | StackedParameters
+Standin = StackedDense | StackedTable | StackedParameters | StackedExperts
 
 
 class StackedModel:
@@ -90,8 +91,11 @@ class StackedModel:
             standins: dict[str, Standin] = dict(self._dense_standins())
             if placed:  # half-precision weights with fp32 activations: transformers cannot
                 self._exchange_forwards(standins)
-            inputs, expected = self._watched(sample)
+            experts = WatchedExperts(self._inner)
+            with experts.watching():
+                inputs, expected = self._watched(sample)
             standins |= self._other_standins(inputs, sample)
+            standins |= (experts_standins := experts.standins(sample.numel()))
             self._exchange_forwards(standins)
             if not base.is_encoder_decoder:  # whose decoder has one token, and the encoder no last
                 trim_last_layer(self._inner, standins, sample)
@@ -101,7 +105,8 @@ class StackedModel:
         # Of what sees some tokens alone, as a routed expert, there is no product to start from.
         self._comparable = {standins[name] for name in standins.keys() & inputs.whole_batch}
         self._own: dict[tuple[int, ...], Mapping[object, OwnProduct]] = {}
-        alone = (standins.keys() & inputs.whole_batch) - with_tied_parameters(self._inner)
+        told_apart = inputs.whole_batch | experts_standins.keys()
+        alone = (standins.keys() & told_apart) - with_tied_parameters(self._inner)
         self.stackable = frozenset(prefix + name for name in alone)
         self.rows_per_adapter = max(rows.ids.numel() for rows in self._rows(_FULL_PASS))
         self.layer_bytes = inputs.bytes_per_token
