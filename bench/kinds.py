@@ -2,9 +2,10 @@
 
     python bench/kinds.py [--base FOLDER] [--adapters N] [--only KIND,...]
 
-For each kind PEFT makes some adapters of q, k, v and o with random values. Both engines embed them
-in fp32, in one process with the same threads: the stacked engine in one batch, the reference engine
-one at a time. A kind belongs in `support.UNDERSTOOD` if it is exact and faster there.
+For each kind PEFT makes some adapters of q, k, v and o with random values, and some of the experts
+of a small random mixture. Both engines embed them in fp32, in one process with the
+same threads: the stacked engine in one batch, the reference engine one at a time. A kind belongs in
+`support.UNDERSTOOD` if it is exact and faster there.
 
 The last line is one JSON object: for each kind the adapters per second of both, `speedup`, and
 the least cosine between their deltas.
@@ -29,6 +30,7 @@ import numpy.typing as npt
 import peft
 import torch
 from rates import machine
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3MoeConfig
 
 from hubdelta.demo.base import build_base
 from hubdelta.indexer.adapters.adapter import PeftAdapter
@@ -69,17 +71,62 @@ KINDS: Mapping[str, peft.PeftConfig] = {
     "RoAd": peft.RoadConfig(group_size=64),
 }
 
+_EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
+
+OF_EXPERTS: Mapping[str, peft.PeftConfig] = {
+    "experts": peft.LoraConfig(r=8, target_modules=[], target_parameters=_EXPERTS),
+    "experts and attention": peft.LoraConfig(
+        r=8, target_modules=_LAYERS, target_parameters=_EXPERTS
+    ),
+}
+
 
 def main() -> None:
     """Measure, print a table, and one line of JSON."""
     options = _options()
     use_threads(options.threads)
     keep_freed_memory()
-    base = BaseModel.load(options.base or build_base(_ROOT / ".build" / "demo-base"), ALPACA_5)
+    folder = options.base or build_base(_ROOT / ".build" / "demo-base")
+    figures = _figures(
+        {name: KINDS[name] for name in options.only if name in KINDS}, folder, options
+    )
+    with tempfile.TemporaryDirectory() as mixture:
+        _save_mixture(Path(mixture), folder)
+        of_experts = {name: OF_EXPERTS[name] for name in options.only if name in OF_EXPERTS}
+        figures |= _figures(of_experts, Path(mixture), options)
+    sys.stdout.write(json.dumps({"machine": machine(), "kinds": figures}) + "\n")
+
+
+def _save_mixture(folder: Path, tokenizer: Path) -> None:
+    """A random mixture of experts: 12 layers, 16 experts each, of which a token sees four."""
+    words = AutoTokenizer.from_pretrained(tokenizer)
+    config = Qwen3MoeConfig(
+        vocab_size=len(words),
+        hidden_size=384,
+        num_hidden_layers=12,
+        num_attention_heads=6,
+        num_key_value_heads=3,
+        head_dim=64,
+        num_experts=16,
+        num_experts_per_tok=4,
+        moe_intermediate_size=192,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+
+
+def _figures(
+    kinds: Mapping[str, peft.PeftConfig], folder: Path, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """The rates of both engines for each kind, by its name."""
+    if not kinds:
+        return {}
+    base = BaseModel.load(folder, ALPACA_5)
     stacked, reference = StackedEngine(base), ReferenceEngine(copy.deepcopy(base))
     figures = {}
-    for kind in options.only:
-        adapters = _made(KINDS[kind], base, options.adapters)
+    for kind, config in kinds.items():
+        adapters = made(config, base, options.adapters, list(_LAYERS))
         _deltas(stacked, adapters[:1])
         fast, fast_seconds = _deltas(stacked, adapters)
         one = adapters[: options.one_by_one]
@@ -97,15 +144,26 @@ def main() -> None:
             "speedup": rates[0] / rates[1],
             "cosine_min": cosine,
         }
-    sys.stdout.write(json.dumps({"machine": machine(), "kinds": figures}) + "\n")
+    return figures
 
 
-def _made(config: peft.PeftConfig, base: BaseModel, count: int) -> list[PeftAdapter]:
-    made = []
+def made(
+    config: peft.PeftConfig, base: BaseModel, count: int, layers: list[str] | str | None
+) -> list[PeftAdapter]:
+    """Adapters of a kind with random values, as PEFT saves them.
+
+    Args:
+        config: the kind.
+        base: their base; unchanged.
+        count: how many.
+        layers: what they adapt, if the kind does not say; None for PEFT's choice.
+    """
+    adapters = []
     for seed in range(count):
         torch.manual_seed(seed)
         own = copy.deepcopy(config)
-        own.target_modules = list(_LAYERS)
+        if layers is not None and getattr(own, "target_modules", layers) is None:
+            own.target_modules = layers
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the base's name, which PEFT asks the Hub for
             wrapped = peft.get_peft_model(copy.deepcopy(base.model), own)
@@ -115,7 +173,7 @@ def _made(config: peft.PeftConfig, base: BaseModel, count: int) -> list[PeftAdap
             wrapped.create_or_update_model_card = lambda _: None
             wrapped.save_pretrained(folder)
             place = Path(folder)
-            made.append(
+            adapters.append(
                 PeftAdapter(
                     AdapterKey(f"{own.peft_type}/{seed}", "", "0" * 40),
                     AdapterConfig.read(place / CONFIG_FILE),
@@ -123,7 +181,7 @@ def _made(config: peft.PeftConfig, base: BaseModel, count: int) -> list[PeftAdap
                     weight_bytes=0,
                 )
             )
-    return made
+    return adapters
 
 
 def _deltas(
@@ -154,7 +212,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--one-by-one", type=int, default=3, help="of them by the reference engine")
     parser.add_argument("--threads", type=int)
     parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=list(KINDS), help="kinds, by name"
+        "--only",
+        type=lambda text: text.split(","),
+        default=[*KINDS, *OF_EXPERTS],
+        help="kinds, by name",
     )
     return parser.parse_args()
 

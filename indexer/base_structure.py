@@ -87,13 +87,31 @@ class BaseStructure:
     def is_unreached(self, name: str) -> bool:
         """Whether a text's last hidden state cannot depend on a tensor or module of that name.
 
-        It belongs to the output layer, or to what images or audio pass through.
+        It belongs to the head, or to what images or audio pass through. Of a name that the base
+        does not have, nothing is known.
         """
+        module = f"{name}."
+        while (module := module.rpartition(".")[0]) and module not in self._modules:
+            pass
+        if not module:
+            return False
         output, text = self.output_layer, self._text_part
-        if output is not None and f"{name}.".startswith(f"{output}."):
+        if output is not None and f"{module}.".startswith(f"{output}."):
             return True
-        inside = text is not None and f"{name}.".startswith(f"{text}.")
-        return is_of_other_media(name) and not inside
+        body = self._body
+        if not f"{module}.".startswith(body) and not body.startswith(f"{module}."):
+            return True
+        inside = text is not None and f"{module}.".startswith(f"{text}.")
+        return is_of_other_media(module) and not inside
+
+    @cached_property
+    def _modules(self) -> frozenset[str]:
+        return frozenset(name for name, _ in self.model.named_modules())
+
+    @cached_property
+    def _body(self) -> str:
+        """Prefix of the names below the head; "" if a head is inside."""
+        return below_head(self.model)[1]
 
     @cached_property
     def _text_part(self) -> str | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 
@@ -75,7 +75,7 @@ class EditReader:
         self._modules = dict(base.model.named_modules())
         self._manifest = Manifest(base.model)
         self._counting: dict[tuple[frozenset[str], str, bool], _Counting] = {}
-        self._layouts: dict[tuple[frozenset[str], frozenset[str]], _Layout] = {}
+        self._layouts: dict[Hashable, _Layout] = {}
 
     def modules(self, adapter: PeftAdapter) -> frozenset[str]:
         """Names of the modules that an adapter's tensors belong to, by their names."""
@@ -105,17 +105,21 @@ class EditReader:
 
         Raises:
             AdapterError: base_mismatch or corrupt, naming the tensor that has no place, is missing
-                or has another shape; unsupported_adapter, as `peft_config`.
+                or has another shape; unsupported_adapter, as `peft_config`; engine: a tensor whose
+                method is not known at its module.
         """
         config = peft_config(adapter.config, self._base)
         counting = self._that_count(adapter).names
         layout = self._layout(counting, self._manifest.of(adapter.config, config))
         tensors = adapter.tensors
         edits = None if layout.lora is None else lora_edits(layout.lora, tensors, config)
-        return edits or {
-            module: self._edit(Site(module, self._modules[module], parts, tensors, config))
-            for module, parts in layout.parts.items()
-        }
+        if edits is None:
+            edits = {}
+            for module, parts in layout.parts.items():
+                site = Site(module, self._modules[module], parts, tensors, config)
+                edits[module] = self._edit(site)
+                site.check_all_read()
+        return edits
 
     def _that_count(self, adapter: PeftAdapter) -> _Counting:
         """Which tensors count; cached, since thousands of adapters have the same names."""
@@ -135,7 +139,7 @@ class EditReader:
 
     def _layout(self, tensors: frozenset[str], expected: Expected) -> _Layout:
         """Where an adapter's tensors belong; cached for the same reason."""
-        key = tensors, expected.names
+        key = tensors, expected.names, frozenset(expected.parameters.items())
         if key not in self._layouts:
             self._check_names(tensors, expected.names)
             names: dict[str, dict[str, str]] = defaultdict(dict)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import peft
@@ -45,6 +45,7 @@ class Site:
     names: Mapping[str, str]
     tensors: Tensors
     config: Any
+    _read: set[str] = field(default_factory=set)
 
     def __contains__(self, part: str) -> bool:
         return part in self.names
@@ -53,7 +54,21 @@ class Site:
         """A part of any shape; raises AdapterError if it is missing."""
         if part not in self:
             raise self.misfit(part, ())
+        self._read.add(part)
         return self.tensors[self.names[part]]
+
+    def check_all_read(self) -> None:
+        """Check that every part has been read, so that none is left out of an edit.
+
+        Raises:
+            AdapterError: engine: one has not; PEFT may know what it does.
+        """
+        unread = sorted(self.names.keys() - self._read)
+        if unread:
+            what = (
+                f"tensor {self.names[unread[0]]} is not stacked on a {type(self.module).__name__}"
+            )
+            raise AdapterError(Reason.ENGINE, what)
 
     def shaped(self, part: str, shape: Iterable[int]) -> torch.Tensor:
         """A part, checked for its shape.

@@ -67,7 +67,9 @@ def settings(model_type):
     first = "up_proj" if model_type == "nemotron_h" else "gate_up_proj"
     both = [f"experts.{first}", "experts.down_proj"]
     made = {
-        "one parameter": {"target_parameters": both[1:]},
+        # Their tensors have the same names.
+        "the first parameter": {"target_parameters": both[:1]},
+        "the second parameter": {"target_parameters": both[1:]},
         "both": {"target_parameters": both, "r": 3, "lora_alpha": 5, "use_rslora": True},
         "other ranks": {
             "target_parameters": both,
@@ -79,6 +81,10 @@ def settings(model_type):
         "layers as parameters": {"target_parameters": [f"{name}.weight" for name in ATTENTION]},
         "layers alone": {"target_modules": ATTENTION, "target_parameters": None},
     }
+    if model_type not in ("llama4_text", "nemotron_h"):  # PEFT refuses some of their layers
+        made["all layers"] = {"target_modules": "all-linear"}
+    if model_type == "mixtral":  # names of transformers 4, which PEFT translates
+        made["single experts"] = {"target_modules": ["w1", "w2", "w3"]}
     if model_type in ROUTERS:
         made["router"] = {"target_parameters": [f"{ROUTERS[model_type]}.weight"]}
         made["saved router"] = {"target_modules": ATTENTION, "target_parameters": None} | {

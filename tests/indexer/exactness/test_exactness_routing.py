@@ -13,6 +13,7 @@ from hubdelta.indexer.adapters.adapter import FullFinetune
 from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.indexer.adapters.checkpoint import Checkpoint
 from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.routing import RoutedEngine
 
 LLAMA, GPT2, MIXTRAL = family("llama"), family("gpt2"), family("mixtral")
 LORA = kind_named("lora")
@@ -47,15 +48,6 @@ NOT_EXACT = {
     "vblora without its logits": peft.VBLoRAConfig(
         target_modules=["q_proj"], num_vectors=8, vector_length=8, save_only_topk_weights=True
     ),
-}
-
-MOE_EXPERTS = {
-    "named as parameters": peft.LoraConfig(
-        target_modules=["q_proj"],
-        target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
-    ),
-    "named as modules": peft.LoraConfig(target_modules=["w1", "w2", "w3"]),
-    "all-linear": peft.LoraConfig(target_modules="all-linear"),
 }
 
 EITHER_WAY = {
@@ -119,13 +111,6 @@ def test_randlora_without_its_bases_is_left_to_the_reference(tmp_path, pool_of, 
     assert not engine_of(LLAMA).can_embed(read_adapter(folder))
 
 
-@pytest.mark.parametrize("kind", MOE_EXPERTS)
-def test_lora_on_experts_is_left_to_the_reference(kind, tmp_path, pool_of, engine_of):
-    folder = make_adapter(tmp_path, pool_of(MIXTRAL).base.folder, config=MOE_EXPERTS[kind])
-
-    assert not engine_of(MIXTRAL).can_embed(read_adapter(folder))
-
-
 SHARED_EMBEDDING = [
     (family("t5"), "saved embedding"),
     (family("t5"), "lora on embedding"),
@@ -174,6 +159,20 @@ def test_what_may_go_either_way_is_exact_where_it_is_taken(kind, tmp_path, pool_
     if engine.can_embed(read_adapter(folder)):
         ((_, answer),) = engine.answers([read_adapter(folder)])
         assert relative_error(answer.activations, expected) <= 1e-5
+
+
+def test_a_tensor_that_no_edit_takes_is_not_left_out(tmp_path, pool_of, engine_of):
+    """PEFT replaces rows of any layer's weight; here that is known of embeddings only."""
+    pool = pool_of(LLAMA)
+    config = peft.TrainableTokensConfig(target_modules=["q_proj"], token_indices=[1, 2])
+    folder = make_adapter(tmp_path, pool.base.folder, config=config)
+    expected = run(pool.load(folder), pool.base.probes)
+    engine = RoutedEngine(engine_of(LLAMA), lambda: ReferenceEngine(pool.base))
+
+    ((_, answer),) = engine.answers([read_adapter(folder)])
+
+    assert relative_error(expected, pool.base_activations) > 1e-3
+    assert relative_error(answer.activations, expected) <= 1e-5
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
