@@ -59,7 +59,7 @@ _SIZES: Mapping[str, Any] = {
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim_model", "lru_width"), 32),
     **dict.fromkeys(("word_embed_proj_dim",), 32),
     **dict.fromkeys(
-        ("intermediate_size", "d_ff", "ffn_dim", "n_inner", "ffn_hidden_size", "dim_ff"), 64
+        ("intermediate_size", "d_ff", "dff", "ffn_dim", "n_inner", "ffn_hidden_size", "dim_ff"), 64
     ),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "mamba_d_ssm"), 64),
     **dict.fromkeys(
