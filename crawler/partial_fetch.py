@@ -83,7 +83,7 @@ def _copy(
     if len(tensors) == len(header.tensors):
         start = header.start[: header.header_bytes]
     else:
-        start = header_of(tensors, header.metadata)
+        start = header_of(tensors, header.layout.metadata)
     incomplete = path.with_name(f"{path.name}.incomplete")
     with incomplete.open("wb") as target:
         target.write(start)

@@ -7,6 +7,8 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from hubdelta.crawler.foreign_content import foreign_content
@@ -25,6 +27,8 @@ _BITS: Final = {
 """Bits per element, by type; other types are left to the reader of the data."""
 
 _LONGEST: Final = 25_000_000  # bytes, huggingface_hub's own limit
+
+_LONGEST_KEPT: Final = 1_000_000  # bytes of a header that is recognized when it comes again
 
 
 class BadHeaderError(ValueError):
@@ -53,29 +57,45 @@ class Tensor:
         return self.end - self.start
 
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What a header says: thousands of adapters share one, which is then the same object.
+
+    Attributes:
+        tensors: by name, in the order of their data, which has neither holes nor overlaps.
+        metadata: the file's own metadata, texts by name.
+        data_bytes: length of all tensors' data.
+    """
+
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+    data_bytes: int
+
+
 @dataclass(frozen=True)
 class Header:
     """The header of a safetensors file.
 
     Attributes:
-        tensors: by name, in the order of their data, which has neither holes nor overlaps.
-        metadata: the file's own metadata, texts by name.
+        layout: what it says.
         header_bytes: its length, including the 8-byte length before it.
-        data_bytes: length of all tensors' data.
         file_bytes: length of the file, as the Hub states it.
         start: the file's first bytes, as many as were read, so that none is requested twice.
         hash: of the whole file, on record at the Hub; None if it does not say.
         url: where the Hub redirected to for the file's bytes; None for a local file.
     """
 
-    tensors: dict[str, Tensor]
-    metadata: dict[str, str]
+    layout: Layout
     header_bytes: int
-    data_bytes: int
     file_bytes: int
     start: bytes = field(repr=False)
     hash: str | None = None
     url: str | None = field(default=None, repr=False)
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """As in `Layout`."""
+        return self.layout.tensors
 
 
 def header_length(start: bytes) -> int:
@@ -112,8 +132,18 @@ def parse_header(start: bytes, file_bytes: int) -> Header:
         raise BadHeaderError(
             f"is truncated: {file_bytes} bytes are fewer than its header's {length}"
         )
+    text = start[_PREFIX:length]
+    layout = _kept_layout(text) if length <= _LONGEST_KEPT else _layout(text)
+    if (whole := length + layout.data_bytes) != file_bytes:
+        what = "truncated" if file_bytes < whole else "overlong"
+        raise BadHeaderError(f"is {what}: {file_bytes} bytes where its header says {whole}")
+    return Header(layout, length, file_bytes, start)
+
+
+def _layout(text: bytes) -> Layout:
+    """What the text of a header says."""
     try:
-        raw = json.loads(start[_PREFIX:length], object_pairs_hook=_object)
+        raw = json.loads(text, object_pairs_hook=_object)
         metadata = raw.pop(_METADATA, None) or {}
         tensors = dict(sorted(map(_tensor, raw.items()), key=_place))
         if not all(isinstance(text, str) for text in metadata.values()):
@@ -129,12 +159,10 @@ def parse_header(start: bytes, file_bytes: int) -> Header:
                 f"is corrupt: tensor {name} does not begin where the one before it ends"
             )
         data_bytes = tensor.end
-    if length + data_bytes != file_bytes:
-        what = "truncated" if file_bytes < length + data_bytes else "overlong"
-        raise BadHeaderError(
-            f"is {what}: {file_bytes} bytes where its header says {length + data_bytes}"
-        )
-    return Header(tensors, metadata, length, data_bytes, file_bytes, start)
+    return Layout(MappingProxyType(tensors), metadata, data_bytes)
+
+
+_kept_layout = lru_cache(maxsize=100)(_layout)
 
 
 def header_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

@@ -107,6 +107,9 @@ def owners(held: Mapping[str, Iterable[str]], index: WeightIndex | None) -> dict
     Raises:
         AdapterError: corrupt: two files disagree about a tensor; the message names both.
     """
+    if len(held) == 1:
+        ((file, names),) = held.items()
+        return dict.fromkeys(names, file)
     holders: dict[str, list[str]] = {}
     for file in sorted(held):
         for name in held[file]:

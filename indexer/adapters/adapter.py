@@ -26,7 +26,7 @@ class PeftAdapter:
 
     key: AdapterKey
     config: AdapterConfig
-    tensors: dict[str, torch.Tensor]
+    tensors: Mapping[str, torch.Tensor]
     weight_bytes: int
     card: str | None = None
 

@@ -42,6 +42,19 @@ _NO_EFFECT = frozenset(
     }
 )
 
+PROVENANCE = frozenset(
+    {
+        "auto_mapping",
+        "base_model_name_or_path",
+        "inference_mode",
+        "lora_dropout",
+        "peft_version",
+        "revision",
+        "task_type",
+    }
+)
+"""Settings that change neither an adapter's tensors nor what is computed with them."""
+
 _MLX_KEYS = frozenset({"fine_tune_type", "lora_parameters"})
 _NUMBERS = frozenset({"r", "lora_alpha", "alpha"})
 _NUMBERS_BY_PATTERN = ("rank_pattern", "alpha_pattern")

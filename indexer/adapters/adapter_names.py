@@ -19,6 +19,7 @@ from peft.utils.other import get_pattern_key
 from torch import nn
 
 from hubdelta.indexer.adapters.adapter_config import MLX, AdapterConfig
+from hubdelta.indexer.adapters.blocks import Block, StoredNames
 from hubdelta.indexer.adapters.compatibility import PREFIX, Shape
 from hubdelta.indexer.adapters.mlx_adapter import peft_names, peft_settings
 from hubdelta.indexer.adapters.patterns import check_patterns
@@ -45,6 +46,15 @@ _NAMES_MODULES: Final = ("exclude_modules", "layers_to_transform", "layers_patte
 """Settings that are resolved once target_modules holds full names."""
 
 
+class OwnNames(dict[str, str]):
+    """Saved tensor name → the name on this base."""
+
+    @cached_property
+    def stored(self) -> StoredNames:
+        """The reverse."""
+        return StoredNames({own: saved for saved, own in self.items()})
+
+
 @dataclass(frozen=True)
 class Placement:
     """An adapter under the base's names.
@@ -57,7 +67,7 @@ class Placement:
     """
 
     config: AdapterConfig
-    names: Mapping[str, str]
+    names: OwnNames
     transposed: frozenset[str] = field(default=frozenset())
     parameters: Mapping[str, Sequence[Shape]] = field(default_factory=dict)
 
@@ -68,8 +78,10 @@ class Placement:
             for name, own in self.names.items()
         }
 
-    def tensors(self, saved: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def tensors(self, saved: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         """Tensors by the base's names."""
+        if isinstance(saved, Block) and not self.transposed:
+            return Block(saved.layout, saved.data, self.names.stored)
         return {
             own: saved[name].T.contiguous() if name in self.transposed else saved[name]
             for name, own in self.names.items()
@@ -144,7 +156,7 @@ class AdapterNames:
             values = self._own_settings(config, own_shapes, saved_modules, parameters)
             config = replace(config, values=values)
         of_modules = {module: [*held.values()] for module, held in parameters.items()}
-        return Placement(config, names, transposed, of_modules)
+        return Placement(config, OwnNames(names), transposed, of_modules)
 
     def _own(self, name: str) -> str | None:
         """A tensor's or module's name in the base; None if the base has no such module."""

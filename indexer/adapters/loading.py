@@ -6,10 +6,11 @@ omits tensors of the output layer from an adapter's safetensors, since no hidden
 them.
 """
 
+import json
 import logging
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from hashlib import sha1
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,13 @@ from hubdelta.crawler.describe import DeclaredBases
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.safetensors_header import Tensor
 from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune, PeftAdapter
-from hubdelta.indexer.adapters.adapter_config import CONFIG_FILE, LONGEST_CONFIG, AdapterConfig
+from hubdelta.indexer.adapters.adapter_config import (
+    CONFIG_FILE,
+    LONGEST_CONFIG,
+    MLX,
+    PROVENANCE,
+    AdapterConfig,
+)
 from hubdelta.indexer.adapters.adapter_names import AdapterNames, Placement
 from hubdelta.indexer.adapters.checkpoint import open_local, open_remote
 from hubdelta.indexer.adapters.chosen_weights import (
@@ -29,7 +36,7 @@ from hubdelta.indexer.adapters.chosen_weights import (
     choose_weights,
     reject_unreadable,
 )
-from hubdelta.indexer.adapters.compatibility import PREFIX, Shape, check_fit, check_ranks
+from hubdelta.indexer.adapters.compatibility import Shape, check_fit, check_ranks
 from hubdelta.indexer.adapters.layer_replication import (
     check_layer_count,
     check_replication,
@@ -63,6 +70,7 @@ class Inspected:
         memory_bytes: the space it takes until it is embedded, on disk or in memory.
         needed_bytes: how much to fetch over the network.
         card: text of its model card, if it has one.
+        placement: of its tensors in the base; None if only reading the files shows what they hold.
     """
 
     pending: Pending
@@ -72,6 +80,36 @@ class Inspected:
     memory_bytes: int
     needed_bytes: int
     card: str | None = None
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How adapters of one layout and like settings fit the base.
+
+    Attributes:
+        placement: of the first of them.
+        config: of the first of them.
+        memory_bytes: as in `Inspected`.
+        needed_bytes: as in `Inspected`, of the tensors alone.
+    """
+
+    placement: Placement
+    config: AdapterConfig
+    memory_bytes: int
+    needed_bytes: int
+
+    def of(self, config: AdapterConfig) -> "_Fit":
+        """The same for another adapter with this config."""
+        if self.placement.config is self.config:
+            return replace(self, placement=replace(self.placement, config=config))
+        own = {key: config.values[key] for key in PROVENANCE & config.values.keys()}
+        kept = {k: v for k, v in self.placement.config.values.items() if k not in PROVENANCE}
+        placed = replace(self.placement.config, values=kept | own)
+        return replace(self, placement=replace(self.placement, config=placed))
+
+
+_MOST_FITS = 100
 
 
 @dataclass(frozen=True)
@@ -120,14 +158,11 @@ class Obtainer:
                 lambda file: source.text(_inside(row, file), limit=LONGEST_CONFIG),
             )
         memory_bytes = needed_bytes = weights.size
+        placement = None
         if weights.headers is not None and isinstance(config, AdapterConfig):
-            tensors = weights.tensors
-            placement = self._place_tensors(
-                config, {name: tensor.shape for name, tensor in tensors.items()}
-            )
-            needed = [tensor for name, tensor in tensors.items() if name in placement.names]
-            memory_bytes = sum(map(_held_bytes, needed))
-            needed_bytes = sum(tensor.bytes for tensor in needed)
+            fit = self._fit(config, weights)
+            placement = fit.placement
+            memory_bytes, needed_bytes = fit.memory_bytes, fit.needed_bytes
         elif weights.headers is not None:
             memory_bytes = needed_bytes = 0  # it is streamed when its turn comes
         needed_bytes += sum(header.header_bytes for header in (weights.headers or {}).values())
@@ -137,7 +172,7 @@ class Obtainer:
         card = source.card()
         needed_bytes = 0 if _is_local(row) else needed_bytes + len(text) + len(card)
         return Inspected(
-            pending, config, text, weights, memory_bytes, needed_bytes, card_text(card)
+            pending, config, text, weights, memory_bytes, needed_bytes, card_text(card), placement
         )
 
     def fetch(self, inspected: Inspected) -> None:
@@ -157,7 +192,7 @@ class Obtainer:
                 source.copy(file, root)
         elif adapter or self.keep:
             for file, header in weights.headers.items():
-                wanted = _every if self.keep else partial(self._reads, weights, file)
+                wanted = _every if self.keep else partial(self._reads, inspected, file)
                 source.copy_tensors(file, header, wanted, root)
         if self.keep and not _is_local(row):
             (root / _config_path(row)).write_bytes(inspected.text)
@@ -180,17 +215,15 @@ class Obtainer:
             return FullFinetune(
                 pending.key, inspected.config, checkpoint, weights.size, inspected.card
             )
+        placement = inspected.placement
+        wanted = None if placement is None else placement.names.__contains__
         try:
-            if weights.headers is not None:
-                tensors = read_tensors(paths, self._needs, weights.index)
-            else:
-                tensors = read_tensors(paths, index=weights.index)
+            tensors = read_tensors(paths, wanted, weights.index)
         finally:
             self.release(pending)
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        seen = weights.headers is not None  # then all tensors were checked, even those not read
-        place = self._names.place if seen else self._place_tensors
-        placement = place(inspected.config, shapes)
+        if placement is None:
+            shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            placement = self._place_tensors(inspected.config, shapes)
         return PeftAdapter(
             pending.key,
             placement.config,
@@ -204,13 +237,33 @@ class Obtainer:
         if not self.keep or _is_local(pending.row):
             shutil.rmtree(self._place(pending), ignore_errors=True)
 
-    def _needs(self, name: str) -> bool:
-        """Whether a hidden state may depend on a tensor of an adapter.
+    def _fit(self, config: AdapterConfig, weights: ChosenWeights) -> _Fit:
+        """How an adapter fits; found once for all of the same layout and settings."""
+        headers = list((weights.headers or {}).values())
+        if len(headers) != 1 or config.peft_type == MLX:  # whose settings are made from its tensors
+            return self._new_fit(config, weights)
+        settings = {k: v for k, v in config.values.items() if k not in PROVENANCE}
+        key = headers[0].layout, config.peft_type, json.dumps(settings, sort_keys=True)
+        if (known := self._fits.get(key)) is not None:
+            return known.of(config)
+        fit = self._new_fit(config, weights)
+        if len(self._fits) >= _MOST_FITS:
+            self._fits.clear()
+        self._fits[key] = fit
+        return fit
 
-        If the output layer is tied to the input embedding, PEFT saves changes to the embedding
-        under the embedding's own name as well.
-        """
-        return not self.base.is_unreached(name.removeprefix(PREFIX))
+    def _new_fit(self, config: AdapterConfig, weights: ChosenWeights) -> _Fit:
+        tensors = weights.tensors
+        placement = self._place_tensors(
+            config, {name: tensor.shape for name, tensor in tensors.items()}
+        )
+        needed = [tensor for name, tensor in tensors.items() if name in placement.names]
+        memory_bytes = sum(map(_held_bytes, needed))
+        return _Fit(placement, config, memory_bytes, sum(tensor.bytes for tensor in needed))
+
+    @cached_property
+    def _fits(self) -> dict[Hashable, _Fit]:
+        return {}
 
     def _place_tensors(self, config: AdapterConfig, saved: Mapping[str, Shape]) -> Placement:
         """Find the places of an adapter's tensors in the base, and check that they fit there."""
@@ -243,9 +296,12 @@ class Obtainer:
         if found != row.base:
             raise _other_base(row, f"its adapter_config.json names {declared}", found)
 
-    def _reads(self, weights: ChosenWeights, file: str, name: str) -> bool:
+    @staticmethod
+    def _reads(inspected: Inspected, file: str, name: str) -> bool:
         """Whether a tensor of a file is read."""
-        return weights.file_of[name] == file and self._needs(name)
+        placement = inspected.placement
+        is_needed = placement is not None and name in placement.names
+        return is_needed and inspected.weights.file_of[name] == file
 
     @cached_property
     def _bases(self) -> DeclaredBases:

@@ -131,7 +131,7 @@ def test_a_header_is_read_without_the_weights(hub: Hub, repos: Repos, served: Fa
     assert header.tensors["lora_A"].dtype == "F32"
     assert header.tensors["lora_A"].shape == (200_000, 2)
     assert (
-        header.header_bytes + header.data_bytes
+        header.header_bytes + header.layout.data_bytes
         == header.file_bytes
         == 1_600_000 + (header.header_bytes)
     )
@@ -251,7 +251,7 @@ def test_a_stumbling_hub_is_asked_again(
     served.faults.add(Fault(path, status=status, reset=0))
     assert fetch(hub, key, [WEIGHTS], into)[0].read_bytes() == tensors(1000)
     served.faults.add(Fault(path, status=status, reset=0))
-    assert weight_header(hub, key, WEIGHTS).data_bytes == 8000
+    assert weight_header(hub, key, WEIGHTS).layout.data_bytes == 8000
 
 
 def test_a_body_cut_short_is_asked_for_again(

@@ -25,7 +25,7 @@ def complaint(content: bytes) -> str:
 def test_a_sound_header_is_read_with_its_metadata() -> None:
     content = file_of(f'{{"a": {tensor()}, "__metadata__": {{"format": "pt"}}}}', 24)
     header = parse_header(content, len(content))
-    assert (header.tensors["a"].shape, header.metadata) == ((2, 3), {"format": "pt"})
+    assert (header.tensors["a"].shape, header.layout.metadata) == ((2, 3), {"format": "pt"})
 
 
 @pytest.mark.parametrize(

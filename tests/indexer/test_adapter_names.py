@@ -216,7 +216,7 @@ def test_what_no_text_reaches_is_left_out(tmp_path, tiny_base, base, read_adapte
         f"{PREFIX}model.layers.0.mlp.w3.lora_A.weight": torch.ones(0),
     }
 
-    found = placed(base, replace(adapter, tensors=adapter.tensors | more))
+    found = placed(base, replace(adapter, tensors=dict(adapter.tensors) | more))
 
     assert found.tensors.keys() == adapter.tensors.keys()
     assert found.config == adapter.config

@@ -143,7 +143,7 @@ def test_a_wrong_adapter_is_not_tried_twice(routed, on_device, lora, tmp_path, r
     other = make_base(tmp_path / "other", hidden_size=64)
     misfit = read_adapter(make_adapter(tmp_path / "misfit", other))
     name, tensor = next(iter(lora.tensors.items()))
-    endless = replace(lora, tensors=lora.tensors | {name: tensor * torch.inf})
+    endless = replace(lora, tensors=dict(lora.tensors) | {name: tensor * torch.inf})
 
     first, second, third = answers(routed, [misfit, lora, endless])
 

@@ -1,5 +1,7 @@
 """From an adapter's tensors to its edits: every tensor has a place, or is named in an error."""
 
+import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
@@ -10,9 +12,12 @@ import torch
 from torch import nn
 
 from hubdelta.indexer.adapters.adapter import PeftAdapter
+from hubdelta.indexer.adapters.adapter_config import PROVENANCE
+from hubdelta.indexer.adapters.blocks import Block
 from hubdelta.indexer.adapters.compatibility import PREFIX
 from hubdelta.indexer.adapters.peft_config import COPY, peft_config, tensors_that_count
 from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.edits.block_edits import BlockEdits, BlockPlan
 from hubdelta.indexer.engines.edits.edits import Edit, Edits, ParameterEdit, TableEdit
 from hubdelta.indexer.engines.edits.factored_methods import loha_numbers
 from hubdelta.indexer.engines.edits.manifest import Expected, Manifest
@@ -53,6 +58,27 @@ class _Counting:
     modules: frozenset[str]
 
 
+def _likeness(adapter: PeftAdapter) -> Hashable | None:
+    """Equal for adapters that differ in nothing but numbers, alpha and where they come from.
+
+    None for those that were not read as a block, or whose config names no alpha.
+    """
+    block, config = adapter.tensors, adapter.config
+    has_alpha = "lora_alpha" in config.values and config.alpha is not None
+    if not isinstance(block, Block) or config.peft_type != "LORA" or not has_alpha:
+        return None
+    said = {k: v for k, v in config.values.items() if k not in PROVENANCE and k != "lora_alpha"}
+    return block.layout, block.stored, json.dumps(said, sort_keys=True, default=repr)
+
+
+def _block_edits(plan: BlockPlan, adapter: PeftAdapter) -> BlockEdits:
+    block, config = adapter.tensors, adapter.config
+    if not isinstance(block, Block) or config.alpha is None:
+        raise TypeError("only what was read as a block has a plan")
+    rank = math.sqrt(plan.rank) if config.values.get("use_rslora") else plan.rank
+    return BlockEdits(plan, block.data, config.alpha / rank)
+
+
 _NAME = re.compile(
     r"(?P<module>.+?)"
     r"(?:\.(?:token_adapter|base_layer|ln_tuning_layers))*"
@@ -76,6 +102,7 @@ class EditReader:
         self._manifest = Manifest(base.model)
         self._counting: dict[tuple[frozenset[str], str, bool], _Counting] = {}
         self._layouts: dict[Hashable, _Layout] = {}
+        self._plans: dict[Hashable, BlockPlan] = {}
 
     def modules(self, adapter: PeftAdapter) -> frozenset[str]:
         """Names of the modules that an adapter's tensors belong to, by their names."""
@@ -108,11 +135,28 @@ class EditReader:
                 or has another shape; unsupported_adapter, as `peft_config`; engine: a tensor whose
                 method is not known at its module.
         """
+        plan = self.plan(adapter)
+        return self._read_whole(adapter) if plan is None else _block_edits(plan, adapter)
+
+    def plan(self, adapter: PeftAdapter) -> BlockPlan | None:
+        """Where the factors of an adapter lie in its block, if that is known from one like it."""
+        likeness = _likeness(adapter)
+        return None if likeness is None else self._plans.get(likeness)
+
+    def _read_whole(self, adapter: PeftAdapter) -> Edits:
+        """Read an adapter, and remember where its factors lie for those like it."""
         config = peft_config(adapter.config, self._base)
         counting = self._that_count(adapter).names
         layout = self._layout(counting, self._manifest.of(adapter.config, config))
         tensors = adapter.tensors
         edits = None if layout.lora is None else lora_edits(layout.lora, tensors, config)
+        if edits and layout.lora is not None and (likeness := _likeness(adapter)) is not None:
+            plan = BlockPlan.of(layout.lora, tensors) if isinstance(tensors, Block) else None
+            if plan is not None:
+                if len(self._plans) >= _MOST_LAYOUTS:
+                    self._plans.clear()
+                self._plans[likeness] = plan
+                edits = _block_edits(plan, adapter)
         if edits is None:
             edits = {}
             for module, parts in layout.parts.items():

@@ -13,7 +13,7 @@ from torch import nn
 from hubdelta.indexer.adapters.compatibility import PREFIX
 from hubdelta.schemas.errors import AdapterError, Reason
 
-Tensors = dict[str, torch.Tensor]
+Tensors = Mapping[str, torch.Tensor]
 
 VERA_A, VERA_B = "base_model.vera_A", "base_model.vera_B"
 """The projections shared by all layers of a VeRA adapter."""

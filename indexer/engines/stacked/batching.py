@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import psutil
 import torch
 
+from hubdelta.indexer.engines.edits.block_edits import BlockEdits
 from hubdelta.indexer.engines.edits.edits import DenseEdit, Edits, numbers
 
 _ENOUGH_ROWS = {"cpu": 5120, "cuda": 16384}
@@ -101,7 +102,12 @@ class _Size:
     @classmethod
     def of(cls, edits: Edits) -> "_Size":
         """Measure an adapter's edits."""
-        widths: dict[str, int] = {}
+        if isinstance(edits, BlockEdits):
+            widths, rank = edits.plan.widths, edits.plan.rank
+            held = edits.data.numel() // edits.plan.dtype.itemsize
+            # Its factors are views of the block, but for B, which is multiplied by the scale.
+            return cls(rank, len(edits), held + held // 2, held // 2, widths)
+        widths = {}
         most = products = 0
         for name, edit in edits.items():
             if isinstance(edit, DenseEdit) and edit.low_rank is not None:
@@ -142,7 +148,7 @@ class _Load:
             self.adapters + 1,
             self.needed + size.numbers,
             max(self.rank, size.rank),
-            self.widths | size.widths,
+            self.widths if self.widths is size.widths else self.widths | size.widths,
             self.others + size.others,
         )
 

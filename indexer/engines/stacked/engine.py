@@ -12,6 +12,7 @@ import torch
 
 from hubdelta.indexer.adapters.adapter import Adapter, PeftAdapter
 from hubdelta.indexer.engines.base_model import BaseModel
+from hubdelta.indexer.engines.edits.block_edits import BlockEdits
 from hubdelta.indexer.engines.edits.edits import Edits
 from hubdelta.indexer.engines.edits.reading import EditReader
 from hubdelta.indexer.engines.edits.support import is_exact
@@ -119,7 +120,11 @@ class StackedEngine(Engine):
         Modules that this base does not have are left to the reference engine: PEFT knows names from
         older versions of transformers. So are adapters whose matrices would fill the memory.
         """
-        if not isinstance(adapter, PeftAdapter) or not is_exact(adapter.config):
+        if not isinstance(adapter, PeftAdapter):
+            return False
+        if self._reader.plan(adapter) is not None:
+            return True
+        if not is_exact(adapter.config):
             return False
         if not self._reader.modules(adapter) <= self.model.stackable:
             return False
@@ -182,7 +187,7 @@ class StackedEngine(Engine):
                 failed.append((place, edits))
             else:
                 readable.append(_Read(place, edits))
-            if isinstance(adapter, PeftAdapter):
+            if isinstance(adapter, PeftAdapter) and not isinstance(edits, BlockEdits):
                 held += self._reader.made_bytes(adapter)
             if len(readable) + len(failed) >= most or held > memory:
                 yield readable, failed

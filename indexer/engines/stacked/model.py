@@ -25,6 +25,7 @@ from hubdelta.indexer.engines.edits.structure import (
 from hubdelta.indexer.engines.engine import Activations
 from hubdelta.indexer.engines.stacked.arithmetic import Arithmetic, OwnProduct
 from hubdelta.indexer.engines.stacked.batching import free_bytes
+from hubdelta.indexer.engines.stacked.block_stacks import blocks_in, stacks_of_blocks
 from hubdelta.indexer.engines.stacked.experts import StackedExperts, WatchedExperts
 from hubdelta.indexer.engines.stacked.forward import ForwardPass, UnstackableError, headless
 from hubdelta.indexer.engines.stacked.layers import (
@@ -132,6 +133,10 @@ class StackedModel:
             RuntimeError: what torch raises, as when memory runs out.
         """
         dtype, of_differences = DTYPES[precision], precision != "fp32"
+        if (blocks := blocks_in(batch)) is not None:
+            with torch.inference_mode(), self._beside():
+                shared = stacks_of_blocks(blocks, dict(self.editable_layers()), dtype)
+            return Prepared(len(batch), precision, shared, self._event())
 
         def stacked(name: str) -> Any:
             edits = [each.get(name) for each in batch]
@@ -140,8 +145,11 @@ class StackedModel:
 
         names = sorted(set(chain.from_iterable(batch)))
         stacks = dict(zip(names, self._map(stacked, names), strict=True))
-        done = self._side.record_event() if self._side else None
-        return Prepared(len(batch), precision, stacks, done)
+        return Prepared(len(batch), precision, stacks, self._event())
+
+    def _event(self) -> torch.cuda.Event | None:
+        """On a GPU, the moment from which on what was prepared is there."""
+        return self._side.record_event() if self._side else None
 
     def run(self, prepared: "Prepared") -> Activations:
         """The hidden states of a batch of adapters, [adapters, probes, hidden] in fp32.

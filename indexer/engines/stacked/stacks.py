@@ -98,8 +98,11 @@ class DenseStack:
         }
         ones = torch.ones(layer.out_features)
         out_scale = _vectors([edit.out_scale for edit in some], ones, device)
-        dora_scale = _dora_scales(some, down, up, layer)
-        if dora_scale is not None:
+        if has_norms and down is not None and up is not None:
+            none = torch.full((layer.out_features,), torch.nan)
+            magnitudes = [none if (m := edit.magnitude) is None else m.float() for edit in some]
+            given = gathered(magnitudes, none.shape, device)
+            dora_scale = dora_scales(given, down, up, layer)
             out_scale = dora_scale if out_scale is None else out_scale * dora_scale
         return cls(
             len(edits),
@@ -143,7 +146,28 @@ def gathered(
     return host.to(device, non_blocking=on_gpu)
 
 
-def _numbers(values: Sequence[float], device: torch.device) -> torch.Tensor:
+def low_rank_stack(
+    adapters: int,
+    down: torch.Tensor,
+    up: torch.Tensor,
+    out_scale: torch.Tensor | None,
+    layer: DenseLayer,
+) -> DenseStack:
+    """What a batch changes at a layer by LoRA or DoRA alone.
+
+    Args:
+        adapters: how many.
+        down: as in `DenseStack`.
+        up: as in `DenseStack`.
+        out_scale: as in `DenseStack`.
+        layer: the layer.
+    """
+    none = [DenseEdit()] * adapters
+    bias = None if out_scale is None else _more_biases(none, out_scale, layer)
+    return DenseStack(adapters, down, up, (), {}, {}, None, out_scale, bias)
+
+
+def numbers(values: Sequence[float], device: torch.device) -> torch.Tensor:
     """Numbers [n, 1, 1] on a device, copied asynchronously."""
     on_gpu = device.type == "cuda"
     return torch.tensor(values, pin_memory=on_gpu).to(device, non_blocking=on_gpu).view(-1, 1, 1)
@@ -160,7 +184,7 @@ def _low_rank(
     device = layer.weight.device
     downs = [product.down if product else None for product in products]
     ups = [product.up if product else None for product in products]
-    scales = _numbers([product.scale if product else 0.0 for product in products], device)
+    scales = numbers([product.scale if product else 0.0 for product in products], device)
     down = gathered(downs, (rank, layer.in_features), device).to(dtype)
     up = gathered(ups, (layer.out_features, rank), device)
     return down, (up * scales).to(dtype)  # scales are fp32, and so is the product
@@ -199,19 +223,12 @@ def _vectors(
     return gathered(whole, default.shape, device).unsqueeze(1)
 
 
-def _dora_scales(
-    edits: Sequence[DenseEdit],
-    down: torch.Tensor | None,
-    up: torch.Tensor | None,
-    layer: DenseLayer,
-) -> torch.Tensor | None:
-    """Magnitude / ‖W + ΔW‖ of each row [adapters, 1, out]; one if there is no magnitude."""
-    if down is None or up is None or all(edit.magnitude is None for edit in edits):
-        return None
+def dora_scales(
+    magnitudes: torch.Tensor, down: torch.Tensor, up: torch.Tensor, layer: DenseLayer
+) -> torch.Tensor:
+    """Magnitude / ‖W + ΔW‖ of each row [adapters, 1, out]; one where the magnitude is NaN."""
     norms = row_norms(layer.weight.to(down.dtype), down, up)
-    magnitudes = gathered([edit.magnitude for edit in edits], norms.shape[1:], norms.device)
-    given = _numbers([float(edit.magnitude is not None) for edit in edits], norms.device)
-    return torch.where(given > 0, (magnitudes / norms).unsqueeze(1), 1.0)
+    return torch.where(magnitudes.isnan(), 1.0, magnitudes / norms).unsqueeze(1)
 
 
 def _more_biases(

@@ -21,7 +21,7 @@ A, B = f"{Q_PROJ}.lora_A.weight", f"{Q_PROJ}.lora_B.weight"
 
 
 def with_tensors(adapter, tensors):
-    return replace(adapter, tensors=adapter.tensors | tensors)
+    return replace(adapter, tensors=dict(adapter.tensors) | tensors)
 
 
 def without(adapter, *names):
