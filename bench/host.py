@@ -10,8 +10,9 @@ there is one) and are all different. Nothing is launched; a pass is counted apar
 
 The last line is one JSON object: `host_ms_per_adapter` for a batch of one layout,
 `mixed_host_ms_per_adapter` for one of eight layouts (ranks, targets, DoRA), each the least of all
-rounds, the shares of `inspect`, `read` and `stack` in both, and `launches_per_pass`: operations of
-torch in a pass over such a batch.
+rounds, the parts `inspect`, `read` and `stack` of both, `by_tensor`: stacking the same adapters
+tensor by tensor, as is done with whatever was not read as a block, and `launches_per_pass`:
+operations of torch in a pass over such a batch.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from synthetic import SIZES, TARGETS, make_base
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hubdelta.crawler.hub import Hub, HubSettings
-from hubdelta.indexer.adapters.adapter import Adapter
+from hubdelta.indexer.adapters.adapter import PeftAdapter
 from hubdelta.indexer.adapters.adapter_config import CONFIG_FILE
 from hubdelta.indexer.adapters.compatibility import PREFIX
 from hubdelta.indexer.adapters.loading import Obtainer
@@ -47,10 +48,10 @@ from hubdelta.indexer.process import keep_freed_memory, use_threads
 from hubdelta.schemas.keys import AdapterName
 
 SIZES["llama-8b-narrow"] = SIZES["llama-8b"] | {
-    "hidden_size": 64,
-    "num_attention_heads": 8,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "intermediate_size": 192,
+    "intermediate_size": 96,
     "vocab_size": 500,
 }
 
@@ -61,20 +62,20 @@ _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 class Layout:
     """What adapters of one layout have in common."""
 
-    rank: int = 16
+    rank: int = 4
     targets: tuple[str, ...] = TARGETS
     dora: bool = False
 
 
 MIXED = (
     Layout(),
+    Layout(rank=2),
     Layout(rank=8),
-    Layout(rank=32),
     Layout(targets=_ATTENTION),
-    Layout(rank=8, targets=("q_proj", "v_proj")),
-    Layout(rank=64, targets=_ATTENTION),
+    Layout(rank=2, targets=("q_proj", "v_proj")),
+    Layout(rank=16, targets=_ATTENTION),
     Layout(dora=True),
-    Layout(rank=8, targets=_ATTENTION, dora=True),
+    Layout(rank=2, targets=_ATTENTION, dora=True),
 )
 
 
@@ -85,6 +86,7 @@ class Seconds:
     inspect: float = 0.0
     read: float = 0.0
     stack: float = 0.0
+    by_tensor: float = 0.0
 
     @property
     def total(self) -> float:
@@ -128,9 +130,10 @@ def main() -> None:
             _launches(engine, _round(engine, obtainer, pending)[1])  # a first pass is checked more
             rounds = [_round(engine, obtainer, pending) for _ in range(options.rounds)]
             best = min((seconds for seconds, _ in rounds), key=lambda seconds: seconds.total)
+            best.by_tensor = min(seconds.by_tensor for seconds, _ in rounds)
             per_adapter = {
                 part: 1000 * getattr(best, part) / options.adapters
-                for part in ("inspect", "read", "stack", "total")
+                for part in ("inspect", "read", "stack", "by_tensor", "total")
             }
             figures[f"{name}host_ms_per_adapter"] = per_adapter.pop("total")
             figures[f"{name}parts_ms"] = per_adapter
@@ -148,13 +151,16 @@ def _round(
     engine: StackedEngine, obtainer: Obtainer, pending: Sequence[Pending]
 ) -> tuple[Seconds, list[Any]]:
     """One round's times, and its batches."""
-    seconds, adapters = Seconds(), list[Adapter]()
+    seconds, adapters = Seconds(), list[PeftAdapter]()
     for each in pending:
         started = time.perf_counter()
         inspected = obtainer.inspect(each)
         then = time.perf_counter()
         obtainer.fetch(inspected)
-        adapters.append(obtainer.read(inspected))
+        read = obtainer.read(inspected)
+        if not isinstance(read, PeftAdapter):
+            raise TypeError("a whole model was read")
+        adapters.append(read)
         seconds.inspect += then - started
         seconds.read += time.perf_counter() - then
     started = time.perf_counter()
@@ -162,6 +168,10 @@ def _round(
         raise RuntimeError("the stacked engine refuses an adapter")
     batches = list(engine.steps(adapters))
     seconds.stack = time.perf_counter() - started
+    single = [replace(each, tensors=dict(each.tensors)) for each in adapters]
+    started = time.perf_counter()
+    list(engine.steps(single))
+    seconds.by_tensor = time.perf_counter() - started
     return seconds, batches
 
 

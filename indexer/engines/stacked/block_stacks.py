@@ -29,20 +29,21 @@ class _Group:
         plan: the plan.
         places: theirs in the batch, int64 [n].
         stored: their blocks [n, numbers].
-        scales: of their products, [n, 1, 1] in fp32.
+        scales: of their products, [n, 1] in fp32.
     """
 
     plan: BlockPlan
     places: torch.Tensor
     stored: torch.Tensor
     scales: torch.Tensor
-    _cast: dict[torch.dtype, torch.Tensor] = field(default_factory=dict)
+    _made: dict[tuple[torch.dtype, bool], torch.Tensor] = field(default_factory=dict)
 
-    def part(self, part: Part, dtype: torch.dtype) -> torch.Tensor:
-        """A tensor of each adapter, [n, *shape]; blocks are cast once, as a whole."""
-        if dtype not in self._cast:
-            self._cast[dtype] = self.stored.to(dtype)
-        return part.of(self._cast[dtype])
+    def part(self, part: Part, dtype: torch.dtype, *, scaled: bool = False) -> torch.Tensor:
+        """A tensor of each adapter, [n, *shape]; blocks are cast and scaled once, as a whole."""
+        if (dtype, scaled) not in self._made:
+            blocks = self.stored * self.scales if scaled else self.stored
+            self._made[dtype, scaled] = blocks.to(dtype)
+        return part.of(self._made[dtype, scaled])
 
 
 def blocks_in(batch: Sequence[Edits]) -> list[BlockEdits] | None:
@@ -74,7 +75,7 @@ def _groups(batch: Sequence[BlockEdits], device: torch.device) -> list[_Group]:
     for plan, own in places.items():
         blocks = [batch[place].data for place in own]
         stored = gathered(blocks, blocks[0].shape, device).view(plan.dtype)
-        scales = numbers([batch[place].scale for place in own], device)
+        scales = numbers([batch[place].scale for place in own], device).squeeze(2)
         groups.append(_Group(plan, torch.tensor(own, device=device), stored, scales))
     return groups
 
@@ -86,7 +87,7 @@ def _stack(
     has_norms = any(parts.magnitude is not None for _, parts in editing)
     wide = torch.float32 if has_norms else dtype  # see DenseStack.of
     downs = [group.part(parts.down, wide) for group, parts in editing]
-    ups = [(parts.up.of(group.stored) * group.scales).to(wide) for group, parts in editing]
+    ups = [group.part(parts.up, wide, scaled=True) for group, parts in editing]
     if len(groups) == 1:
         down, up = downs[0], ups[0]
     else:

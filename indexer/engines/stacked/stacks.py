@@ -162,8 +162,9 @@ def low_rank_stack(
         out_scale: as in `DenseStack`.
         layer: the layer.
     """
-    none = [DenseEdit()] * adapters
-    bias = None if out_scale is None else _more_biases(none, out_scale, layer)
+    bias = None
+    if out_scale is not None:
+        bias = _more_biases([DenseEdit()] * adapters, out_scale, layer)
     return DenseStack(adapters, down, up, (), {}, {}, None, out_scale, bias)
 
 
