@@ -68,6 +68,9 @@ KINDS: Mapping[str, peft.PeftConfig] = {
     "FourierFT": peft.FourierFTConfig(n_frequency=1000),
     "RandLoRA": peft.RandLoraConfig(r=32, randlora_alpha=32),
     "OFT": peft.OFTConfig(oft_block_size=32),
+    "BOFT": peft.BOFTConfig(boft_block_size=32),
+    "SHiRA": peft.ShiraConfig(r=8),
+    "WaveFT": peft.WaveFTConfig(n_frequency=1000),
     "RoAd": peft.RoadConfig(group_size=64),
 }
 

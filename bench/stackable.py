@@ -95,7 +95,14 @@ _OF_PEFTS_CHOICE = ("LayerNorm tuning", "trainable tokens")
 """Kinds that are not of linear layers."""
 
 _KINDS: Mapping[str, peft.PeftConfig] = {
-    **{name: config for name, config in KINDS.items() if name != "VB-LoRA"},
+    **KINDS,
+    "C3A": peft.C3AConfig(block_size=8),
+    "VB-LoRA": peft.VBLoRAConfig(r=4, num_vectors=16, vector_length=8),
+    "RoAd": peft.RoadConfig(group_size=8),
+    "OFT": peft.OFTConfig(oft_block_size=8),
+    "BOFT": peft.BOFTConfig(boft_block_size=4),
+    "SHiRA": peft.ShiraConfig(r=4),
+    "WaveFT": peft.WaveFTConfig(n_frequency=100),
     "rsLoRA": peft.LoraConfig(r=8, use_rslora=True),
     "LoRA with biases": peft.LoraConfig(r=8, bias="all"),
     "experts": peft.LoraConfig(
@@ -103,9 +110,6 @@ _KINDS: Mapping[str, peft.PeftConfig] = {
     ),
     "LayerNorm tuning": peft.LNTuningConfig(),
     "trainable tokens": peft.TrainableTokensConfig(token_indices=[1, 2, 3]),
-    "BOFT": peft.BOFTConfig(boft_block_size=4),
-    "SHiRA": peft.ShiraConfig(r=4),
-    "WaveFT": peft.WaveFTConfig(n_frequency=100),
     "prompt tuning": peft.PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM"),
     "prefix tuning": peft.PrefixTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM"),
 }

@@ -9,13 +9,14 @@ from functools import partial
 from typing import Any
 
 import peft
+import torch
 from peft.tuners.lora.layer import ParamWrapper
 from transformers import PreTrainedModel
 
 from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.indexer.adapters.peft_config import one_line
 from hubdelta.indexer.building import BUILDING
-from hubdelta.indexer.engines.edits.structure import on_meta
+from hubdelta.indexer.engines.edits.structure import dense_shape, on_meta
 from hubdelta.schemas.errors import AdapterError, Reason
 
 _PROVENANCE = frozenset(
@@ -44,6 +45,14 @@ class Expected:
 
     names: frozenset[str]
     parameters: Mapping[str, str]
+
+
+def _first_entries(layer: torch.nn.Module, rank: int, **_: Any) -> torch.Tensor:
+    """A mask as SHiRA's, [out_features, in_features], that needs no weights."""
+    out_features, in_features = dense_shape(layer)
+    mask = torch.zeros(out_features * in_features)
+    mask[: rank * (out_features + in_features)] = 1.0
+    return mask.view(out_features, in_features)
 
 
 class Manifest:
@@ -86,6 +95,8 @@ class Manifest:
         if config.peft_type == peft.PeftType.LORA:
             config.r, config.rank_pattern, config.alpha_pattern = 1, {}, {}
             config.init_lora_weights = True  # some initializations need weights
+        if config.peft_type == peft.PeftType.SHIRA:
+            config.mask_fn = _first_entries  # the usual ones look at weights
         apply = partial(peft.PeftModel, copy.deepcopy(self._skeleton), config)
         with BUILDING, warnings.catch_warnings():
             warnings.simplefilter("ignore")

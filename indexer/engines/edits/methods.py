@@ -189,6 +189,9 @@ _DENSE: Mapping[str, Callable[[Site, int, int], DenseEdit]] = {
     "fourierft_spectrum": whole_methods.fourierft,
     "road_theta": whole_methods.road,
     "oft_R.weight": whole_methods.oft,
+    "boft_R": whole_methods.boft,
+    "shira_weight": whole_methods.shira,
+    "waveft_spectrum": whole_methods.waveft,
     "randlora_lambda": whole_methods.randlora,
 }
 """The tensor that identifies a method at a dense layer → how to read it."""

@@ -94,6 +94,13 @@ UNDERSTOOD: Mapping[str, frozenset[str]] = {
     "OFT": _EVERYWHERE
     | {"r", "oft_block_size", "module_dropout", "fan_in_fan_out", "init_weights", "block_share"}
     | {"use_cayley_neumann", "num_cayley_neumann_terms", "eps"},  # eps acts with coft
+    "BOFT": _EVERYWHERE
+    | {"boft_block_size", "boft_block_num", "boft_n_butterfly_factor", "boft_dropout", "bias"}
+    | {"fan_in_fan_out", "init_weights"},
+    "SHIRA": _EVERYWHERE | {"r", "mask_type", "random_seed", "fan_in_fan_out", "init_weights"},
+    "WAVEFT": _EVERYWHERE
+    | {"n_frequency", "scaling", "wavelet_family", "random_loc_seed", "use_idwt"}
+    | {"fan_in_fan_out", "init_weights"},
     "RANDLORA": _EVERYWHERE
     | {"r", "projection_prng_key", "sparse", "very_sparse", "randlora_dropout", "randlora_alpha"}
     | {"fan_in_fan_out", "init_weights"},
@@ -115,14 +122,16 @@ What is left to the reference engine, and why:
 | AdaLoRA with rank_pattern | parts of its tensors were pruned after training |
 | MiSS with init_weights=bat | multiplies blocks of the base's weight |
 | VB-LoRA with save_only_topk_weights | its file holds no logits |
-| HiRA with rank_pattern, C3A and FourierFT with theirs | PEFT compares the keys in other ways |
-| SHiRA | PEFT makes its parameters from the base's weights, not from their shapes |
+| HiRA with rank_pattern, C3A, FourierFT and WaveFT with theirs | PEFT compares keys in other ways |
+| WaveFT with proportional_parameters | counts its values over the whole model |
 | OFT with coft | changes its own factors in each pass |
 | RandLoRA with save_projection=False | as VeRA |
-| BOFT, X-LoRA, Poly, ... | other arithmetic |
+| X-LoRA, Poly, ... | other arithmetic |
 """
 
-OF_WHOLE_MATRICES = frozenset({"C3A", "FOURIERFT", "HIRA", "OFT", "RANDLORA", "ROAD"})
+OF_WHOLE_MATRICES = frozenset(
+    {"BOFT", "C3A", "FOURIERFT", "HIRA", "OFT", "RANDLORA", "ROAD", "SHIRA", "WAVEFT"}
+)
 """PEFT types whose edit of a layer is as large as its weight."""
 
 

@@ -7,6 +7,8 @@ import math
 from functools import lru_cache
 
 import torch
+from peft.tuners.waveft.constants import WAVELET_REDUCTIONS
+from peft.tuners.waveft.waverec2d import waverec2d
 
 from hubdelta.indexer.engines.edits.edits import DenseEdit, Kronecker
 from hubdelta.indexer.engines.edits.site import RANDLORA_A, RANDLORA_B, Site
@@ -97,10 +99,64 @@ def oft(site: Site, out_features: int, in_features: int) -> DenseEdit:
             power = power @ skew
             rotation = rotation + (1.0 if exponent == highest and terms > 2 else 2.0) * power
     else:
-        rotation = torch.linalg.solve(eye + skew, eye - skew, left=False)
-    weight = site.own_weight().reshape(out_features, in_features // size, size)
-    rotated = torch.einsum("obc,bkc->obk", weight, rotation.expand(weight.shape[1], -1, -1))
-    return DenseEdit(weight=rotated.reshape(out_features, in_features))
+        rotation = _cayley(skew)
+    return DenseEdit(weight=_rotated(site.own_weight(), rotation))
+
+
+def boft(site: Site, out_features: int, in_features: int) -> DenseEdit:
+    """Liu et al., arXiv 2311.06243: as OFT, W Rᵀ, whose rows are then scaled.
+
+    PEFT uses one butterfly factor, whatever the config says, unless it can build an extension for a
+    GPU; with one, nothing is permuted.
+    """
+    config = site.config
+    size = config.boft_block_size or in_features // config.boft_block_num
+    held = site.shaped("boft_R", (1, in_features // size, size, size)).float()[0]
+    scale = site.shaped("boft_s", (out_features, 1)).float()
+    skew = 0.5 * (held - held.transpose(1, 2))
+    return DenseEdit(weight=scale * _rotated(site.own_weight(), _cayley(skew)))
+
+
+def shira(site: Site, out_features: int, in_features: int) -> DenseEdit:
+    """Bhardwaj et al., arXiv 2406.13175: ΔW is sparse, and its file says where it is not zero."""
+    count = site.config.r * (out_features + in_features)
+    values = site.shaped("shira_weight", (count,)).float()
+    rows, columns = site.shaped("shira_indices", (2, count)).long()
+    within = (rows >= 0) & (rows < out_features) & (columns >= 0) & (columns < in_features)
+    if not within.all():
+        name = site.names["shira_indices"]
+        raise AdapterError(Reason.CORRUPT, f"tensor {name} points outside the layer's weight")
+    delta = torch.zeros(out_features, in_features)
+    return _whole(delta.index_put_((rows, columns), values, accumulate=True))
+
+
+def waveft(site: Site, out_features: int, in_features: int) -> DenseEdit:
+    """Bilican et al., arXiv 2505.12532: ΔW is the inverse wavelet transform of a few values.
+
+    Where they stand follows from a seed, in a matrix that is padded by what the transform cuts off.
+    """
+    config = site.config
+    values = site.shaped("waveft_spectrum", (config.n_frequency,)).float()
+    chosen = _frequencies(out_features * in_features, len(values), config.random_loc_seed)
+    rows, columns = chosen // in_features, chosen % in_features
+    if not config.use_idwt:
+        delta = torch.zeros(out_features, in_features)
+        delta[rows, columns] = values
+        return _whole(delta * config.scaling)
+    cut = WAVELET_REDUCTIONS[config.wavelet_family]
+    height, width = (
+        size + lost + (size + lost) % 2
+        for size, lost in zip((out_features, in_features), cut, strict=True)
+    )
+    spectrum = torch.zeros(height, width)
+    spectrum[rows + (height - out_features) // 2, columns + (width - in_features) // 2] = values
+    (top_left, top_right), (bottom_left, bottom_right) = (
+        half.chunk(2, dim=1) for half in spectrum.chunk(2)
+    )
+    bands = top_left, (top_right, bottom_left, bottom_right)
+    delta = waverec2d(bands, config.wavelet_family) * config.scaling
+    top, left = (delta.shape[0] - out_features) // 2, (delta.shape[1] - in_features) // 2
+    return _whole(delta[top : top + out_features, left : left + in_features])
 
 
 def road(site: Site, out_features: int, in_features: int) -> DenseEdit:
@@ -134,6 +190,21 @@ def road(site: Site, out_features: int, in_features: int) -> DenseEdit:
     return DenseEdit(weight=turned(site.own_weight()), bias=bias)
 
 
+def _cayley(skew: torch.Tensor) -> torch.Tensor:
+    """(I - Q)(I + Q)⁻¹ of each block Q, [blocks, size, size]."""
+    eye = torch.eye(skew.shape[-1]).expand_as(skew)
+    rotation: torch.Tensor = torch.linalg.solve(eye + skew, eye - skew, left=False)
+    return rotation
+
+
+def _rotated(weight: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """W Rᵀ of blocks on R's diagonal, [blocks, size, size], or one for all of them."""
+    size = rotation.shape[-1]
+    parts = weight.reshape(len(weight), -1, size)
+    turned = torch.einsum("obc,bkc->obk", parts, rotation.expand(parts.shape[1], -1, -1))
+    return turned.reshape(weight.shape)
+
+
 def _whole(delta: torch.Tensor) -> DenseEdit:
     return DenseEdit(kronecker=Kronecker.whole(delta))
 
@@ -152,6 +223,6 @@ def _size_of_skew(numbers: int) -> int:
 
 @lru_cache(maxsize=16)
 def _frequencies(numbers: int, count: int, seed: int) -> torch.Tensor:
-    """Places of FourierFT's values, int64 [count]; layers of one shape share them."""
+    """Places of a few values among many, int64 [count]; layers of one shape share them."""
     shuffled = torch.randperm(numbers, generator=torch.Generator().manual_seed(seed))
     return shuffled[:count].clone()

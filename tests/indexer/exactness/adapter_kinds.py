@@ -372,6 +372,46 @@ KINDS = (
         examples=3,
     ),
     Kind(
+        "boft",
+        peft.BOFTConfig,
+        lambda f, _: {
+            "boft_block_size": _one_of(4, 8),
+            "bias": _one_of("none", "all", "boft_only"),
+            "target_modules": _some(f.linear),
+        },
+    ),
+    Kind(
+        "boft by number",
+        peft.BOFTConfig,
+        lambda f, _: {
+            "boft_block_size": st.just(0),
+            "boft_block_num": _one_of(4, 8),
+            "target_modules": _some(f.linear),
+        },
+    ),
+    Kind(
+        "shira",
+        peft.ShiraConfig,
+        lambda f, _: {
+            "r": st.integers(1, 5),
+            "random_seed": st.integers(0, 99),
+            "target_modules": _some(f.linear),
+        },
+    ),
+    Kind(
+        "waveft",
+        peft.WaveFTConfig,
+        lambda f, _: {
+            "n_frequency": st.integers(1, 200),
+            "scaling": st.integers(10, 40),
+            "random_loc_seed": st.integers(0, 999),
+            "wavelet_family": _one_of("db1", "db2", "sym3", "coif1"),
+            "use_idwt": _SWITCH,
+            "target_modules": _some(f.linear),
+        },
+        examples=3,
+    ),
+    Kind(
         "randlora",
         peft.RandLoraConfig,
         lambda f, _: {
@@ -396,12 +436,15 @@ KINDS = (
     ),
 )
 
-_NOT_OF_CONV1D = ("loha", "lokr", "delora", "miss", "mini miss", "hra", "c3a", "road", "oft")
+_NOT_OF_CONV1D = (
+    *("loha", "lokr", "delora", "miss", "mini miss", "hra", "c3a", "road", "oft", "shira"),
+    *("boft", "boft by number"),
+)
 
 LEFT_OUT: Mapping[tuple[str, str], str] = {
     **{("gpt2", kind): "PEFT has no such layer for Conv1D" for kind in _NOT_OF_CONV1D},
+    ("mixtral", "all-linear"): "PEFT makes it LoRA of experts, which takes no dropout and no DoRA",
     ("mt5", "saved linear layer"): "PEFT takes k for the end of any name, as of block",
-    ("mixtral", "all-linear"): "PEFT makes it LoRA on the experts' parameters, see the routing",
 }
 """(family, kind) → why it is not tested."""
 

@@ -155,6 +155,10 @@ OTHER_SIZES = {
     "fourierft": {"n_frequency": 201},
     "randlora": {"r": 20},
     "oft": {"oft_block_size": 16},
+    "boft": {"boft_block_size": 16},
+    "boft by number": {"boft_block_num": 2},
+    "shira": {"r": 6},
+    "waveft": {"n_frequency": 201},
 }
 """Kinds whose config states the sizes of their tensors, and other sizes."""
 

@@ -37,8 +37,9 @@ NOT_EXACT = {
         target_modules=["q_proj"], layer_replication=[[0, 2], [1, 2]]
     ),
     "constrained oft": peft.OFTConfig(target_modules=["q_proj"], r=4, oft_block_size=0, coft=True),
-    "boft": peft.BOFTConfig(target_modules=["q_proj"], boft_block_size=4),
-    "shira": peft.ShiraConfig(target_modules=["q_proj"], r=2),
+    "waveft by size": peft.WaveFTConfig(
+        target_modules=["q_proj"], n_frequency=50, proportional_parameters=True
+    ),
     "miss in the base's weight": peft.MissConfig(
         target_modules=["q_proj"], r=4, init_weights="bat"
     ),
