@@ -4,6 +4,7 @@ import json
 import logging
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,18 +43,19 @@ _NO_EFFECT = frozenset(
     }
 )
 
-PROVENANCE = frozenset(
+OWN_SETTINGS = frozenset(
     {
         "auto_mapping",
         "base_model_name_or_path",
         "inference_mode",
+        "lora_alpha",
         "lora_dropout",
         "peft_version",
         "revision",
         "task_type",
     }
 )
-"""Settings that change neither an adapter's tensors nor what is computed with them."""
+"""Settings in which adapters of the same tensors differ; none says where a tensor belongs."""
 
 _MLX_KEYS = frozenset({"fine_tune_type", "lora_parameters"})
 _NUMBERS = frozenset({"r", "lora_alpha", "alpha"})
@@ -125,6 +127,14 @@ class AdapterConfig:
             return None
         return float(alpha) if abs(alpha) < _MOST else None
 
+    @cached_property
+    def likeness(self) -> str:
+        """Equal for configs that differ only in `OWN_SETTINGS`, and in the order of names."""
+        said = sorted(self.values.keys() - OWN_SETTINGS)
+        # The order of a rank_pattern stays: of several that match, PEFT takes the first.
+        values = [(name, _sorted(self.values[name])) for name in said]
+        return json.dumps([self.peft_type, values], default=repr)
+
     def known_values(self, known: frozenset[str]) -> dict[str, Any]:
         """The values that the installed PEFT knows, if the others cannot change the result.
 
@@ -163,6 +173,13 @@ class AdapterConfig:
         except InvalidVersion:
             return True
         return saved.release > Version(version("peft")).release
+
+
+def _sorted(value: Any) -> Any:
+    """A list of names in one order: PEFT saves sets."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return sorted(value)
+    return value
 
 
 def _number(key: str, value: Any) -> Any:

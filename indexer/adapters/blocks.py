@@ -6,7 +6,7 @@ checking and naming each of them alone would take most of the host's time.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -26,13 +26,15 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
 
 
 class StoredNames(dict[str, str]):
-    """Name of a tensor → its name in the file; hashed by identity, since many adapters share it."""
+    """Name of a tensor → its name in the file; never changed, so that it can be part of a key."""
 
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    def __hash__(self) -> int:  # type: ignore[override]
+        """Of its content, computed once."""
+        return self._hash
 
-    def __eq__(self, other: object) -> bool:
-        """Whether it is the same object."""
-        return self is other
+    @cached_property
+    def _hash(self) -> int:
+        return hash(frozenset(self.items()))
 
 
 @dataclass(frozen=True)

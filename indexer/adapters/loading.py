@@ -6,7 +6,6 @@ omits tensors of the output layer from an adapter's safetensors, since no hidden
 them.
 """
 
-import json
 import logging
 import shutil
 from collections.abc import Hashable, Mapping
@@ -26,7 +25,7 @@ from hubdelta.indexer.adapters.adapter_config import (
     CONFIG_FILE,
     LONGEST_CONFIG,
     MLX,
-    PROVENANCE,
+    OWN_SETTINGS,
     AdapterConfig,
 )
 from hubdelta.indexer.adapters.adapter_names import AdapterNames, Placement
@@ -103,8 +102,8 @@ class _Fit:
         """The same for another adapter with this config."""
         if self.placement.config is self.config:
             return replace(self, placement=replace(self.placement, config=config))
-        own = {key: config.values[key] for key in PROVENANCE & config.values.keys()}
-        kept = {k: v for k, v in self.placement.config.values.items() if k not in PROVENANCE}
+        own = {key: config.values[key] for key in OWN_SETTINGS & config.values.keys()}
+        kept = {k: v for k, v in self.placement.config.values.items() if k not in OWN_SETTINGS}
         placed = replace(self.placement.config, values=kept | own)
         return replace(self, placement=replace(self.placement, config=placed))
 
@@ -242,8 +241,7 @@ class Obtainer:
         headers = list((weights.headers or {}).values())
         if len(headers) != 1 or config.peft_type == MLX:  # whose settings are made from its tensors
             return self._new_fit(config, weights)
-        settings = {k: v for k, v in config.values.items() if k not in PROVENANCE}
-        key = headers[0].layout, config.peft_type, json.dumps(settings, sort_keys=True)
+        key = headers[0].layout, config.likeness
         if (known := self._fits.get(key)) is not None:
             return known.of(config)
         fit = self._new_fit(config, weights)

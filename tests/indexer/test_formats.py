@@ -1,6 +1,7 @@
 """Reading configs and weights as they come, without running anything."""
 
 import io
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -230,3 +231,37 @@ def test_a_tensor_that_does_not_fit_is_named(tensors, named):
 
 def test_a_file_without_tensors_has_no_weights():
     assert reason_of(check_fit, {}, MODULES)[0] is Reason.NO_WEIGHTS
+
+
+LIKE = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "alike"),
+    [
+        ({"lora_alpha": 16}, True),
+        ({"base_model_name_or_path": "org/other", "peft_version": "0.1"}, True),
+        ({"target_modules": ["v_proj", "q_proj"]}, True),  # PEFT saves a set
+        ({"revision": None}, True),  # a null says nothing
+        ({"r": 8}, False),
+        ({"use_rslora": True}, False),
+        ({"target_modules": ["q_proj"]}, False),
+        ({"peft_type": "IA3"}, False),
+    ],
+)
+def test_configs_are_alike_if_they_say_the_same_of_tensors(change, alike):
+    one = AdapterConfig.parse(json.dumps(LIKE).encode())
+    other = AdapterConfig.parse(json.dumps(LIKE | change).encode())
+
+    assert (one.likeness == other.likeness) is alike
+
+
+def test_the_order_of_patterns_is_part_of_a_config():
+    """Of several that match a module, PEFT takes the first."""
+    orders = ['{"q": 2, "q_proj": 4}', '{"q_proj": 4, "q": 2}']
+    first, second = (
+        AdapterConfig.parse(f'{{"peft_type": "LORA", "rank_pattern": {it}}}'.encode())
+        for it in orders
+    )
+
+    assert first.likeness != second.likeness

@@ -1,6 +1,5 @@
 """From an adapter's tensors to its edits: every tensor has a place, or is named in an error."""
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -12,7 +11,6 @@ import torch
 from torch import nn
 
 from hubdelta.indexer.adapters.adapter import PeftAdapter
-from hubdelta.indexer.adapters.adapter_config import PROVENANCE
 from hubdelta.indexer.adapters.blocks import Block
 from hubdelta.indexer.adapters.compatibility import PREFIX
 from hubdelta.indexer.adapters.peft_config import COPY, peft_config, tensors_that_count
@@ -59,7 +57,7 @@ class _Counting:
 
 
 def _likeness(adapter: PeftAdapter) -> Hashable | None:
-    """Equal for adapters that differ in nothing but numbers, alpha and where they come from.
+    """Equal for adapters that differ in nothing but numbers and `OWN_SETTINGS`.
 
     None for those that were not read as a block, or whose config names no alpha.
     """
@@ -67,8 +65,7 @@ def _likeness(adapter: PeftAdapter) -> Hashable | None:
     has_alpha = "lora_alpha" in config.values and config.alpha is not None
     if not isinstance(block, Block) or config.peft_type != "LORA" or not has_alpha:
         return None
-    said = {k: v for k, v in config.values.items() if k not in PROVENANCE and k != "lora_alpha"}
-    return block.layout, block.stored, json.dumps(said, sort_keys=True, default=repr)
+    return block.layout, block.stored, config.likeness
 
 
 def _block_edits(plan: BlockPlan, adapter: PeftAdapter) -> BlockEdits:
