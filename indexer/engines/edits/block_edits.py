@@ -5,6 +5,7 @@ only its numbers are then looked at, all at once.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,23 +16,29 @@ from hubdelta.indexer.adapters.blocks import DTYPES, Block, runs_of
 from hubdelta.indexer.engines.edits.edits import DenseEdit, Edit, LowRank
 from hubdelta.indexer.engines.edits.methods import LoraNames
 
+_SEGMENT = 4 << 20
+"""Bytes of a segment of one adapter: a batch of them stays below the size from which on the
+allocator gives memory back (`process.keep_freed_memory`), and would have to ask for it again."""
+
 
 @dataclass(frozen=True)
 class Part:
     """Where a tensor lies in a block of one type.
 
     Attributes:
-        start: its first number.
+        segment: which of the block's segments.
+        start: its first number in that segment.
         shape: of the tensor.
     """
 
+    segment: int
     start: int
     shape: tuple[int, ...]
 
-    def of(self, blocks: torch.Tensor) -> torch.Tensor:
-        """The views of it in blocks [adapters, numbers]: [adapters, *shape]."""
+    def of(self, segments: torch.Tensor) -> torch.Tensor:
+        """The views of it in a segment of each adapter [n, numbers]: [n, *shape]."""
         end = self.start + math.prod(self.shape)
-        return blocks[:, self.start : end].view(len(blocks), *self.shape)
+        return segments[:, self.start : end].view(len(segments), *self.shape)
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,12 @@ class BlockPlan:
     Attributes:
         parts: by module.
         dtype: of the block's numbers.
+        segments: neighboring tensors that are stacked together: first and last number of each.
     """
 
     parts: Mapping[str, Parts]
     dtype: torch.dtype
+    segments: tuple[slice, ...]
 
     @classmethod
     def of(cls, layers: Sequence[LoraNames], block: Block) -> "BlockPlan | None":
@@ -73,10 +82,15 @@ class BlockPlan:
         if runs is None or len(runs) != 1:
             return None
         dtype = DTYPES[runs[0].dtype]
+        starts, size = [0], dtype.itemsize
+        for tensor in block.layout.tensors.values():
+            if tensor.end - starts[-1] > _SEGMENT and tensor.start > starts[-1]:
+                starts.append(tensor.start)
 
         def part(name: str) -> Part:
             tensor = block.layout.tensors[block.stored[name]]
-            return Part(tensor.start // dtype.itemsize, tensor.shape)
+            segment = bisect_right(starts, tensor.start) - 1
+            return Part(segment, (tensor.start - starts[segment]) // size, tensor.shape)
 
         parts = {
             layer.module: Parts(
@@ -86,7 +100,9 @@ class BlockPlan:
             )
             for layer in layers
         }
-        return cls(parts, dtype)
+        ends = [*starts[1:], block.layout.data_bytes]
+        segments = (slice(a // size, b // size) for a, b in zip(starts, ends, strict=True))
+        return cls(parts, dtype, tuple(segments))
 
     @cached_property
     def widths(self) -> dict[str, int]:
@@ -116,10 +132,16 @@ class BlockEdits(Mapping[str, Edit]):
     def __getitem__(self, module: str) -> DenseEdit:
         """The edit of one module."""
         parts = self.plan.parts[module]
-        numbers = self.data.view(self.plan.dtype).unsqueeze(0)
-        low_rank = LowRank(parts.down.of(numbers)[0], parts.up.of(numbers)[0], self.scale)
-        magnitude = None if parts.magnitude is None else parts.magnitude.of(numbers)[0]
+        magnitude = None if parts.magnitude is None else self._tensor(parts.magnitude)
+        low_rank = LowRank(self._tensor(parts.down), self._tensor(parts.up), self.scale)
         return DenseEdit(low_rank, magnitude=magnitude)
+
+    def segment(self, number: int) -> torch.Tensor:
+        """The numbers of one segment, [numbers]."""
+        return self.data.view(self.plan.dtype)[self.plan.segments[number]]
+
+    def _tensor(self, part: Part) -> torch.Tensor:
+        return part.of(self.segment(part.segment).unsqueeze(0))[0]
 
     def __iter__(self) -> Iterator[str]:
         """The modules."""

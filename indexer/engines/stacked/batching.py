@@ -105,8 +105,8 @@ class _Size:
         if isinstance(edits, BlockEdits):
             widths, rank = edits.plan.widths, edits.plan.rank
             held = edits.data.numel() // edits.plan.dtype.itemsize
-            # Its factors are views of two blocks: one as stored, one multiplied by the scale.
-            return cls(rank, len(edits), 2 * held, held, widths)
+            # Its factors are views of the block, but for B, which is multiplied by the scale.
+            return cls(rank, len(edits), held + held // 2, held // 2, widths)
         widths = {}
         most = products = 0
         for name, edit in edits.items():

@@ -1,6 +1,6 @@
 """The stacks of a batch of blocks: views of them where all adapters are alike.
 
-An adapter costs one copy to the device; the rest is done for all adapters of a plan at once.
+An adapter costs a few copies to the device; the rest is done for all of a plan at once.
 """
 
 from collections import defaultdict
@@ -28,22 +28,26 @@ class _Group:
     Attributes:
         plan: the plan.
         places: theirs in the batch, int64 [n].
-        stored: their blocks [n, numbers].
-        scales: of their products, [n, 1] in fp32.
+        stored: each segment of their blocks, [n, numbers].
+        scales: of their products, [n, 1, 1] in fp32.
     """
 
     plan: BlockPlan
     places: torch.Tensor
-    stored: torch.Tensor
+    stored: Sequence[torch.Tensor]
     scales: torch.Tensor
-    _made: dict[tuple[torch.dtype, bool], torch.Tensor] = field(default_factory=dict)
+    _cast: dict[tuple[int, torch.dtype], torch.Tensor] = field(default_factory=dict)
 
-    def part(self, part: Part, dtype: torch.dtype, *, scaled: bool = False) -> torch.Tensor:
-        """A tensor of each adapter, [n, *shape]; blocks are cast and scaled once, as a whole."""
-        if (dtype, scaled) not in self._made:
-            blocks = self.stored * self.scales if scaled else self.stored
-            self._made[dtype, scaled] = blocks.to(dtype)
-        return part.of(self._made[dtype, scaled])
+    def part(self, part: Part, dtype: torch.dtype) -> torch.Tensor:
+        """A tensor of each adapter, [n, *shape]; segments are cast once, as a whole."""
+        key = part.segment, dtype
+        if key not in self._cast:
+            self._cast[key] = self.stored[part.segment].to(dtype)
+        return part.of(self._cast[key])
+
+    def scaled(self, part: Part, dtype: torch.dtype) -> torch.Tensor:
+        """The same, multiplied by each adapter's scale; not views."""
+        return (part.of(self.stored[part.segment]) * self.scales).to(dtype)
 
 
 def blocks_in(batch: Sequence[Edits]) -> list[BlockEdits] | None:
@@ -73,9 +77,11 @@ def _groups(batch: Sequence[BlockEdits], device: torch.device) -> list[_Group]:
         places[edits.plan].append(place)
     groups = []
     for plan, own in places.items():
-        blocks = [batch[place].data for place in own]
-        stored = gathered(blocks, blocks[0].shape, device).view(plan.dtype)
-        scales = numbers([batch[place].scale for place in own], device).squeeze(2)
+        stored = []
+        for number, segment in enumerate(plan.segments):
+            numbers_of_each = [batch[place].segment(number) for place in own]
+            stored.append(gathered(numbers_of_each, (segment.stop - segment.start,), device))
+        scales = numbers([batch[place].scale for place in own], device)
         groups.append(_Group(plan, torch.tensor(own, device=device), stored, scales))
     return groups
 
@@ -87,7 +93,7 @@ def _stack(
     has_norms = any(parts.magnitude is not None for _, parts in editing)
     wide = torch.float32 if has_norms else dtype  # see DenseStack.of
     downs = [group.part(parts.down, wide) for group, parts in editing]
-    ups = [group.part(parts.up, wide, scaled=True) for group, parts in editing]
+    ups = [group.scaled(parts.up, wide) for group, parts in editing]
     if len(groups) == 1:
         down, up = downs[0], ups[0]
     else:

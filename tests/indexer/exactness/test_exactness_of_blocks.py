@@ -6,6 +6,7 @@ import torch
 from families import family, save_adapter
 from made_by_peft import read_adapter, relative_error, run
 
+from hubdelta.indexer.engines.edits import block_edits
 from hubdelta.indexer.engines.edits.block_edits import BlockEdits
 from hubdelta.indexer.engines.stacked.block_stacks import blocks_in
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
@@ -33,8 +34,10 @@ MIXES = {
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "qwen2"])  # Conv1D; biases
-def test_a_batch_of_blocks_is_exact(model_type, mix, stored, tmp_path, pool_of):
+def test_a_batch_of_blocks_is_exact(model_type, mix, stored, tmp_path, pool_of, monkeypatch):
     pool = pool_of(family(model_type))
+    # A few tensors each where numbers take two bytes, all in one where they take four.
+    monkeypatch.setattr(block_edits, "_SEGMENT", 1000 if stored == torch.bfloat16 else 4 << 20)
     adapters, expected = [], []
     for number in range(3):
         for name in MIXES[mix]:
@@ -58,6 +61,7 @@ def test_a_batch_of_blocks_is_exact(model_type, mix, stored, tmp_path, pool_of):
     assert blocks_in(edits) is not None
     plans = {each.plan for each in edits if isinstance(each, BlockEdits)}
     assert len(plans) == len(MIXES[mix])  # one for all that differ in nothing but numbers
+    assert all((len(plan.segments) > 1) == (stored == torch.bfloat16) for plan in plans)
     states = engine.model.run(engine.model.prepare(edits, "fp32"))
     answers = dict(engine.answers(adapters))
 
