@@ -9,7 +9,7 @@ adapter_names.py, unusable_names.py, patterns.py    names of tensors, and patter
 compatibility.py    whether an adapter fits the base, from names and shapes
 layer_replication.py    layers that a config replicates
 chosen_weights.py   which files hold the weights
-weights.py, mlx_adapter.py  an adapter's tensors
+weights.py, blocks.py, mlx_adapter.py   an adapter's tensors
 checkpoint.py, shards.py    a whole model's tensors, on the Hub or on disk
 quantization.py, dequantization.py  recognizing and dequantizing quantized weights
 torch_file.py, pickle_program.py    torch.save files, read without unpickling

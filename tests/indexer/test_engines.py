@@ -46,7 +46,10 @@ KINDS = {
     ),
     "oft": (peft.OFTConfig(target_modules=["q_proj"], r=4, oft_block_size=0), "stacked"),
     "hra": (peft.HRAConfig(target_modules=["q_proj"], r=4), "stacked"),
-    "boft": (peft.BOFTConfig(target_modules=["q_proj"], boft_block_size=4), "reference"),
+    "waveft by size": (
+        peft.WaveFTConfig(target_modules=["q_proj"], n_frequency=50, proportional_parameters=True),
+        "reference",
+    ),
     "layer norms": (peft.LNTuningConfig(target_modules=["input_layernorm"]), "stacked"),
 }
 

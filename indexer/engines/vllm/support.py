@@ -46,6 +46,7 @@ MORE_THAN_FACTORS: Mapping[str, str] = {
     "bias": "the base's own biases, trained",
     "lora_bias": "a bias beside the factors",
     "trainable_token_indices": "other rows of the embedding",
+    "target_parameters": "factors of single parameters, such as a mixture's experts",
     "fan_in_fan_out": "a base whose weights are transposed",
 }
 """Settings that the stacked engine supports but vLLM does not → what they add."""

@@ -379,6 +379,7 @@ KINDS = (
             "bias": _one_of("none", "all", "boft_only"),
             "target_modules": _some(f.linear),
         },
+        scale=1.0,  # its scales are around one
     ),
     Kind(
         "boft by number",
@@ -388,6 +389,7 @@ KINDS = (
             "boft_block_num": _one_of(4, 8),
             "target_modules": _some(f.linear),
         },
+        scale=1.0,
     ),
     Kind(
         "shira",

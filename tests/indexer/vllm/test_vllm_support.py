@@ -135,7 +135,7 @@ def test_a_stray_tensor_is_seen(tmp_path, tiny_base, read_adapter):
     stray = {"base_model.model.model.norm.weight": torch.ones(32)}
 
     assert are_plain_factors(adapter.tensors, modules, 16)
-    assert not are_plain_factors(adapter.tensors | stray, modules, 16)
+    assert not are_plain_factors(dict(adapter.tensors) | stray, modules, 16)
 
 
 def test_room_is_made_in_the_sizes_that_vllm_has():
