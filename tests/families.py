@@ -205,6 +205,21 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
+DEEPSEEK: dict[str, Any] = {
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "first_k_dense_replace": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "kv_lora_rank": 8,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+    "num_key_value_heads": 4,
+}
+"""Sizes of a tiny DeepSeek-V3, whose experts stand beside a shared one from the second layer on."""
+
+
 def family(model_type: str) -> Family:
     return next(family for family in FAMILIES if family.model_type == model_type)
 

@@ -6,7 +6,7 @@ source.py       where its files are: a repository on the Hub, or a folder
 local.py, local_files.py    local folders
 adapter_config.py, peft_config.py, model_config.py     configurations
 adapter_names.py, unusable_names.py, patterns.py    names of tensors, and patterns of modules
-compatibility.py    whether an adapter fits the base, from names and shapes
+compatibility.py, fits.py   whether an adapter fits the base, from names and shapes
 layer_replication.py    layers that a config replicates
 chosen_weights.py   which files hold the weights
 weights.py, blocks.py, mlx_adapter.py   an adapter's tensors

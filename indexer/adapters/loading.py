@@ -8,8 +8,8 @@ them.
 
 import logging
 import shutil
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha1
 from pathlib import Path, PurePosixPath
@@ -19,27 +19,22 @@ from hubdelta.crawler.adapter_files import MODEL_CONFIG
 from hubdelta.crawler.card import card_text
 from hubdelta.crawler.describe import DeclaredBases
 from hubdelta.crawler.hub import Hub
-from hubdelta.crawler.safetensors_header import Tensor
 from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune, PeftAdapter
 from hubdelta.indexer.adapters.adapter_config import (
     CONFIG_FILE,
     LONGEST_CONFIG,
-    MLX,
-    OWN_SETTINGS,
     AdapterConfig,
 )
-from hubdelta.indexer.adapters.adapter_names import AdapterNames, Placement
+from hubdelta.indexer.adapters.adapter_names import Placement
 from hubdelta.indexer.adapters.checkpoint import open_local, open_remote
 from hubdelta.indexer.adapters.chosen_weights import (
     ChosenWeights,
     choose_weights,
     reject_unreadable,
 )
-from hubdelta.indexer.adapters.compatibility import Shape, check_fit, check_ranks
+from hubdelta.indexer.adapters.fits import Fits
 from hubdelta.indexer.adapters.layer_replication import (
-    check_layer_count,
     check_replication,
-    replicated_names,
 )
 from hubdelta.indexer.adapters.model_config import parse_model_config
 from hubdelta.indexer.adapters.patterns import check_patterns
@@ -80,35 +75,6 @@ class Inspected:
     needed_bytes: int
     card: str | None = None
     placement: Placement | None = None
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """How adapters of one layout and like settings fit the base.
-
-    Attributes:
-        placement: of the first of them.
-        config: of the first of them.
-        memory_bytes: as in `Inspected`.
-        needed_bytes: as in `Inspected`, of the tensors alone.
-    """
-
-    placement: Placement
-    config: AdapterConfig
-    memory_bytes: int
-    needed_bytes: int
-
-    def of(self, config: AdapterConfig) -> "_Fit":
-        """The same for another adapter with this config."""
-        if self.placement.config is self.config:
-            return replace(self, placement=replace(self.placement, config=config))
-        own = {key: config.values[key] for key in OWN_SETTINGS & config.values.keys()}
-        kept = {k: v for k, v in self.placement.config.values.items() if k not in OWN_SETTINGS}
-        placed = replace(self.placement.config, values=kept | own)
-        return replace(self, placement=replace(self.placement, config=placed))
-
-
-_MOST_FITS = 100
 
 
 @dataclass(frozen=True)
@@ -159,7 +125,7 @@ class Obtainer:
         memory_bytes = needed_bytes = weights.size
         placement = None
         if weights.headers is not None and isinstance(config, AdapterConfig):
-            fit = self._fit(config, weights)
+            fit = self._fits.of(config, weights)
             placement = fit.placement
             memory_bytes, needed_bytes = fit.memory_bytes, fit.needed_bytes
         elif weights.headers is not None:
@@ -222,7 +188,7 @@ class Obtainer:
             self.release(pending)
         if placement is None:
             shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            placement = self._place_tensors(inspected.config, shapes)
+            placement = self._fits.place(inspected.config, shapes)
         return PeftAdapter(
             pending.key,
             placement.config,
@@ -236,49 +202,9 @@ class Obtainer:
         if not self.keep or _is_local(pending.row):
             shutil.rmtree(self._place(pending), ignore_errors=True)
 
-    def _fit(self, config: AdapterConfig, weights: ChosenWeights) -> _Fit:
-        """How an adapter fits; found once for all of the same layout and settings."""
-        headers = list((weights.headers or {}).values())
-        if len(headers) != 1 or config.peft_type == MLX:  # whose settings are made from its tensors
-            return self._new_fit(config, weights)
-        key = headers[0].layout, config.likeness
-        if (known := self._fits.get(key)) is not None:
-            return known.of(config)
-        fit = self._new_fit(config, weights)
-        if len(self._fits) >= _MOST_FITS:
-            self._fits.clear()
-        self._fits[key] = fit
-        return fit
-
-    def _new_fit(self, config: AdapterConfig, weights: ChosenWeights) -> _Fit:
-        tensors = weights.tensors
-        placement = self._place_tensors(
-            config, {name: tensor.shape for name, tensor in tensors.items()}
-        )
-        needed = [tensor for name, tensor in tensors.items() if name in placement.names]
-        memory_bytes = sum(map(_held_bytes, needed))
-        return _Fit(placement, config, memory_bytes, sum(tensor.bytes for tensor in needed))
-
     @cached_property
-    def _fits(self) -> dict[Hashable, _Fit]:
-        return {}
-
-    def _place_tensors(self, config: AdapterConfig, saved: Mapping[str, Shape]) -> Placement:
-        """Find the places of an adapter's tensors in the base, and check that they fit there."""
-        placement = self._names.place(config, saved)
-        shapes = placement.shapes(saved)
-        # Tensors of the output layer alone change nothing. BD-LoRA's factors are blocks on a
-        # matrix's diagonal, which PEFT checks when it loads them.
-        if (shapes or not saved) and not config.values.get("use_bdlora"):
-            check_fit(shapes, self.base.shapes, placement.parameters)
-        check_ranks(placement.config, {**saved, **shapes})
-        check_layer_count(config, self.base, shapes)
-        check_patterns(config, tuple(replicated_names(config, self.base)))
-        return placement
-
-    @cached_property
-    def _names(self) -> AdapterNames:
-        return AdapterNames(self.base)
+    def _fits(self) -> Fits:
+        return Fits(self.base)
 
     def _check_base(self, row: CatalogRow, config: AdapterConfig) -> None:
         """Check the base that an adapter's own config names, if a crawl could not see it.
@@ -325,11 +251,6 @@ class Obtainer:
 
 def _every(name: str) -> bool:
     return True
-
-
-def _held_bytes(tensor: Tensor) -> int:
-    """The size of a tensor once read: fp8 becomes fp32, others stay as stored."""
-    return tensor.bytes * (4 if tensor.dtype.startswith("F8_") else 1)
 
 
 def _is_local(row: CatalogRow) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import peft
 import pytest
 import torch
-from families import load_model, make_adapter, make_base
+from families import DEEPSEEK, load_model, make_adapter, make_base
 from safetensors.torch import save_file
 
 from hubdelta.indexer.adapters.adapter_names import AdapterNames
@@ -41,20 +41,7 @@ FAMILIES = {
         ("gate_proj", "down_proj", "up_proj"),
     ),
     "deepseek_v3": (
-        {
-            "n_routed_experts": EXPERTS,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 16,
-            "first_k_dense_replace": 1,
-            "n_group": 1,
-            "topk_group": 1,
-            "q_lora_rank": None,
-            "kv_lora_rank": 8,
-            "qk_rope_head_dim": 8,
-            "qk_nope_head_dim": 8,
-            "v_head_dim": 8,
-            "num_key_value_heads": 4,
-        },
+        DEEPSEEK | {"n_routed_experts": EXPERTS, "q_lora_rank": None},
         "mlp.experts",
         ("gate_proj", "down_proj", "up_proj"),
     ),

@@ -61,7 +61,7 @@ def test_each_keeps_its_own_numbers_and_settings(renamed, obtainer, tiny_base, t
 
     answers = dict(stacked.answers(adapters))
 
-    assert len(obtainer._fits) == 1
+    assert len(obtainer._fits._known) == 1
     assert len(stacked._reader._plans) == 1
     for place, adapter in enumerate(adapters):
         assert adapter.config.values["lora_alpha"] == [8, 3, 20][place]

@@ -3,7 +3,7 @@
 import peft
 import pytest
 import torch
-from families import load_model, make_adapter, make_base
+from families import DEEPSEEK, load_model, make_adapter, make_base
 from made_by_peft import read_adapter, relative_change, relative_error, run
 
 from hubdelta.indexer.engines.base_model import BaseModel
@@ -19,20 +19,7 @@ BASES = {
     "qwen3_moe": {"num_experts": EXPERTS, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
     # biases, and weights stored as (in, out)
     "gpt_oss": {"num_local_experts": EXPERTS, "num_experts_per_tok": 2, "head_dim": 8},
-    "deepseek_v3": {  # experts beside a shared one, from the second layer on
-        "n_routed_experts": EXPERTS,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 16,
-        "first_k_dense_replace": 1,
-        "n_group": 1,
-        "topk_group": 1,
-        "q_lora_rank": 8,
-        "kv_lora_rank": 8,
-        "qk_rope_head_dim": 8,
-        "qk_nope_head_dim": 8,
-        "v_head_dim": 8,
-        "num_key_value_heads": 4,
-    },
+    "deepseek_v3": DEEPSEEK | {"n_routed_experts": EXPERTS, "q_lora_rank": 8},
     "llama4_text": {  # all experts see all tokens, which their routers scale
         "num_local_experts": EXPERTS,
         "head_dim": 8,
