@@ -28,7 +28,7 @@ _BITS: Final = {
 
 _LONGEST: Final = 25_000_000  # bytes, huggingface_hub's own limit
 
-_LONGEST_KEPT: Final = 1_000_000  # bytes of a header that is recognized when it comes again
+_LONGEST_KEPT: Final = 250_000  # bytes of a header that is recognized when it comes again
 
 
 class BadHeaderError(ValueError):
