@@ -95,6 +95,7 @@ class Manifest:
         if config.peft_type == peft.PeftType.LORA:
             config.r, config.rank_pattern, config.alpha_pattern = 1, {}, {}
             config.init_lora_weights = True  # some initializations need weights
+            config.lora_dropout = 0.0  # does nothing here, and PEFT refuses it for parameters
         if config.peft_type == peft.PeftType.SHIRA:
             config.mask_fn = _first_entries  # the usual ones look at weights
         apply = partial(peft.PeftModel, copy.deepcopy(self._skeleton), config)

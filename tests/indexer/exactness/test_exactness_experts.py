@@ -1,11 +1,14 @@
 """LoRA of single parameters, as of a mixture's experts and routers, against PEFT's forward pass."""
 
+from dataclasses import replace
+
 import peft
 import pytest
 import torch
 from families import DEEPSEEK, load_model, make_adapter, make_base
 from made_by_peft import read_adapter, relative_change, relative_error, run
 
+from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.engine import Answer
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
@@ -104,6 +107,20 @@ def test_each_token_goes_through_the_experts_of_its_own_adapter(model_type, tmp_
         for answer in (together[place], alone):
             assert isinstance(answer, Answer), (name, answer)
             assert relative_error(answer.activations, expected[name]) <= TOLERANCE, name
+
+
+def test_dropout_which_does_nothing_after_training_is_no_obstacle(tmp_path):
+    """PEFT refuses it with target_parameters; the answer must not depend on who came before."""
+    folder = make_base(tmp_path / "base", model_type="mixtral", **BASES["mixtral"])
+    config = peft.LoraConfig(r=4, target_modules=[], target_parameters=["experts.down_proj"])
+    plain = read_adapter(make_adapter(tmp_path / "adapter", folder, config=config))
+    dropped = replace(
+        plain, config=AdapterConfig("LORA", plain.config.values | {"lora_dropout": 0.1})
+    )
+
+    for order in ([plain, dropped], [dropped, plain]):
+        answers = dict(StackedEngine(BaseModel.load(folder, ALPACA_5)).answers(order))
+        assert relative_error(answers[0].activations, answers[1].activations) <= TOLERANCE
 
 
 def test_experts_stay_exact_beside_products_in_bf16(tmp_path):
