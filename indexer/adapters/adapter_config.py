@@ -129,11 +129,15 @@ class AdapterConfig:
 
     @cached_property
     def likeness(self) -> str:
-        """Equal for configs that differ only in `OWN_SETTINGS`, and in the order of names."""
+        """Equal for configs that differ only in `OWN_SETTINGS`, and in the order of names.
+
+        Of the version of PEFT that saved it only counts whether it is later than the installed one:
+        that decides whether unknown settings are refused.
+        """
         said = sorted(self.values.keys() - OWN_SETTINGS)
         # The order of a rank_pattern stays: of several that match, PEFT takes the first.
         values = [(name, _sorted(self.values[name])) for name in said]
-        return json.dumps([self.peft_type, values], default=repr)
+        return json.dumps([self.peft_type, self._is_of_later_peft(), values], default=repr)
 
     def known_values(self, known: frozenset[str]) -> dict[str, Any]:
         """The values that the installed PEFT knows, if the others cannot change the result.

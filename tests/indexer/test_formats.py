@@ -243,6 +243,7 @@ LIKE = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj
         ({"base_model_name_or_path": "org/other", "peft_version": "0.1"}, True),
         ({"target_modules": ["v_proj", "q_proj"]}, True),  # PEFT saves a set
         ({"revision": None}, True),  # a null says nothing
+        ({"peft_version": "999.0"}, False),  # its unknown settings are refused
         ({"r": 8}, False),
         ({"use_rslora": True}, False),
         ({"target_modules": ["q_proj"]}, False),

@@ -13,6 +13,7 @@ from hubdelta.indexer.adapters.compatibility import PREFIX
 from hubdelta.indexer.adapters.loading import Obtainer
 from hubdelta.indexer.adapters.local import describe_folder
 from hubdelta.indexer.adapters.pending import Pending
+from hubdelta.indexer.engines.engine import Answer
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.keys import AdapterName
@@ -99,3 +100,17 @@ def test_numbers_that_are_not_finite_are_found_in_a_block_that_was_recognized(
     with pytest.raises(AdapterError, match=name) as failure:
         obtained(obtainer, bad)
     assert failure.value.reason is Reason.NOT_FINITE
+
+
+def test_a_setting_of_a_later_peft_is_refused_whoever_came_before(obtainer, tiny_base, tmp_path):
+    """An earlier version's unknown settings do nothing, a later one's may."""
+    folders = [make_adapter(tmp_path / str(number), tiny_base) for number in range(2)]
+    for folder, peft_version in zip(folders, ["0.1.0", "999.0"], strict=True):
+        with_config(folder, use_something=True, peft_version=peft_version)
+    engine = StackedEngine(obtainer.base)
+
+    answers = dict(engine.answers([obtained(obtainer, folder) for folder in folders]))
+
+    assert isinstance(answers[0], Answer)
+    assert isinstance(answers[1], AdapterError)
+    assert answers[1].reason is Reason.UNSUPPORTED_ADAPTER
