@@ -3,7 +3,12 @@
 import html
 import logging
 import re
-from typing import Final
+from collections import OrderedDict
+from concurrent.futures import Future
+from threading import Lock
+from typing import Final, NamedTuple
+
+from huggingface_hub.errors import EntryNotFoundError
 
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, one_line
@@ -17,6 +22,8 @@ CARD_FILE: Final = "README.md"
 CARD_BYTES: Final = 1 << 16
 """How much of the file is read: front matter can be long, and text beyond the first pages adds
 little."""
+
+_MOST_RECENT: Final = 64  # cards kept for other adapters of their repositories
 
 _LONGEST_TEXT: Final = 4_000  # characters
 
@@ -38,20 +45,59 @@ _DROPPED = re.compile(
 _MARKS = re.compile(r"[#*`|>~\[\]{}\\=<]|-{2,}|_{2,}")
 
 
-def fetch_card(hub: Hub, key: AdapterKey) -> bytes:
+class Card(NamedTuple):
+    """A repository's card at a commit.
+
+    Attributes:
+        content: the file's first bytes, at most CARD_BYTES; none if there is no card.
+        hash: of the whole file, on record at the Hub; empty if there is none, None where the Hub
+            does not say, or the card cannot be fetched.
+    """
+
+    content: bytes
+    hash: str | None
+
+
+class Cards:
+    """Cards, each fetched once for the adapters of a repository at a commit; thread-safe.
+
+    Args:
+        hub: where they are.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub, self._changing = hub, Lock()
+        self._recent: OrderedDict[tuple[str, str], Future[Card]] = OrderedDict()
+
+    def of(self, key: AdapterKey) -> Card:
+        """The card of an adapter's repository; see `fetch_card`."""
+        place = (key.repo_id, key.revision)
+        with self._changing:
+            is_new = place not in self._recent
+            card = self._recent.setdefault(place, Future())
+            if len(self._recent) > _MOST_RECENT:
+                self._recent.popitem(last=False)
+        if is_new:
+            try:
+                card.set_result(fetch_card(self._hub, key))
+            except BaseException as error:
+                card.set_exception(error)
+                raise
+        return card.result()
+
+
+def fetch_card(hub: Hub, key: AdapterKey) -> Card:
     """The first bytes of a repository's card at the adapter's commit: one ranged GET.
 
-    It is the repository's card even if the adapter is in a subfolder.
-
-    Returns:
-        At most CARD_BYTES; none if there is no card or it cannot be fetched: an adapter does not
-        fail for that.
+    It is the repository's card even if the adapter is in a subfolder. An adapter does not fail for
+    a card that cannot be fetched.
     """
     try:
-        return hub.call(read_start, hub, key, CARD_FILE, CARD_BYTES).content
+        start = hub.call(read_start, hub, key, CARD_FILE, CARD_BYTES)
     except HUB_FAILURES as error:
         logger.debug("%s: no card: %s", key, one_line(error))
-        return b""
+        return Card(b"", "" if isinstance(error, EntryNotFoundError) else None)
+    return Card(start.content, start.hash)
 
 
 def card_text(content: bytes) -> str | None:

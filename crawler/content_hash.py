@@ -25,9 +25,13 @@ def content_has_hash(content: bytes, etag: str | None) -> bool:
         case 64:
             return hashlib.sha256(content).hexdigest() == etag
         case 40:
-            blob = b"blob %d\0" % len(content) + content
-            return etag in {_sha1(blob), _sha1(content)}
+            return etag in {git_hash(content), _sha1(content)}
     return True
+
+
+def git_hash(content: bytes) -> str:
+    """Git's blob hash of a file's content: 40 hex digits."""
+    return _sha1(b"blob %d\0" % len(content) + content)
 
 
 def _sha1(content: bytes) -> str:

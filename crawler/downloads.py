@@ -38,12 +38,18 @@ class RemoteFile:
     Attributes:
         path: inside the repository.
         size: in bytes.
-        sha256: of its content; None for small files, which are stored in git itself.
+        hash: of its content: SHA-256, 64 hex digits, or git's blob hash, 40, for small files, which
+            are stored in git itself; None where the Hub does not say.
     """
 
     path: str
     size: int
-    sha256: str | None
+    hash: str | None
+
+    @property
+    def sha256(self) -> str | None:
+        """SHA-256 of its content; None for a file that is stored in git itself."""
+        return self.hash if self.hash is not None and len(self.hash) == 64 else None
 
 
 def file_info(hub: Hub, key: AdapterKey, files: Sequence[str]) -> dict[str, RemoteFile]:
@@ -53,15 +59,25 @@ def file_info(hub: Hub, key: AdapterKey, files: Sequence[str]) -> dict[str, Remo
         AdapterError: gated, not_found, disabled, no_weights (a file is missing) or network.
         HubError: offline, or a refused token.
     """
-    try:
-        found = map(_remote_file, hub.paths_info(key.repo_id, key.revision, files))
-        known = {file.path: file for file in found if file is not None}
-    except HUB_FAILURES as error:
-        raise adapter_error(error, "its weights", key.repo_id, hub.endpoint) from error
+    known = files_there(hub, key, files)
     for file in files:
         if file not in known:
             raise AdapterError(Reason.NO_WEIGHTS, f"there is no {file} at this commit")
     return known
+
+
+def files_there(hub: Hub, key: AdapterKey, files: Sequence[str]) -> dict[str, RemoteFile]:
+    """Those of the files that are there at the adapter's commit: one request.
+
+    Raises:
+        AdapterError: gated, not_found, disabled or network.
+        HubError: offline, or a refused token.
+    """
+    try:
+        found = map(_remote_file, hub.paths_info(key.repo_id, key.revision, files))
+        return {file.path: file for file in found if file is not None}
+    except HUB_FAILURES as error:
+        raise adapter_error(error, "its weights", key.repo_id, hub.endpoint) from error
 
 
 def weight_header(hub: Hub, key: AdapterKey, file: str) -> Header:
@@ -157,6 +173,8 @@ def _remote_file(raw: object) -> RemoteFile | None:
             return None
         case {"path": str(path), "size": int(size), "lfs": {"oid": str(sha256)}} if size >= 0:
             return RemoteFile(path, size, sha256)
+        case {"path": str(path), "size": int(size), "oid": str(oid)} if size >= 0:
+            return RemoteFile(path, size, oid)
         case {"path": str(path), "size": int(size)} if size >= 0:
             return RemoteFile(path, size, None)
     raise UnusableAnswerError("its answer does not describe a file")

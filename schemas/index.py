@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -162,7 +162,12 @@ class Index:
         return path
 
     def read(
-        self, row_type: type[Row], *, base: str, columns: Sequence[str] | None = None
+        self,
+        row_type: type[Row],
+        *,
+        base: str,
+        columns: Sequence[str] | None = None,
+        repo_ids: Collection[str] | None = None,
     ) -> pa.Table:
         """All rows of a table for one base, with the columns of this version.
 
@@ -172,6 +177,8 @@ class Index:
             row_type: which table.
             base: the base model.
             columns: the columns wanted; all by default.
+            repo_ids: the repositories whose rows are wanted, of a table with a column `repo_id`;
+                all by default.
 
         Raises:
             UnreadableError: there may be rows that cannot be read at the moment.
@@ -182,7 +189,7 @@ class Index:
         tables = [schema.empty_table()]
         for path in self._files_of(row_type, base):
             try:
-                tables.append(_read_file(path, schema, base))
+                tables.append(_read_file(path, schema, base, repo_ids))
             except DamagedFileError as error:
                 logger.warning("%s; left out", error)
         return pa.concat_tables(tables)
@@ -263,13 +270,26 @@ def new_run_id(now: datetime) -> str:
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def _read_file(path: Path, schema: pa.Schema, base: str | None = None) -> pa.Table:
-    """The rows of a file, of one base if one is named."""
+def _read_file(
+    path: Path,
+    schema: pa.Schema,
+    base: str | None = None,
+    repo_ids: Collection[str] | None = None,
+) -> pa.Table:
+    """The rows of a file, of one base and of some repositories if these are named."""
     file = open_parquet(path)
     stored = file.schema_arrow
     _check_version(path, _version(stored))
     try:
+        wanted = None
+        if repo_ids is not None:
+            names = file.read(columns=["repo_id"])["repo_id"]
+            wanted = pc.is_in(names, pa.array(repo_ids, pa.string()))
+            if not pc.any(wanted).as_py():
+                return schema.empty_table()
         table = file.read(columns=[n for n in stored.names if n in schema.names or n == "base"])
+        if wanted is not None:
+            table = table.filter(wanted)
         if "base" not in stored.names:
             table = table.append_column("base", pa.repeat(base_in(path), len(table)))
         elif base is not None:

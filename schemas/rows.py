@@ -133,7 +133,14 @@ class VectorRow(Row):
     card: str | None = _added_column(
         pa.string(), "first 4,000 characters of its model card, without front matter and code"
     )
-    embedded_at: datetime = _column(_TIME, "when the vector was made")
+    files: dict[str, str] | None = _added_column(
+        pa.map_(pa.string(), pa.string()),
+        "files that it was made from, and its card, by path: SHA-256, or git's hash of a small "
+        "file; empty for a file that was not there; null where the Hub does not say",
+    )
+    embedded_at: datetime = _column(
+        _TIME, "when the vector was made, or kept for a new commit that changed none of its files"
+    )
     run_id: str = _column(pa.string(), "run that made the row")
 
 
@@ -238,7 +245,8 @@ class RunRow(Row):
     )
     counts: dict[str, int] = _column(
         pa.map_(pa.string(), pa.int64()),
-        "crawl: listed, new, changed, vanished; index: embedded, skipped, failed and failed:REASON",
+        "crawl: listed, new, changed, vanished; index: embedded, kept (at a new commit, since no "
+        "file of theirs changed), skipped, failed and failed:REASON",
         "adapters",
     )
     marks: dict[str, datetime] = _column(

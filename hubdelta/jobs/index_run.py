@@ -16,6 +16,7 @@ from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
 from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.pipeline.plan import Plan, make_plan
 from hubdelta.indexer.pipeline.progress import RunProgress
+from hubdelta.indexer.pipeline.unchanged import keep_unchanged
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
 from hubdelta.indexer.recipe import Recipe, is_encoder_decoder
 from hubdelta.indexer.settings import IndexSettings
@@ -79,7 +80,8 @@ class IndexSummary:
         base_revision: 40-hex commit of the base.
         run_id: the run's id in every row it made.
         outcome: done, interrupted or failed.
-        embedded: vectors written.
+        embedded: vectors made and written.
+        kept: vectors kept for a new commit, which changed none of the files they were made from.
         skipped: adapters skipped, by reason.
         failed: adapters that gave no vector, by reason.
         missing: the adapters named by hand that were not found.
@@ -99,6 +101,7 @@ class IndexSummary:
     run_id: str
     outcome: str = "failed"
     embedded: int = 0
+    kept: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)
@@ -210,6 +213,19 @@ class _IndexRun:
             limit=self.request.limit,
         )
         self.summary.skipped += plan.skipped
+        resolves_before = self.hub.resolves
+        left = keep_unchanged(
+            plan,
+            index=self.index,
+            base=recipe.base,
+            recipe_id=recipe.id,
+            hub=self.hub,
+            run_id=self.summary.run_id,
+            workers=self.settings.workers,
+        )
+        self.summary.resolves = self.hub.resolves - resolves_before
+        self.summary.kept = len(plan.pending) - len(left.pending)
+        plan = left
         self.display.planned(len(plan.pending))
         stopped = self._embed(plan, recipe) if plan.pending else False
         self.summary.outcome = "interrupted" if stopped else "done"
@@ -264,7 +280,7 @@ class _IndexRun:
             self.summary.failed.update({str(why): n for why, n in progress.failed.items()})
             self.summary.adapters_per_second = progress.adapters_per_second
             self.summary.fetched_bytes = progress.received()
-            self.summary.resolves = self.hub.resolves - resolves_before
+            self.summary.resolves += self.hub.resolves - resolves_before
             self.summary.needed_bytes = progress.needed_bytes
             self.summary.busy = progress.stages.busy
             self.summary.waited = progress.stages.waited
@@ -290,6 +306,7 @@ class _IndexRun:
 def _run_row(summary: IndexSummary, started_at: datetime, requests: int) -> RunRow:
     counts = {
         "embedded": summary.embedded,
+        "kept": summary.kept,
         "skipped": summary.skipped.total(),
         "failed": summary.failed.total(),
     }

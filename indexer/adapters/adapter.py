@@ -22,6 +22,7 @@ class PeftAdapter:
             the CPU; without those of the output layer.
         weight_bytes: size of its weight files.
         card: text of its model card, if it has one.
+        files: hashes of what it was read from, as `VectorRow.files`.
     """
 
     key: AdapterKey
@@ -29,6 +30,7 @@ class PeftAdapter:
     tensors: Mapping[str, torch.Tensor]
     weight_bytes: int
     card: str | None = None
+    files: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class FullFinetune:
         checkpoint: its weights, wherever they are.
         weight_bytes: size of its weight files.
         card: text of its model card, if it has one.
+        files: hashes of what it was read from, as `VectorRow.files`.
     """
 
     key: AdapterKey
@@ -48,6 +51,7 @@ class FullFinetune:
     checkpoint: Checkpoint
     weight_bytes: int
     card: str | None = None
+    files: dict[str, str] | None = None
 
 
 Adapter = PeftAdapter | FullFinetune

@@ -9,14 +9,14 @@ them.
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import sha1
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hubdelta.crawler.adapter_files import MODEL_CONFIG
-from hubdelta.crawler.card import card_text
+from hubdelta.crawler.card import Cards, card_text
 from hubdelta.crawler.describe import DeclaredBases
 from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.adapters.adapter import Adapter, FullFinetune, PeftAdapter
@@ -64,6 +64,7 @@ class Inspected:
         memory_bytes: the space it takes until it is embedded, on disk or in memory.
         needed_bytes: how much to fetch over the network.
         card: text of its model card, if it has one.
+        files: hashes of what it was read from, as `VectorRow.files`.
         placement: of its tensors in the base; None if only reading the files shows what they hold.
     """
 
@@ -74,6 +75,7 @@ class Inspected:
     memory_bytes: int
     needed_bytes: int
     card: str | None = None
+    files: dict[str, str] | None = None
     placement: Placement | None = None
 
 
@@ -96,6 +98,10 @@ class Obtainer:
     folder: Path
     max_bytes: int
     keep: bool = False
+    _cards: Cards = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_cards", Cards(self.hub))  # one for all threads
 
     def inspect(self, pending: Pending) -> Inspected:
         """Check everything that can be checked before fetching the weights.
@@ -107,7 +113,7 @@ class Obtainer:
         row, source = pending.row, self._source(pending)
         _reject_known(row)
         config: AdapterConfig | Mapping[str, Any]
-        text = source.text(_config_path(row), limit=LONGEST_CONFIG)
+        text = source.text(config_path(row), limit=LONGEST_CONFIG)
         if row.kind == Kind.FULL:
             config = parse_model_config(text, self.base)
         else:
@@ -137,7 +143,15 @@ class Obtainer:
         card = source.card()
         needed_bytes = 0 if _is_local(row) else needed_bytes + len(text) + len(card)
         return Inspected(
-            pending, config, text, weights, memory_bytes, needed_bytes, card_text(card), placement
+            pending,
+            config,
+            text,
+            weights,
+            memory_bytes,
+            needed_bytes,
+            card_text(card),
+            source.hashes,
+            placement,
         )
 
     def fetch(self, inspected: Inspected) -> None:
@@ -160,7 +174,7 @@ class Obtainer:
                 wanted = _every if self.keep else partial(self._reads, inspected, file)
                 source.copy_tensors(file, header, wanted, root)
         if self.keep and not _is_local(row):
-            (root / _config_path(row)).write_bytes(inspected.text)
+            (root / config_path(row)).write_bytes(inspected.text)
 
     def read(self, inspected: Inspected) -> Adapter:
         """Read fetched weights; the files are deleted unless they are to be kept.
@@ -178,7 +192,12 @@ class Obtainer:
                     self.hub, pending.key, weights.headers, self.base.folder, index=weights.index
                 )
             return FullFinetune(
-                pending.key, inspected.config, checkpoint, weights.size, inspected.card
+                pending.key,
+                inspected.config,
+                checkpoint,
+                weights.size,
+                inspected.card,
+                inspected.files,
             )
         placement = inspected.placement
         wanted = None if placement is None else placement.names.__contains__
@@ -195,6 +214,7 @@ class Obtainer:
             placement.tensors(tensors),
             weights.size,
             inspected.card,
+            inspected.files,
         )
 
     def release(self, pending: Pending) -> None:
@@ -234,7 +254,7 @@ class Obtainer:
     def _source(self, pending: Pending) -> Source:
         if _is_local(pending.row):
             return Folder(Path(pending.row.repo_id))
-        return Repository(self.hub, pending.key)
+        return Repository(self.hub, pending.key, self._cards)
 
     def _root(self, inspected: Inspected) -> Path:
         """The folder to read its files from."""
@@ -275,7 +295,8 @@ def _other_base(row: CatalogRow, says: str, found: str) -> AdapterError:
     return AdapterError(Reason.BASE_MISMATCH, f"{says}, not {row.base}: index it under {found}")
 
 
-def _config_path(row: CatalogRow) -> str:
+def config_path(row: CatalogRow) -> str:
+    """Where the configuration of an adapter or a whole model is in its repository."""
     return _inside(row, MODEL_CONFIG if row.kind == Kind.FULL else CONFIG_FILE)
 
 

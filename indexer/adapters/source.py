@@ -3,10 +3,11 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from hubdelta.crawler.card import CARD_BYTES, CARD_FILE, fetch_card
+from hubdelta.crawler.card import CARD_BYTES, CARD_FILE, Cards
+from hubdelta.crawler.content_hash import git_hash
 from hubdelta.crawler.downloads import fetch, file_info, small_file, weight_header
 from hubdelta.crawler.foreign_content import foreign_content
 from hubdelta.crawler.hub import Hub
@@ -56,6 +57,14 @@ class Source(ABC):
             raise AdapterError(Reason.CORRUPT, f"{file} {what}")
         return content
 
+    @property
+    @abstractmethod
+    def hashes(self) -> dict[str, str] | None:
+        """Hashes of the files asked for so far, by path, empty for one that is not there.
+
+        None if one of them is unknown: the files cannot be recognized at another commit.
+        """
+
     @abstractmethod
     def _read(self, file: str, limit: int) -> bytes: ...
 
@@ -89,25 +98,44 @@ class Repository(Source):
     Attributes:
         hub: the Hub.
         key: which repository, and which commit.
+        cards: of the repositories.
     """
 
     hub: Hub
     key: AdapterKey
+    cards: Cards
+    _hashes: dict[str, str | None] = field(default_factory=dict, init=False)
+
+    @property
+    def hashes(self) -> dict[str, str] | None:
+        """As the Hub has them on record."""
+        known = {file: found for file, found in self._hashes.items() if found is not None}
+        return known if len(known) == len(self._hashes) else None
 
     def _read(self, file: str, limit: int) -> bytes:
-        return small_file(self.hub, self.key, file, limit=limit)
+        try:
+            content = small_file(self.hub, self.key, file, limit=limit)
+        except AdapterError as error:
+            self._hashes[file] = "" if error.reason is Reason.NO_WEIGHTS else None
+            raise
+        self._hashes[file] = git_hash(content)
+        return content
 
     def card(self) -> bytes:
-        """One request."""
-        return fetch_card(self.hub, self.key)
+        """One request, for all adapters of the repository."""
+        content, self._hashes[CARD_FILE] = self.cards.of(self.key)
+        return content
 
     def header(self, file: str) -> Header:
         """One ranged request, or two."""
-        return weight_header(self.hub, self.key, file)
+        header = weight_header(self.hub, self.key, file)
+        self._hashes[file] = header.hash
+        return header
 
     def sizes(self, files: Sequence[str]) -> list[int]:
         """One request."""
         found = file_info(self.hub, self.key, files)
+        self._hashes.update({file: found[file].hash for file in files})
         return [found[file].size for file in files]
 
     def copy(self, file: str, into: Path) -> None:
@@ -130,6 +158,10 @@ class Folder(Source):
     """
 
     path: Path
+
+    @property
+    def hashes(self) -> None:
+        """Of a folder none are on record."""
 
     def _read(self, file: str, limit: int) -> bytes:
         return read_file(self.path / file, limit)

@@ -1,6 +1,7 @@
 """An index run: what to embed, and the way there.
 
 plan.py         catalog minus vectors minus failures that are not yet due
+unchanged.py    what a new commit left as it was keeps its vector
 run.py          base, engine and pipeline, put together
 arrivals.py     downloads, ahead of the computation
 pipeline.py     download, read, stack, compute, write, all concurrently

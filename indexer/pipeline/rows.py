@@ -80,6 +80,7 @@ class RowMaker:
             target_modules=modules,
             weight_bytes=adapter.weight_bytes,
             card=adapter.card,
+            files=adapter.files,
             embedded_at=datetime.now(UTC),
             run_id=self.run_id,
         )

@@ -12,12 +12,12 @@ CREATE OR REPLACE VIEW hubdelta.stored_vectors AS
 SELECT
     v.* EXCLUDE (
         norm, signal, engine, precision, adapter_type, rank, alpha, target_modules, weight_bytes,
-        card, embedded_at, run_id, place, hidden, slot,
+        card, files, embedded_at, run_id, place, hidden, slot,
         fold
     ),
     hubdelta_delta(nullif(v.hidden, 0), v.slot, v.fold) AS delta,
     v.norm, v.signal, v.engine, v.precision, v.adapter_type, v.rank, v.alpha, v.target_modules,
-    v.weight_bytes, v.card, v.embedded_at, v.run_id, v.place
+    v.weight_bytes, v.card, v.files, v.embedded_at, v.run_id, v.place
 FROM cache.stored_vectors AS v;
 
 CREATE OR REPLACE VIEW adapters AS FROM cache.present_adapters;

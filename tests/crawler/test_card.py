@@ -115,7 +115,7 @@ def card_requests(served: FaultyHub) -> int:
 
 
 def test_a_card_is_one_request(hub: Hub, key: AdapterKey, served: FaultyHub) -> None:
-    assert fetch_card(hub, key) == b"A card."
+    assert fetch_card(hub, key).content == b"A card."
     assert card_requests(served) == 1
 
 
@@ -123,7 +123,7 @@ def test_the_card_of_an_adapter_in_a_subfolder_is_the_repositorys(
     hub: Hub, key: AdapterKey, repos: Repos
 ) -> None:
     within = AdapterKey(key.repo_id, "some/folder", key.revision)
-    assert fetch_card(hub, within) == b"A card."
+    assert fetch_card(hub, within).content == b"A card."
 
 
 @pytest.mark.parametrize("no_ranges", [False, True])
@@ -137,7 +137,7 @@ def test_of_a_huge_file_only_the_beginning_is_taken(
         file.truncate(100 << 20)
     before = hub.bytes_received
     key = AdapterKey("a/b", "", hub.model("a/b").sha)
-    content = fetch_card(hub, key)
+    content = fetch_card(hub, key).content
     assert len(content) == CARD_BYTES
     assert content.startswith(b"word ")
     assert hub.bytes_received - before < 20 * CARD_BYTES
@@ -148,7 +148,7 @@ def test_a_missing_card_is_asked_for_once_and_is_no_failure(
 ) -> None:
     (repos.place / "a/b/README.md").unlink()
     missing = AdapterKey("a/b", "", hub.model("a/b").sha)
-    assert fetch_card(hub, missing) == b""
+    assert fetch_card(hub, missing).content == b""
     assert card_requests(served) == 1
 
 
@@ -165,7 +165,7 @@ def test_a_card_that_cannot_be_had_is_no_failure_and_not_asked_for_forever(
     hub: Hub, key: AdapterKey, served: FaultyHub, fault: Fault, pauses: list[float]
 ) -> None:
     served.faults.add(fault)
-    assert fetch_card(hub, key) == b""
+    assert fetch_card(hub, key).content == b""
     assert card_requests(served) <= hub.settings.attempts
 
 
@@ -174,4 +174,4 @@ def test_a_stumbling_hub_is_asked_again_for_a_card(
     hub: Hub, key: AdapterKey, served: FaultyHub
 ) -> None:
     served.faults.add(Fault("*README.md*", status=429, reset=0))
-    assert fetch_card(hub, key) == b"A card."
+    assert fetch_card(hub, key).content == b"A card."
