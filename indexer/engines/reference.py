@@ -7,8 +7,8 @@ faster engines are measured against it.
 import inspect
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import peft
@@ -44,6 +44,7 @@ from hubdelta.schemas.words import counted
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
 _PREFIXES: Final = (peft.PeftType.PREFIX_TUNING, peft.PeftType.CARTRIDGE)
 """Methods whose parameters go into the cache of keys and values."""
@@ -109,6 +110,24 @@ class ReferenceEngine(Engine):
         return np.array_equal(now, self.baseline.activations)
 
     def _run(self, adapter: Adapter) -> Activations:
+        activations = self.with_adapter(
+            adapter, lambda model: hidden_states(model, self._base.probes)
+        )
+        if not np.isfinite(activations).all():
+            raise not_finite(self.precision)
+        return activations
+
+    def with_adapter(self, adapter: Adapter, work: Callable[[torch.nn.Module], T]) -> T:
+        """What some work on the base with an adapter gives; the base is as before afterwards.
+
+        Args:
+            adapter: a PEFT adapter.
+            work: takes the base, wrapped by PEFT.
+
+        Raises:
+            AdapterError: PEFT cannot load the adapter, or it does not fit.
+            HubdeltaError: the base no longer answers as before.
+        """
         if isinstance(adapter, FullFinetune):
             raise TypeError(f"{adapter.key} is a whole model, not an adapter")
         model = self._base.model
@@ -120,14 +139,15 @@ class ReferenceEngine(Engine):
             rows = None  # DoRA's norms are over the whole vocabulary, so it must be the base's
         tensors = {name: _without_added(name, t, rows).float() for name, t in counting.items()}
         with self._guard.lent(_written(tensors, model)):
-            activations = self._run_peft(model, config, tensors)
-        if not np.isfinite(activations).all():
-            raise not_finite(self.precision)
-        return activations
+            return self._run_peft(model, config, tensors, work)
 
     def _run_peft(
-        self, model: PreTrainedModel, config: Any, tensors: dict[str, torch.Tensor]
-    ) -> Activations:
+        self,
+        model: PreTrainedModel,
+        config: Any,
+        tensors: dict[str, torch.Tensor],
+        work: Callable[[torch.nn.Module], T],
+    ) -> T:
         # A head task would wrap the model in a class that looks for the head; the hidden state
         # needs none. Prompt learning lives in the wrappers of language models alone.
         wrapper = peft.PeftModel
@@ -177,7 +197,7 @@ class ReferenceEngine(Engine):
             )
         try:
             with BUILDING:  # some PEFT modules create others as they run: target_parameters
-                return hidden_states(wrapped, self._base.probes)
+                return work(wrapped)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if not config.is_prompt_learning or is_out_of_memory(error):
                 raise
