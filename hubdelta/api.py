@@ -280,6 +280,63 @@ class OpenIndex:
         """
         return self._framed(answers.suggestions(self._queries, base, k, distance))
 
+    def evaluate(
+        self,
+        base: str | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        label_pattern: str | None = None,
+        spaces: Sequence[str] = ("delta",),
+        sentence_model: str | None = None,
+    ) -> Frame:
+        """How well Delta Activations, and other spaces, tell labeled adapters apart.
+
+        All spaces but delta fetch the weights of the labeled adapters again, through the Hub that
+        HF_ENDPOINT names, and store in the index what they compute.
+
+        Args:
+            base: the base; None if the index has only one.
+            labels: adapter → label; None for those that `hubdelta label` stored.
+            label_pattern: in place of labels, a regular expression over the names with a group
+                `(?P<label>...)`.
+            spaces: some of delta, weights, update, pca, salient, outputs; or all.
+            sentence_model: what embeds answers in outputs, ORG/NAME or a local folder;
+                sentence-transformers/all-MiniLM-L6-v2 by default.
+
+        Returns:
+            A row for each space: space, adapters, dimension; silhouette and silhouette_halved, with
+            distance clip(1 - cos, 0, 1) and (1 - cos) / 2, each with the ends of its 95% interval
+            as _low and _high; retrieval, rand_index, seconds, fetched_bytes, by_label, left_out,
+            about.
+
+        Raises:
+            QueryError: the index has no such base, or no comparable vector.
+            UsageError: labels that cannot be scored, a wrong pattern, an unknown space.
+            MissingExtraError: a space needs torch, which is not installed.
+            IndexBusyError: another run holds the index.
+            HubError: nothing can be fetched now.
+
+        >>> scores = index.evaluate(label_pattern="(?P<label>json|wordnet|kjv)")
+        >>> scores["space"].to_pylist(), scores["silhouette"][0].as_py() > 0.5
+        (['delta'], True)
+        """
+        from hubdelta.evaluation.evaluate import table_of
+        from hubdelta.evaluation.spaces import chosen
+        from hubdelta.jobs.evaluation import SENTENCE_MODEL, EvaluationRequest, run_evaluation
+
+        if labels is not None and label_pattern is not None:
+            raise UsageError("labels or label_pattern: leave out one of the two")
+        request = EvaluationRequest(
+            base=base,
+            spaces=chosen(spaces),
+            labels=labels,
+            labels_from="the index" if labels is None else "the mapping",
+            pattern=label_pattern,
+            sentence_model=sentence_model or SENTENCE_MODEL,
+        )
+        found = run_evaluation(self._queries.index, request, lambda doing, done, total: None)
+        return self._framed(table_of(found.evaluation))
+
     def status(self, base: str | None = None) -> IndexStatus:
         """What the index knows of each base, what is missing, and its size; runs are a frame.
 

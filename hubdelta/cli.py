@@ -36,6 +36,7 @@ _COMMANDS: Final = {
     "similar": _ASK,
     "compare": _ASK,
     "domains": _ASK,
+    "evaluate": _ASK,
     "sql": _ASK,
     "explore": _SEE,
     "export": _SEE,

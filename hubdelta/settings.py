@@ -21,6 +21,7 @@ _LIBRARIES = ("huggingface_hub", "pyarrow", "duckdb", "torch", "transformers", "
 _EXTRAS = {
     "index": ("torch", "transformers", "peft", "safetensors"),
     "serve": ("starlette", "uvicorn", "yaml"),
+    "evaluate": ("matplotlib",),
     "demo": ("torch", "transformers", "peft", "safetensors", "starlette", "uvicorn", "gguf"),
 }
 

@@ -73,6 +73,20 @@ def shown_output(path: Path) -> str:
     return "standard output" if path == STDOUT else str(path)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for output, if it is missing, before doing the work.
+
+    Raises:
+        OutputError: it is a file, or cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputError(f"{path} is a file: name a folder") from error
+    except OSError as error:
+        raise OutputError(why_unwritten(path, error)) from error
+
+
 def check_output(path: Path) -> None:
     """Check that an output file can be written, before doing the work.
 

@@ -330,6 +330,49 @@ class MapRow(Row):
     placed_at: datetime = _column(_TIME, "when the row was made")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpaceRow(Row):
+    """An adapter in another space than its delta, as `hubdelta evaluate` computed it.
+
+    A space has either vectors or inner products. Of an adapter's rows in one space and definition,
+    all count: a later one adds inner products with adapters that came later.
+    """
+
+    table: ClassVar[str] = "spaces"
+
+    base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
+    base_revision: str = _column(pa.string(), "40-hex commit of the base")
+    space: str = _column(pa.string(), "weights, update, salient or outputs")
+    definition: str = _column(pa.string(), "what rows must share to be comparable, in words")
+    adapter: str = _column(pa.string(), "org/name[/subfolder], or a local folder's path")
+    revision: str = _column(pa.string(), "40-hex commit of the adapter")
+    adapter_type: str = _column(pa.string(), "PEFT type (LORA, ...) or FULL")
+    left_out: str | None = _column(
+        pa.string(), "why the space cannot represent the adapter; null if it does"
+    )
+    dimension: int | None = _column(
+        pa.int64(), "coordinates of the adapter in the space; null if left out", "dimensions"
+    )
+    vector: npt.NDArray[np.float32] | None = _column(
+        pa.list_(pa.float32()), "the adapter in the space, [dimension]; null for inner products"
+    )
+    others: list[str] | None = _column(
+        _STRINGS, "adapters, NAME@REVISION, that inner_products are with; null for a vector"
+    )
+    inner_products: list[float] | None = _column(
+        pa.list_(pa.float64()),
+        "with each of others, in their order; for salient, entries that both masks have",
+    )
+    seconds: float = _column(
+        pa.float64(), "wall time of its computation: its share of what the run took", "seconds"
+    )
+    fetched_bytes: int = _column(
+        pa.int64(), "received from the Hub for it, once for all spaces of the run", "bytes"
+    )
+    computed_at: datetime = _column(_TIME, "when the row was made")
+    run_id: str = _column(pa.string(), "run that made the row")
+
+
 R = TypeVar("R", bound=Row)
 
 TABLES: tuple[type[Row], ...] = (
@@ -341,6 +384,7 @@ TABLES: tuple[type[Row], ...] = (
     ClusterRow,
     LabelRow,
     MapRow,
+    SpaceRow,
 )
 
 

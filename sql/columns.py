@@ -12,6 +12,7 @@ from hubdelta.schemas.rows import (
     MapRow,
     Row,
     RunRow,
+    SpaceRow,
     VectorRow,
 )
 from hubdelta.sql.vocabulary import MACROS
@@ -43,6 +44,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "bases": described(BaseRow),
     "runs": described(RunRow),
     "maps": described(MapRow),
+    "spaces": described(SpaceRow),
     "adapters": _ADAPTER
     | {
         "status": "embedded, pending (no attempt at this revision yet), failed, or vanished from "

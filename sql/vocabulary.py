@@ -119,6 +119,10 @@ VIEWS: Final = (
         "The position of each adapter on the newest map of its base and recipe; "
         "`hubdelta explore` makes them",
     ),
+    View(
+        "spaces",
+        "Each adapter in the spaces that `hubdelta evaluate` compares with deltas",
+    ),
 )
 """The views in schema `main`."""
 

@@ -19,12 +19,13 @@ _ROOT = Path(__file__).resolve().parents[1]
 _EXTRA_OF = {
     **dict.fromkeys(("accelerate", "peft", "psutil", "safetensors", "torch"), "index"),
     **dict.fromkeys(("tokenizers", "transformers"), "index"),
+    "matplotlib": "evaluate",
     "selenium": "dev",
 }
 """Packages that only an extra brings."""
 
-_ROOMS = {"tests", "indexer", "demo"}
-"""What may import them: the tests themselves, and the rooms of the extra."""
+_ROOMS = {"tests", "indexer", "evaluation", "demo"}
+"""What may import them: the tests themselves, and the rooms of the extras."""
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,7 +13,7 @@ ORDER = [
     {"schemas", "vectors"},
     {"crawler", "hub_server"},
     {"indexer", "sql"},
-    {"clusters", "explorer"},
+    {"clusters", "evaluation", "explorer"},
     {"demo", "hubdelta"},
 ]
 """The rooms, low to high. `vectors` and `clusters` raise the errors of `schemas`, `explorer` asks

@@ -13,14 +13,15 @@ from hubdelta.terminal.output import Output
 EXAMPLES: Final = """\
 hubdelta export --format npz --out vectors.npz
 hubdelta export --format parquet --base meta-llama/Llama-3.1-8B --out llama.parquet
-hubdelta export --format embedding-atlas --out atlas.parquet"""
+hubdelta export --format embedding-atlas --out atlas.parquet
+hubdelta export --format paper --out embeddings.npz"""
 
 
 def command(
     *,
     context: typer.Context,
     output_format: Annotated[
-        Literal["parquet", "npz", "embedding-atlas"],
+        Literal["parquet", "npz", "embedding-atlas", "paper"],
         typer.Option("--format", help="What to write."),
     ],
     out: Annotated[
@@ -45,6 +46,10 @@ def command(
     distances} in place of x, y and vector; open it with `embedding-atlas FILE --x projection_x --y
     projection_y --neighbors neighbors`.
 
+    paper: an npz with the keys of the paper's release, embeddings [n, d], model_names, base_model
+    and probe_info; and beside it its results_summary.json, whose silhouette_score is that of the
+    labels that `hubdelta label` stored, or null.
+
     x and y are those of `hubdelta explore`, domains those of `hubdelta domains`.
     """
     from hubdelta.explorer.exports import WRITERS, Export
@@ -59,8 +64,22 @@ def command(
         raise UsageError(
             f"embedding-atlas needs a file name that ends in .parquet, as {out.name}.parquet"
         )
+    if output_format == "paper" and out == STDOUT:
+        raise UsageError("--format paper writes two files: name one with --out")
     index = Index.open(index_path)
     check_output(out)
+    if output_format == "paper":
+        from hubdelta.jobs.paper_export import export_paper
+
+        summary = out.with_name("results_summary.json")
+        check_output(summary)
+        rows = export_paper(index, base, out, summary)
+        sentence = f"{out} and {summary}: {counted(rows, 'adapter')}"
+        paths = {"path": out.absolute(), "summary": summary.absolute()}
+        output.answer(
+            paths | {"format": output_format, "rows": rows}, lambda screen: screen.line(sentence)
+        )
+        return
     with opened_map(index, base) as found:
         with opened_output(out) as file:
             WRITERS[output_format](Export(found.pool, found.placement, found.domains), file)

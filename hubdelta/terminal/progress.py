@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    ProgressColumn,
     SpinnerColumn,
     Task,
     TaskID,
@@ -38,7 +39,25 @@ def show_progress() -> Iterator[Display]:
     if not sys.stderr.isatty():
         yield _LogLines()
         return
-    columns = (
+    with Bars(*_columns(), console=Console(stderr=True), transient=True) as bars:
+        yield _Bars(bars)
+
+
+@contextmanager
+def show_counts() -> Iterator[Callable[[str, int, int], None]]:
+    """A function that shows what is being done, how much of it is done, and how much there is."""
+    if not sys.stderr.isatty():
+        yield _CountLines()
+        return
+    with Bars(*_columns(), console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None)
+        yield lambda doing, done, total: bars.update(
+            task, description=doing, completed=done, total=total
+        )
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=10),  # leaves the rest of an 80-column line for text
@@ -46,8 +65,16 @@ def show_progress() -> Iterator[Display]:
         TimeElapsedColumn(),
         _TimeLeft(),
     )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _Bars(bars)
+
+
+@dataclass
+class _CountLines:
+    last: float = field(default_factory=time.monotonic)
+
+    def __call__(self, doing: str, done: int, total: int) -> None:
+        if time.monotonic() - self.last >= _LOG_PAUSE:
+            logger.info("%s: %d of %d", doing, done, total)
+            self.last = time.monotonic()
 
 
 class _TimeLeft(TimeRemainingColumn):

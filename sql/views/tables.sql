@@ -62,3 +62,6 @@ QUALIFY m.map_id = max(m.map_id) OVER (PARTITION BY m.base, m.recipe_id)
         PARTITION BY m.base, m.recipe_id, m.map_id, m.adapter
         ORDER BY m.placed_at DESC, m.revision
     ) = 1;
+
+CREATE OR REPLACE VIEW spaces AS
+FROM hubdelta.stored_by_base('spaces');

@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-_COMPUTING = {"index", "demo"}
+_COMPUTING = {"index", "demo", "evaluate"}
 """Commands that import torch."""
 
 _IMPORTED = (
@@ -38,7 +38,7 @@ _IMPORTED = (
 """What commands import, now or when they run; of a room, all of its modules."""
 
 _IMPORTED_TO_COMPUTE = (
-    *("hubdelta.jobs", "hubdelta.indexer.pipeline"),
+    *("hubdelta.jobs", "hubdelta.indexer.pipeline", "hubdelta.evaluation"),
     *("transformers.models.llama.modeling_llama", "peft.utils.transformers_weight_conversion"),
 )
 

@@ -12,6 +12,7 @@ from families import make_adapter, make_base
 
 from hubdelta.cli import hubdelta
 from hubdelta.demo.base import BASE_ID
+from hubdelta.demo.pool import SINGLE
 
 _STAND_FOR = {
     "meta-llama/Llama-3.1-8B": BASE_ID,
@@ -46,7 +47,8 @@ def here(workplace, demo) -> Path:
 def workplace(tmp_path_factory) -> Path:
     """A folder with the files that examples name."""
     folder = tmp_path_factory.mktemp("examples")
-    (folder / "labels.csv").write_text("adapter,label\nmlnights/lora-test-3,code\n")
+    labels = "".join(f"{adapter.repo_id},{adapter.domains[0]}\n" for adapter in SINGLE)
+    (folder / "labels.csv").write_text(f"adapter,label\n{labels}")
     (folder / "report.sql").write_text("SELECT count(*) FROM adapters")
     base = make_base(folder / "my-base")
     for seed, name in enumerate(("my-adapter", "my-other-adapter")):

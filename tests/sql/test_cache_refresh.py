@@ -50,7 +50,9 @@ TABLES = {
     "vectors": "SELECT v.* EXCLUDE (place, slot) FROM cache.stored_vectors AS v",
     **{
         name: f"FROM cache.stored_{name}"
-        for name in ("catalog", "failures", "bases", "runs", "clusters", "labels", "maps")
+        for name in (
+            *("catalog", "failures", "bases", "runs", "clusters", "labels", "maps", "spaces"),
+        )
     },
 }
 

@@ -43,6 +43,7 @@ def only(index: Index, query: str) -> dict[str, object]:
         "runs",
         "clusters",
         "maps",
+        "spaces",
     ],
 )
 def test_every_view_of_an_empty_index_is_empty(empty: Index, view: str) -> None:
