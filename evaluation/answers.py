@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftModel
 from transformers import AutoModel, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from hubdelta.indexer.base_structure import LOADING_ERRORS, brief, quiet_transformers
@@ -49,15 +50,17 @@ class Answerer:
         Args:
             model: the base, perhaps wrapped by PEFT.
         """
-        texts = []
-        for probe in self.base.probes:
-            made = model.generate(
-                input_ids=probe,
-                attention_mask=torch.ones_like(probe),
-                generation_config=self._greedy(),
-            )
-            start = 0 if self.base.is_encoder_decoder else probe.shape[1]
-            texts.append(self.tokenizer.decode(made[0, start:], skip_special_tokens=True))
+        inner = model.get_base_model() if isinstance(model, PeftModel) else model
+        own, texts = inner.generation_config, []
+        # generate() takes what a config does not set from the model's own.
+        inner.generation_config = self._greedy()
+        try:
+            for probe in self.base.probes:
+                made = model.generate(input_ids=probe, attention_mask=torch.ones_like(probe))
+                start = 0 if self.base.is_encoder_decoder else probe.shape[1]
+                texts.append(self.tokenizer.decode(made[0, start:], skip_special_tokens=True))
+        finally:
+            inner.generation_config = own
         return texts
 
     def _greedy(self) -> GenerationConfig:
@@ -123,7 +126,7 @@ class SentenceModel:
         )
         states = self.model(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1).float()
-        means = (states * mask).sum(1) / mask.sum(1)
+        means = (states * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
         units = torch.nn.functional.normalize(means, dim=1)
         mean: NDArray[np.float32] = units.mean(0).numpy()
         return mean

@@ -71,12 +71,14 @@ class Evaluation:
         labeled: the adapters and their labels.
         spaces: in the order of the paper's table.
         computed: rows that this run added to the index, by space.
+        weight_bytes: size of the labeled adapters' weight files.
     """
 
     base: str
     labeled: Labeled
     spaces: list[SpaceScores]
     computed: dict[str, int]
+    weight_bytes: int
 
 
 _SCHEMA = pa.schema(

@@ -1,9 +1,11 @@
 """What the index keeps of a space: inner products or vectors, and which of them are missing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hubdelta.schemas.index import Index
@@ -56,17 +58,30 @@ class Kept:
         return np.array([np.asarray(vector, np.float64) for vector in found])
 
 
-def read_kept(index: Index, base: str, base_revision: str, space: str, definition: str) -> Kept:
-    """The rows of a space in one definition, for a base at a commit.
+def read_kept(
+    index: Index, base: str, base_revision: str, definitions: Mapping[str, str]
+) -> dict[str, Kept]:
+    """The rows of spaces, each in one definition, for a base at a commit.
+
+    Args:
+        index: the index.
+        base: the base.
+        base_revision: its commit.
+        definitions: space → definition.
 
     Raises:
         UnreadableError: there may be rows that cannot be read at the moment.
     """
-    rows: dict[str, list[SpaceRow]] = {}
-    for row in rows_of(index.read(SpaceRow, base=base), SpaceRow):
-        if (row.base_revision, row.space, row.definition) == (base_revision, space, definition):
-            rows.setdefault(f"{row.adapter}@{row.revision}", []).append(row)
-    return Kept(rows)
+    found: dict[str, dict[str, list[SpaceRow]]] = {space: {} for space in definitions}
+    stored = index.read(SpaceRow, base=base)
+    wanted = pc.and_(
+        pc.equal(stored["base_revision"], base_revision),
+        pc.is_in(stored["definition"], pa.array(definitions.values(), pa.string())),
+    )
+    for row in rows_of(stored.filter(wanted), SpaceRow):
+        if definitions.get(row.space) == row.definition:
+            found[row.space].setdefault(f"{row.adapter}@{row.revision}", []).append(row)
+    return {space: Kept(rows) for space, rows in found.items()}
 
 
 def lacking(gram: Matrix) -> list[int]:

@@ -18,6 +18,9 @@ RESAMPLES: Final = 1000
 _SEED: Final = 0
 _LEVEL: Final = 95  # percent
 
+_EQUAL: Final = 1e-9
+"""Cosines this near are equal: those of two copies of a vector differ by rounding."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -100,7 +103,7 @@ def retrieval(cosines: Matrix, labels: NDArray[np.int64]) -> float:
     Among several equally similar ones, each counts for its part.
     """
     others = cosines - np.diag(np.full(len(cosines), np.inf))
-    nearest = others == others.max(axis=1, keepdims=True)
+    nearest = others >= others.max(axis=1, keepdims=True) - _EQUAL
     same = labels[:, np.newaxis] == labels
     return float(((nearest & same).sum(axis=1) / nearest.sum(axis=1)).mean())
 

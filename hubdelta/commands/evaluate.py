@@ -141,6 +141,7 @@ def _for_programs(evaluation: "Evaluation") -> dict[str, Any]:
 def _show(evaluation: "Evaluation", screen: "Screen") -> None:
     import pyarrow as pa
 
+    from hubdelta.evaluation.spaces import DELTA
     from hubdelta.schemas.words import counted
 
     labeled = evaluation.labeled
@@ -151,6 +152,9 @@ def _show(evaluation: "Evaluation", screen: "Screen") -> None:
         dropped = ", ".join(f"{label} ({name})" for name, label in labeled.alone.items())
         screen.line(f"dropped, of one adapter alone: {dropped}")
     screen.table(table, counts="space", optional=["fetched", "seconds"])
+    if [one.space for one in evaluation.spaces] == [DELTA]:
+        size = f"{evaluation.weight_bytes / 1e6:,.1f} MB"
+        screen.note(f"--spaces all compares others, and fetches {size} of weights")
     for one in evaluation.spaces:
         screen.note(f"{one.space}: {one.about}")
         for group in one.left_out:

@@ -22,6 +22,7 @@ from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import SpaceRow
 from hubdelta.settings import open_hub, require_extra
 from hubdelta.sql.connection import Queries, connect
+from hubdelta.sql.script import write_script
 
 if TYPE_CHECKING:
     from hubdelta.crawler.hub import Hub
@@ -102,7 +103,8 @@ def run_evaluation(
         scored = evaluate(
             queries, family, labeled, request.spaces, computation.kept(), computation.passing
         )
-    found = Evaluation(family.base, labeled, scored, computation.computed)
+    weight_bytes = sum(family.members[name].weight_bytes for name in labeled.labels)
+    found = Evaluation(family.base, labeled, scored, computation.computed, weight_bytes)
     return Answered(found, unknown)
 
 
@@ -163,16 +165,14 @@ class _Computation:
             Index.create(self.index.root)  # an index of an earlier version lacks this table
             gaps = [gap for gap in self._gaps() if gap.new]
             self._fill(gaps, hub, sentences)
+            write_script(self.index)  # it may name files one by one
         self.computed = {gap.space: len(gap.new) for gap in gaps}
         refresh_cache(self.index)
 
     def kept(self) -> dict[str, Kept]:
         """The rows of each space."""
         family = self.family
-        return {
-            space: read_kept(self.index, family.base, family.base_revision, space, definition)
-            for space, definition in self._definitions.items()
-        }
+        return read_kept(self.index, family.base, family.base_revision, self._definitions)
 
     def _gaps(self) -> "list[Gap]":
         from hubdelta.evaluation.gaps import Gap

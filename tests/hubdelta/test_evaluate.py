@@ -8,13 +8,12 @@ from pathlib import Path
 import forking
 import numpy as np
 import pytest
-import torch
-from families import make_adapter, tokenizer_of_the_probes
+from families import make_adapter
 from faults import Fault, FaultyHub
 from hubs import BASE, add_adapter, add_base
 from lora import changes, factors
+from sentences import make_sentence_model
 from sklearn.metrics import silhouette_score
-from transformers import BertConfig, BertModel
 
 from hubdelta import open_index
 from hubdelta.demo.base import BASE_ID
@@ -32,14 +31,7 @@ OTHERS = ["d/code-dora", "d/law-ia3"]
 
 
 def add_sentence_model(hub: Path) -> None:
-    folder = hub / SENTENCES
-    tokenizer = tokenizer_of_the_probes()
-    tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = BertConfig(vocab_size=len(tokenizer), intermediate_size=32, **sizes)
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder = make_sentence_model(hub / SENTENCES)
     (folder / "README.md").write_text("---\nlibrary_name: transformers\n---\n")
 
 
@@ -389,3 +381,43 @@ def test_the_releases_two_files_cannot_go_to_standard_output(place):
     done = place.run("export", "--format", "paper", "--out", "-")
     assert done.returncode == 2
     assert "writes two files" in done.stderr
+
+
+def test_an_adapter_that_cannot_be_fetched_is_left_out_until_it_can(place):
+    gone = place.hub.faults.add(Fault("/b/law-1/*", times=None, status=404))
+    try:
+        first = place.ask("--label-pattern", PATTERN, "--spaces", "update")
+    finally:
+        place.hub.faults.clear()
+    assert gone
+    left_out = {tuple(group["adapters"]): group["why"] for group in first["spaces"][0]["left_out"]}
+    assert left_out[("b/law-1",)].startswith("not_found: ")
+    assert left_out[("a/law-0",)] == "alone with its label in this space"
+    second = place.ask("--label-pattern", PATTERN, "--spaces", "update")
+    assert second["spaces"][0]["adapters"] == 6
+    assert second["computed"] == {"update": 1}
+
+
+def test_a_local_adapter_counts_until_its_folder_changes(place, folder, tiny_base, tmp_path):
+    names = {}
+    for seed, label in enumerate(("code", "law", "code", "law")):
+        own = make_adapter(tmp_path / f"{label}-{seed}", tiny_base, seed=40 + seed, base_name=BASE)
+        names[own.as_posix()] = label
+    done = place.run("index", "--base", BASE, "--precision", "fp32", *names)
+    assert done.returncode == 0, done.stderr
+    pattern = f"{tmp_path.name}/(?P<label>code|law)-"
+    assert place.ask("--label-pattern", pattern, "--spaces", "update")["computed"] == {"update": 4}
+    changed = Path(next(iter(names)))
+    shutil.rmtree(changed)
+    make_adapter(changed, tiny_base, seed=50, base_name=BASE)
+    found = place.ask("--label-pattern", pattern, "--spaces", "weights")
+    (group, alone) = found["spaces"][0]["left_out"]
+    assert "its folder has changed since" in group["why"] + alone["why"]
+
+
+def test_a_busy_index_is_told_before_any_work(place):
+    with Index.open(place.path).writing():
+        done = place.run("evaluate", "--label-pattern", PATTERN, "--spaces", "update")
+        assert done.returncode == 1
+        assert "another run is writing to" in done.stderr
+        assert place.run("evaluate", "--label-pattern", PATTERN).returncode == 0
