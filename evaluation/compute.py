@@ -29,6 +29,7 @@ from hubdelta.indexer.adapters.adapter import FullFinetune
 from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.engine import attempt
 from hubdelta.indexer.engines.reference import ReferenceEngine
+from hubdelta.indexer.engines.routing import device_of
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.schemas.errors import AdapterError, IndexWriteError
 from hubdelta.schemas.files import why_unwritten
@@ -102,7 +103,7 @@ class Workshop:
             HubdeltaError: a model cannot be loaded, or the base no longer answers as before.
         """
         sentences = SentenceModel.load(sentence_folder)
-        base = BaseModel.load(base_folder, probes)
+        base = BaseModel.load(base_folder, probes, device=device_of("auto"))
         engine, answerer = ReferenceEngine(base), Answerer.of(base)
 
         def answered(obtained: Obtained) -> NDArray[np.float32] | AdapterError:
