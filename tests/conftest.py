@@ -15,6 +15,7 @@ BUILD = Path(__file__).parents[1] / ".build"
 _LONGEST = (
     *("indexer/exactness/test_exactness.py", "hubdelta/test_examples.py", "hubdelta/test_cli.py"),
     *("hubdelta/test_engines_in_index.py", "hubdelta/test_bad_input.py"),
+    "hubdelta/test_evaluate.py",
     *("indexer/test_which_weights.py", "indexer/streamed/test_streamed_quantized.py"),
     *("bench/test_query_bench.py", "hubdelta/test_screen.py", "hubdelta/test_lanes.py"),
 )

@@ -18,7 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("schemas", "vectors", "crawler", "hub_server", "indexer", "sql", "clusters", "explorer")
+ROOMS = (
+    "schemas",
+    "vectors",
+    "crawler",
+    "hub_server",
+    "indexer",
+    "sql",
+    "clusters",
+    "evaluation",
+    "explorer",
+)
 COPIED = (*ROOMS, "demo", "hubdelta", "tests", "pyproject.toml")
 
 LOADED_ONCE = (

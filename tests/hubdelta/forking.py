@@ -38,7 +38,7 @@ _IMPORTED = (
 """What commands import, now or when they run; of a room, all of its modules."""
 
 _IMPORTED_TO_COMPUTE = (
-    *("hubdelta.jobs", "hubdelta.indexer.pipeline", "hubdelta.evaluation"),
+    *("hubdelta.jobs", "hubdelta.indexer.pipeline", "hubdelta.evaluation.compute"),
     *("transformers.models.llama.modeling_llama", "peft.utils.transformers_weight_conversion"),
 )
 
