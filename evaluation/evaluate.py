@@ -1,9 +1,9 @@
 """A row of scores for each space, from what the index holds."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from hubdelta.evaluation.kept import Kept
 from hubdelta.evaluation.labels import Labeled, split
-from hubdelta.evaluation.members import Family, Member, effort, read_deltas
+from hubdelta.evaluation.members import Family, Member, index_effort, read_deltas
 from hubdelta.evaluation.scores import Scores, score
 from hubdelta.evaluation.similarity import centered, cosines
 from hubdelta.evaluation.spaces import DELTA, OUTPUTS, PCA, Space
 from hubdelta.sql.connection import Queries
+
+Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class SpaceScores:
     about: str
     adapters: list[str]
     labels: list[str]
-    cosines: NDArray[np.float64]
+    cosines: Matrix
     dimension: int
     scores: Scores | None
     seconds: float
@@ -145,6 +147,14 @@ def _row(one: SpaceScores) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What spaces are read from: the index, and the adapters of a base."""
+
+    queries: Queries
+    family: Family
+
+
 def evaluate(
     queries: Queries,
     family: Family,
@@ -164,7 +174,7 @@ def evaluate(
         passing: adapters that could not be had this time, with the reason.
     """
     members = [family.members[name] for name in labeled.labels]
-    found = []
+    source, found = _Source(queries, family), []
     for space in spaces:
         rows = kept.get(space.stored or "", Kept({}))
         why = {
@@ -173,61 +183,76 @@ def evaluate(
             if (reason := rows.left_out(member.revised))
             or (space.stored and (reason := passing.get(member.name)))
         }
-        present = [member for member in members if member.name not in why]
-        usable, alone = split({member.name: labeled.labels[member.name] for member in present})
+        represented = {name: label for name, label in labeled.labels.items() if name not in why}
+        usable, alone = split(represented)
         why |= dict.fromkeys(alone, "alone with its label in this space")
-        present = [member for member in present if member.name in usable]
-        found.append(
-            _scored(
-                queries,
-                family,
-                space,
-                present,
-                [usable[member.name] for member in present],
-                rows,
-                _grouped(why, family),
-            )
-        )
+        found.append(_scored(source, space, usable, rows, _grouped(why, family)))
     return found
 
 
 def _scored(
-    queries: Queries,
-    family: Family,
+    source: _Source,
     space: Space,
-    members: Sequence[Member],
-    labels: list[str],
+    labels: Mapping[str, str],
     rows: Kept,
     left_out: list[LeftOut],
 ) -> SpaceScores:
-    names = [member.revised for member in members]
-    matrix = np.zeros((len(names), len(names)))
-    dimension, (seconds, fetched) = rows.dimension(names), rows.effort(names)
-    if not names:
-        dimension = 0
-    elif space.name == DELTA:
-        deltas = read_deltas(queries, family, [member.name for member in members])
-        matrix, dimension = cosines(deltas @ deltas.T), deltas.shape[1]
-        seconds, fetched = effort(queries, family.base)
-    elif space.name == OUTPUTS:
-        vectors = rows.vectors(names)
-        matrix = cosines(vectors @ vectors.T)
-    elif space.name == PCA:
-        matrix, dimension = cosines(centered(rows.gram(names))), len(names) - 1
-    else:
-        matrix = cosines(rows.gram(names))
+    """The scores of the adapters that a space represents.
+
+    Args:
+        source: what spaces are read from.
+        space: the space.
+        labels: of these adapters, sorted by name.
+        rows: what the index keeps of the space.
+        left_out: the others.
+    """
+    members = [source.family.members[name] for name in labels]
+    names, own = [member.revised for member in members], list(labels.values())
+    matrix, dimension = np.zeros((0, 0)), 0
+    if members:
+        matrix, dimension = _COSINES.get(space.name, _of_products)(source, members, rows)
+    effort = rows.effort(names) if space.stored else index_effort(source.queries, source.family)
     return SpaceScores(
         space=space.name,
         about=space.about,
-        adapters=[member.name for member in members],
-        labels=labels,
+        adapters=list(labels),
+        labels=own,
         cosines=matrix,
         dimension=dimension,
-        scores=score(matrix, labels) if len(set(labels)) > 1 else None,
-        seconds=seconds,
-        fetched_bytes=fetched,
+        scores=score(matrix, own) if len(set(own)) > 1 else None,
+        seconds=effort[0],
+        fetched_bytes=effort[1],
         left_out=left_out,
     )
+
+
+def _of_deltas(source: _Source, members: Sequence[Member], rows: Kept) -> tuple[Matrix, int]:
+    names = [member.name for member in members]
+    deltas = read_deltas(source.queries, source.family, names)
+    return cosines(deltas @ deltas.T), deltas.shape[1]
+
+
+def _of_vectors(source: _Source, members: Sequence[Member], rows: Kept) -> tuple[Matrix, int]:
+    vectors = rows.vectors([member.revised for member in members])
+    return cosines(vectors @ vectors.T), vectors.shape[1]
+
+
+def _of_components(source: _Source, members: Sequence[Member], rows: Kept) -> tuple[Matrix, int]:
+    gram = rows.gram([member.revised for member in members])
+    return cosines(centered(gram)), len(members) - 1
+
+
+def _of_products(source: _Source, members: Sequence[Member], rows: Kept) -> tuple[Matrix, int]:
+    names = [member.revised for member in members]
+    return cosines(rows.gram(names)), rows.dimension(names)
+
+
+_COSINES: Final[Mapping[str, Callable[[_Source, Sequence[Member], Kept], tuple[Matrix, int]]]] = {
+    DELTA: _of_deltas,
+    OUTPUTS: _of_vectors,
+    PCA: _of_components,
+}
+"""Space → similarities of its adapters [n, n], and its dimension; of others by inner products."""
 
 
 def _grouped(why: Mapping[str, str], family: Family) -> list[LeftOut]:

@@ -153,9 +153,9 @@ def read_deltas(queries: Queries, family: Family, names: Collection[str]) -> NDA
     return np.stack([found[name] for name in names])
 
 
-def effort(queries: Queries, base: str) -> tuple[float, int]:
+def index_effort(queries: Queries, family: Family) -> tuple[float, int]:
     """Wall time and bytes fetched of all index runs of a base [seconds, bytes]."""
-    (row,) = queries.run(_EFFORT, {"base": base}).to_pylist()
+    (row,) = queries.run(_EFFORT, {"base": family.base}).to_pylist()
     return float(row["seconds"]), int(row["fetched_bytes"])
 
 
