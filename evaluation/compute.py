@@ -64,8 +64,8 @@ class Workshop:
     folder: Path
     run_id: str
     on_progress: OnProgress
-    passing: dict[str, str] = field(default_factory=dict)
-    """Adapters that could not be had this time, with the reason; nothing is written of them."""
+    passing: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By space, adapters that could not be had this time, with the reason; nothing is written."""
 
     def factor_spaces(self, gaps: Sequence[Gap]) -> None:
         """Fill the gaps of spaces that are computed from factors, fetching each adapter once.
@@ -102,6 +102,7 @@ class Workshop:
         Raises:
             HubdeltaError: a model cannot be loaded, or the base no longer answers as before.
         """
+        started = time.monotonic()
         sentences = SentenceModel.load(sentence_folder)
         base = BaseModel.load(base_folder, probes, device=device_of("auto"))
         engine, answerer = ReferenceEngine(base), Answerer.of(base)
@@ -116,8 +117,9 @@ class Workshop:
             return texts if isinstance(texts, AdapterError) else sentences.vector(texts)
 
         rows: list[SpaceRow] = []
+        loading = (time.monotonic() - started) / len(gap.new)
+        started = time.monotonic()
         for obtained in self._obtained(gap.new, "answering"):
-            started = time.monotonic()
             row: dict[str, Any] = {"fetched_bytes": obtained.fetched_bytes}
             if isinstance(obtained.adapter, FullFinetune):
                 row["left_out"] = "a whole model, not an adapter"
@@ -126,12 +128,13 @@ class Workshop:
             else:
                 found = answered(obtained)
                 if isinstance(found, AdapterError):
-                    if self._passes(obtained.member, found):
+                    if self._passes(gap, obtained.member, found):
                         continue
                     row["left_out"] = f"{found.reason}: {found}"
                 else:
                     row |= {"vector": found, "dimension": len(found)}
-            row["seconds"] = time.monotonic() - started
+            row["seconds"] = loading + time.monotonic() - started
+            started = time.monotonic()
             rows.append(self._row(gap, obtained.member, **row))
             if len(rows) >= _WRITTEN_TOGETHER:
                 self.index.write(rows, base=self.family.base)
@@ -178,7 +181,7 @@ class Workshop:
         rows, new, others = [], [], []
         for member in gap.others:
             error = refused.get(member.name)
-            if error is not None and self._passes(member, error):
+            if error is not None and self._passes(gap, member, error):
                 continue
             why = f"{error.reason}: {error}" if error else _why_not(gap.space, store, member.name)
             if why is None:
@@ -227,10 +230,10 @@ class Workshop:
     def _model_weights(self) -> int:
         return model_weights(self.source.base)
 
-    def _passes(self, member: Member, error: AdapterError) -> bool:
+    def _passes(self, gap: Gap, member: Member, error: AdapterError) -> bool:
         """Whether a failure may be gone the next time; it is remembered for this run alone."""
         if error.reason in MAY_HEAL:
-            self.passing[member.name] = f"{error.reason}: {error}"
+            self.passing.setdefault(gap.space, {})[member.name] = f"{error.reason}: {error}"
         return error.reason in MAY_HEAL
 
     def _row(self, gap: Gap, member: Member, **own: Any) -> SpaceRow:

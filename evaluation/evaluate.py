@@ -161,7 +161,7 @@ def evaluate(
     labeled: Labeled,
     spaces: Sequence[Space],
     kept: Mapping[str, Kept],
-    passing: Mapping[str, str],
+    passing: Mapping[str, Mapping[str, str]],
 ) -> list[SpaceScores]:
     """Score spaces.
 
@@ -171,7 +171,8 @@ def evaluate(
         labeled: the adapters to score, all of the family.
         spaces: the spaces, in the order of the answer.
         kept: the rows of each space that the index keeps.
-        passing: adapters that could not be had this time, with the reason.
+        passing: by space that the index keeps, adapters that could not be had this time, with the
+            reason.
     """
     members = [family.members[name] for name in labeled.labels]
     source, found = _Source(queries, family), []
@@ -181,7 +182,7 @@ def evaluate(
             member.name: reason
             for member in members
             if (reason := rows.left_out(member.revised))
-            or (space.stored and (reason := passing.get(member.name)))
+            or (reason := passing.get(space.stored or "", {}).get(member.name))
         }
         represented = {name: label for name, label in labeled.labels.items() if name not in why}
         usable, alone = split(represented)

@@ -143,7 +143,7 @@ class _Computation:
     labeled: Labeled
     request: EvaluationRequest
     on_progress: Callable[[str, int, int], None]
-    passing: dict[str, str] = field(default_factory=dict)
+    passing: dict[str, dict[str, str]] = field(default_factory=dict)
     computed: dict[str, int] = field(default_factory=dict)
     _definitions: dict[str, str] = field(default_factory=dict)
 
