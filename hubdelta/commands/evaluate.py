@@ -151,7 +151,7 @@ def _show(evaluation: "Evaluation", screen: "Screen") -> None:
     if labeled.alone:
         dropped = ", ".join(f"{label} ({name})" for name, label in labeled.alone.items())
         screen.line(f"dropped, of one adapter alone: {dropped}")
-    screen.table(table, counts="space", optional=["fetched", "seconds"])
+    screen.table(table, counts="space", optional=["fetched", "seconds", "dimension"])
     if [one.space for one in evaluation.spaces] == [DELTA]:
         size = f"{evaluation.weight_bytes / 1e6:,.1f} MB"
         screen.note(f"--spaces all compares others, and fetches {size} of weights")
@@ -169,14 +169,19 @@ def _row(one: "SpaceScores") -> dict[str, Any]:
         "adapters": len(one.adapters),
         "dimension": one.dimension,
         "silhouette": _written(scores.silhouette) if scores else None,
-        "(1 - cos)/2": _written(scores.silhouette_halved) if scores else None,
-        "retrieval": round(scores.retrieval, 2) if scores else None,
-        "rand": round(scores.rand_index, 2) if scores else None,
-        "seconds": round(one.seconds, 1),
+        "(1-cos)/2": _written(scores.silhouette_halved) if scores else None,
+        "retrieval": _fixed(scores.retrieval, 2) if scores else None,
+        "rand": _fixed(scores.rand_index, 2) if scores else None,
+        "seconds": _fixed(one.seconds, 1),
         "fetched": f"{one.fetched_bytes / 1e6:,.1f} MB",
     }
 
 
 def _written(interval: "Interval") -> str:
-    """As in: 0.61 (0.52 to 0.70)."""
-    return f"{interval.value:.3f} ({interval.low:.2f} to {interval.high:.2f})"
+    """As in: 0.652 [0.60,0.71]; without spaces in the interval, where a cell would wrap."""
+    return f"{_fixed(interval.value, 3)} [{_fixed(interval.low, 2)},{_fixed(interval.high, 2)}]"
+
+
+def _fixed(value: float, decimals: int) -> str:
+    """A number with so many decimals; zero without a sign."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
