@@ -422,3 +422,11 @@ def test_a_busy_index_is_told_before_any_work(place):
         assert done.returncode == 1
         assert "another run is writing to" in done.stderr
         assert place.run("evaluate", "--label-pattern", PATTERN).returncode == 0
+
+
+def test_an_index_of_an_earlier_version_gets_the_table(place):
+    shutil.rmtree(place.path / SpaceRow.table)
+    ask = ("--label-pattern", PATTERN, "--spaces")
+    assert place.ask(*ask, "delta")["spaces"][0]["adapters"] == 8
+    assert place.ask(*ask, "update")["computed"] == {"update": 8}
+    assert place.ask(*ask, "update")["computed"] == {}
