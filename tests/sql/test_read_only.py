@@ -314,7 +314,7 @@ def test_several_statements_are_answered_in_turn_and_none_runs_beside_one_that_m
         ("FROM neighbors('a/b', k = 5)", "as in k := "),
         ("FROM domains(NULL, distance = 0.2)", "as in distance := "),
         ("FROM adapter", r"no table or view adapter: did you mean adapters\?"),
-        ("FROM nothing", "no table or view nothing: the views are adapters, .*maps$"),
+        ("FROM nothing", "no table or view nothing: the views are adapters, .*spaces$"),
     ],
 )
 def test_a_frequent_mistake_is_named(attacked: Queries, query: str, said: str) -> None:

@@ -36,6 +36,7 @@ QUERIES = [
     "FROM clusters ORDER BY base, adapter",
     "FROM labels ORDER BY adapter",
     "FROM maps ORDER BY base, adapter",
+    "FROM spaces ORDER BY base, adapter, space",
     "FROM neighbors('org/a-00', k := 5)",
     "FROM within('org/a-00', distance := 0.4)",
     "SELECT similarity('org/a-00', 'org/a-01') AS s",
