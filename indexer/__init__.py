@@ -5,7 +5,7 @@ probes.py       the fixed prompts
 settings.py     how an index run works
 process.py      threads and memory of the whole process
 base_structure.py   a base's modules and shapes, without its weights
-unembedding.py, token_names.py      which tokens a delta promotes, and how these are called
+token_names.py  how tokens are called
 building.py, memory.py, prefetch.py     shared by several folders
 
 adapters/       reading adapters: configurations, names, weights, on the Hub or on disk

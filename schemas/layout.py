@@ -21,7 +21,7 @@ from hubdelta.schemas.files import why_unread
 if TYPE_CHECKING:  # it loads pyarrow, which completion in a shell would have to wait for
     from hubdelta.schemas.rows import Row
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised whenever columns or file locations change; a reader accepts versions up to its own."""
 
 _KEY = "base="

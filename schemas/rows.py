@@ -331,6 +331,35 @@ class MapRow(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromotionRow(Row):
+    """The tokens that an adapter makes more and less likely: an adapter's newest row counts."""
+
+    table: ClassVar[str] = "promotions"
+
+    base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
+    recipe_id: str = _column(
+        pa.string(), "hash of base, base commit, probe set, layer, token and pooling"
+    )
+    adapter: str = _column(pa.string(), "org/name[/subfolder], or a local folder's path")
+    revision: str = _column(pa.string(), "40-hex commit of the adapter")
+    promotes: list[str] = _column(
+        _STRINGS,
+        "tokens whose logits its delta raises most after the probes, beyond what the pool's mean "
+        "does; strongest first",
+    )
+    promotes_by: list[float] = _column(
+        pa.list_(pa.float32()), "by how much, mean over the probes", "logits"
+    )
+    suppresses: list[str] = _column(_STRINGS, "tokens whose logits it lowers most, likewise")
+    suppresses_by: list[float] = _column(
+        pa.list_(pa.float32()), "by how much, all negative", "logits"
+    )
+    pool: int = _column(pa.int32(), "adapters whose mean delta was subtracted", "adapters")
+    read_at: datetime = _column(_TIME, "when the row was made")
+    run_id: str = _column(pa.string(), "run that made the row")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpaceRow(Row):
     """An adapter in another space than its delta, as `hubdelta evaluate` computed it.
 
@@ -384,6 +413,7 @@ TABLES: tuple[type[Row], ...] = (
     ClusterRow,
     LabelRow,
     MapRow,
+    PromotionRow,
     SpaceRow,
 )
 

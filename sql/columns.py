@@ -10,6 +10,7 @@ from hubdelta.schemas.rows import (
     ClusterRow,
     FailureRow,
     MapRow,
+    PromotionRow,
     Row,
     RunRow,
     SpaceRow,
@@ -44,6 +45,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "bases": described(BaseRow),
     "runs": described(RunRow),
     "maps": described(MapRow),
+    "promotions": described(PromotionRow),
     "spaces": described(SpaceRow),
     "adapters": _ADAPTER
     | {
@@ -62,7 +64,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         VectorRow,
         "base_revision probe_set norm signal engine precision adapter_type rank alpha"
         " target_modules weight_bytes embedded_at",
-    ),
+    )
+    | described(PromotionRow, "promotes suppresses"),
     "comparable": _ADAPTER
     | described(VectorRow, "base repo_id subfolder revision recipe_id")
     | {

@@ -115,6 +115,11 @@ VIEWS: Final = (
         "What the user says adapters are for: the newest label of each, as `hubdelta label` set it",
     ),
     View(
+        "promotions",
+        "The tokens that each adapter makes more and less likely, by its delta and the base's "
+        "output layer",
+    ),
+    View(
         "maps",
         "The position of each adapter on the newest map of its base and recipe; "
         "`hubdelta explore` makes them",
@@ -198,6 +203,13 @@ MACROS: Final = (
         ("a", "b"),
         "Two adapters side by side: similarity, shared neighbors, vectors and metadata, a row each",
         ("property", "a", "b"),
+    ),
+    Macro(
+        "promotes",
+        ("adapter",),
+        "The tokens that an adapter makes more likely, and those it makes less likely (change "
+        "below 0), strongest first",
+        ("token", "change", "base", "pool"),
     ),
     Macro(
         "between",

@@ -6,7 +6,8 @@ _OF_THE_DEMO_INDEX = (
     *("tests/hubdelta/test_api.py", "tests/hubdelta/test_demo_index.py"),
     *("tests/hubdelta/test_derived.py", "tests/hubdelta/test_examples.py"),
     *("tests/hubdelta/test_explore.py", "tests/hubdelta/test_label.py"),
-    *("tests/hubdelta/test_readme.py", "tests/demo/test_check.py"),
+    *("tests/hubdelta/test_promotions.py", "tests/hubdelta/test_readme.py"),
+    "tests/demo/test_check.py",
 )
 
 _OF_PEFT = "tests/indexer/exactness/"

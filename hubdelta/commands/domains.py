@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SHOWN = ["domain", "name", "size", "central"]
 _SHOWN_TERMS = 3
+_SHOWN_TOKENS = 5
 
 
 EXAMPLES: Final = """\
@@ -64,6 +65,7 @@ def command(
     from hubdelta.sql.connection import connect
     from hubdelta.sql.questions.answers import comparable_adapters, domain_terms, domains
     from hubdelta.sql.questions.centered import centered
+    from hubdelta.sql.questions.promoted import domains_with_promoted
 
     if center and distance is None:
         raise UsageError("--center needs a --distance, such as 0.35")
@@ -73,6 +75,8 @@ def command(
     ):
         found = domains(queries, base, distance)
         terms = domain_terms(queries, base, distance) if evidence else None
+        if evidence:
+            found = domains_with_promoted(queries, found)
         alone = comparable_adapters(queries, base) - sum(found["size"].to_pylist())
     shown = found.filter(pc.greater_equal(found["size"], min_size))
     in_small = sum(found["size"].to_pylist()) - sum(shown["size"].to_pylist())
@@ -95,9 +99,12 @@ def _for_people(domains: "pa.Table", terms: "pa.Table | None") -> "pa.Table":
         separator = "\n" if sys.stdout.isatty() else "; "  # a line of a pipe is a domain
         held = _terms_of(domains, terms)
         sizes = domains["size"].to_pylist()
+        promoted = domains["promotes"].to_pylist()
         evidence = [
-            separator.join(_sentence(term, size) for term in mine[:_SHOWN_TERMS])
-            for mine, size in zip(held, sizes, strict=True)
+            separator.join(
+                [*(_sentence(term, size) for term in mine[:_SHOWN_TERMS]), *_promoted(tokens, size)]
+            )
+            for mine, tokens, size in zip(held, promoted, sizes, strict=True)
         ]
         domains = domains.append_column("evidence", [evidence])
         columns[-1] = "evidence"
@@ -137,6 +144,12 @@ def _without_any(left_out: list[str], min_size: int) -> str:
     if not left_out:
         return "no domain: no adapter has a vector yet, `hubdelta status` says why"
     return f"no domain of {min_size} or more adapters; {'; '.join(left_out)}"
+
+
+def _promoted(tokens: list[dict[str, Any]], size: int) -> list[str]:
+    """As in: promotes def (6 of 6), cfg (4 of 6)."""
+    named = [f"{one['token']} ({one['inside']} of {size})" for one in tokens[:_SHOWN_TOKENS]]
+    return [f"promotes {', '.join(named)}"] if named else []
 
 
 def _sentence(term: dict[str, Any], size: int) -> str:

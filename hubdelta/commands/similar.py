@@ -12,7 +12,10 @@ from hubdelta.terminal.output import PagedOutput
 
 EXAMPLES: Final = "hubdelta similar some-org/some-adapter -k 5"
 
-_SHOWN = ["adapter", "distance", "signal", "downloads", "license", "datasets"]
+_SHOWN = ["adapter", "distance", "signal", "downloads", "license", "datasets", "promotes"]
+
+_FIRST_TOKENS: Final = 3
+"""Of those promoted, how many a person is shown."""
 
 
 def command(
@@ -23,16 +26,20 @@ def command(
     output: PagedOutput,
 ) -> None:
     """List the adapters most similar to an ADAPTER, nearest first."""
+    import pyarrow.compute as pc
+
     from hubdelta.schemas.index import Index
     from hubdelta.sql.connection import connect
     from hubdelta.sql.questions.answers import similar
+    from hubdelta.sql.questions.promoted import with_promoted
 
     with connect(Index.open(index_path)) as queries:
-        found = similar(queries, adapter, k)
+        found = with_promoted(queries, similar(queries, adapter, k))
+    first = pc.list_slice(found["promotes"], 0, _FIRST_TOKENS)
     output.table(
         found,
-        people=found.select(_SHOWN),
+        people=found.set_column(found.num_columns - 1, "promotes", first).select(_SHOWN),
         counts="adapter",
-        optional=["datasets", "license", "downloads", "signal"],
+        optional=["promotes", "datasets", "license", "downloads", "signal"],
         empty=f"no other adapter of the base of {adapter} has a vector to compare",
     )

@@ -3,6 +3,7 @@
 index_run.py    the nightly job: crawl, then embed what is new
 targets.py      the base and the adapters that the user names
 derived.py      what every run updates at its end: the cache and the clusters
+promotions.py   the tokens that new adapters promote
 kept_map.py     the map stored in the index
 evaluation.py   spaces compared: labels, what is lacking, scores
 paper_export.py the files of the paper's release

@@ -22,6 +22,7 @@ from hubdelta.indexer.recipe import Recipe, is_encoder_decoder
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.jobs.derived import refresh_cache, refresh_clusters
 from hubdelta.jobs.interrupt import stop_on_interrupt
+from hubdelta.jobs.promotions import refresh_promotions
 from hubdelta.jobs.targets import check_base, choose_base, find_named
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.index import Index, new_run_id
@@ -170,17 +171,23 @@ def run_index(
     present_name = crawled.base if crawled else request.base.repo_id
     base, revision = choose_base(replace(request.base, repo_id=present_name), index, hub)
     summary = IndexSummary(base, revision, new_run_id(started_at), crawl=crawled)
+    run = _IndexRun(request, index, hub, settings, display, probes, summary)
     try:
-        _IndexRun(request, index, hub, settings, display, probes, summary).run(started_at)
+        used = run.run(started_at)
     except KeyboardInterrupt:
         summary.outcome = "interrupted"
         raise
     finally:
         summary.seconds = time.monotonic() - started
-        run = _run_row(summary, started_at, hub.requests - requests_before)
-        index.write([run], base=base)
+        row = _run_row(summary, started_at, hub.requests - requests_before)
+        index.write([row], base=base)
     if summary.outcome == "done":
         refresh_clusters(index, base, run_id=summary.run_id, now=datetime.now(UTC))
+        if used is not None:
+            recipe, folder = used
+            refresh_promotions(
+                index, base, recipe_id=recipe.id, base_folder=folder, run_id=summary.run_id
+            )
         refresh_cache(index)
     return summary
 
@@ -195,7 +202,8 @@ class _IndexRun:
     probes: ProbeSet
     summary: IndexSummary
 
-    def run(self, now: datetime) -> None:
+    def run(self, now: datetime) -> tuple[Recipe, Path] | None:
+        """Embed what is pending; the recipe, and the base's folder, if it was needed."""
         recipe = Recipe.of(
             self.summary.base,
             self.summary.base_revision,
@@ -227,8 +235,13 @@ class _IndexRun:
         self.summary.kept = len(plan.pending) - len(left.pending)
         plan = left
         self.display.planned(len(plan.pending))
-        stopped = self._embed(plan, recipe) if plan.pending else False
+        if not plan.pending:
+            self.summary.outcome = "done"
+            return None
+        base_folder = self._base_folder(recipe)
+        stopped = self._embed(plan, recipe, base_folder)
         self.summary.outcome = "interrupted" if stopped else "done"
+        return recipe, base_folder
 
     def _named(self) -> list[CatalogRow]:
         found = find_named(
@@ -243,13 +256,12 @@ class _IndexRun:
         self.summary.missing += map(str, found.missing)
         return found.rows
 
-    def _embed(self, plan: Plan, recipe: Recipe) -> bool:
+    def _embed(self, plan: Plan, recipe: Recipe, base_folder: Path) -> bool:
         """Embed the plan; true if it was stopped."""
         from hubdelta.indexer.pipeline.run import (
             embed_plan,  # torch: only when there is work for it
         )
 
-        base_folder = self._base_folder(recipe)
         downloads = self.index.root / "downloads"
         self._clear(downloads)
         if not self.settings.keep_downloads:

@@ -26,6 +26,7 @@ class VectorFamily:
         recipe_id: the recipe.
         hidden: the length of the vectors.
         adapters: their names, `org/name[/subfolder]`.
+        revisions: their commits.
         places: int64 [vectors], the row of each in the stored vectors; ascending.
         slots: int64 [vectors], the row of each in the deltas of that length; ascending.
         folds: uint32 [vectors], the checksums of their deltas.
@@ -35,6 +36,7 @@ class VectorFamily:
     recipe_id: str
     hidden: int
     adapters: list[str]
+    revisions: list[str]
     places: npt.NDArray[np.int64]
     slots: npt.NDArray[np.int64]
     folds: npt.NDArray[np.uint32]
@@ -44,7 +46,7 @@ def read_family(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) 
     """The current family of a base and recipe, in the order in which it was stored."""
     rows = _arrow(
         database,
-        "SELECT c.adapter, c.place, c.hidden, c.slot, c.fold FROM cache.sketched AS c"
+        "SELECT c.adapter, c.revision, c.place, c.hidden, c.slot, c.fold FROM cache.sketched AS c"
         " WHERE c.newest AND c.base = ? AND c.recipe_id = ? ORDER BY c.place",
         [base, recipe_id],
     )
@@ -53,6 +55,7 @@ def read_family(database: duckdb.DuckDBPyConnection, base: str, recipe_id: str) 
         recipe_id=recipe_id,
         hidden=rows["hidden"][0].as_py() if len(rows) else 0,
         adapters=rows["adapter"].to_pylist(),
+        revisions=rows["revision"].to_pylist(),
         places=rows["place"].to_numpy(),
         slots=rows["slot"].to_numpy(),
         folds=rows["fold"].to_numpy(),

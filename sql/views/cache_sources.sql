@@ -20,7 +20,8 @@ SELECT
     v.weight_bytes, v.card, v.files, v.embedded_at, v.run_id, v.place
 FROM cache.stored_vectors AS v;
 
-CREATE OR REPLACE VIEW adapters AS FROM cache.present_adapters;
+
+CREATE OR REPLACE VIEW hubdelta.present_adapters AS FROM cache.present_adapters;
 
 CREATE OR REPLACE VIEW hubdelta.terms AS FROM cache.terms;
 

@@ -32,7 +32,7 @@ CREATE OR REPLACE MACRO hubdelta.groups(base, distance) AS TABLE
         c.base, c.cluster, c.size, c.adapter, a.repo_id, a.subfolder, a.revision,
         if(p.adapters < hubdelta.few(), 'linkage', 'density')
     FROM clusters AS c
-    JOIN adapters AS a ON a.base = c.base AND a.adapter = c.adapter
+    JOIN hubdelta.present_adapters AS a ON a.base = c.base AND a.adapter = c.adapter
     LEFT JOIN (
         SELECT v.base, v.recipe_id, count(*) AS adapters
         FROM comparable AS v

@@ -11,7 +11,7 @@ CREATE OR REPLACE MACRO hubdelta.compared(adapter) AS TABLE
         ON c.recipe_id = t.recipe_id
         AND c.base = t.base
         AND (c.repo_id, c.subfolder) <> (t.repo_id, t.subfolder)
-    LEFT JOIN adapters AS a
+    LEFT JOIN hubdelta.present_adapters AS a
         ON (a.base, a.repo_id, a.subfolder) = (c.base, c.repo_id, c.subfolder)
     WHERE c.current;
 

@@ -1,7 +1,5 @@
 -- Adapters and their vectors over the Parquet files alone, computed when they are read.
 
-CREATE OR REPLACE VIEW adapters AS FROM hubdelta.present_adapters;
-
 CREATE OR REPLACE VIEW comparable AS
 SELECT
     concat_ws('/', s.repo_id, nullif(s.subfolder, '')) AS adapter,

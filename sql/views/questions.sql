@@ -23,7 +23,7 @@ CREATE OR REPLACE MACRO "between"(a, b, k := $NEIGHBORS) AS TABLE
         n.adapter, n.similarity, round(1 - n.similarity, 6) AS distance, n.to_a, n.to_b, n.signal,
         m.downloads, m.license, m.datasets, n.base, n.repo_id, n.subfolder, n.revision
     FROM hubdelta.sum_neighbors(a, b, k) AS n
-    LEFT JOIN adapters AS m
+    LEFT JOIN hubdelta.present_adapters AS m
         ON (m.base, m.repo_id, m.subfolder) = (n.base, n.repo_id, n.subfolder)
     ORDER BY n.similarity DESC, n.adapter;
 
@@ -41,7 +41,7 @@ CREATE OR REPLACE MACRO outliers(base, k := $NEIGHBORS) AS TABLE
     JOIN hubdelta.embedded AS e
         ON (e.base, e.repo_id, e.subfolder, e.revision, e.recipe_id)
         = (c.base, c.repo_id, c.subfolder, c.revision, c.recipe_id)
-    LEFT JOIN adapters AS m
+    LEFT JOIN hubdelta.present_adapters AS m
         ON (m.base, m.repo_id, m.subfolder) = (c.base, c.repo_id, c.subfolder)
     ORDER BY f.other.distance DESC, f.adapter, f.base;
 
@@ -76,7 +76,7 @@ CREATE OR REPLACE MACRO new_since(since) AS TABLE
         END AS change,
         m.status, m.reason, f.seen_at, f.embedded_at, c.cluster,
         m.signal, m.downloads, m.license, m.datasets, m.author
-    FROM adapters AS m
+    FROM hubdelta.present_adapters AS m
     JOIN hubdelta.first_seen AS f
         ON (f.base, f.repo_id, f.subfolder, f.revision)
         = (m.base, m.repo_id, m.subfolder, m.revision)
@@ -139,7 +139,7 @@ CREATE OR REPLACE MACRO hubdelta.properties(adapter, other) AS TABLE
         LEFT JOIN compared AS c
             ON (c.base, c.repo_id, c.subfolder, c.revision, c.recipe_id)
             = (e.base, e.repo_id, e.subfolder, e.revision, e.recipe_id)
-        LEFT JOIN adapters AS m
+        LEFT JOIN hubdelta.present_adapters AS m
             ON (m.base, m.repo_id, m.subfolder, m.revision)
             = (e.base, e.repo_id, e.subfolder, e.revision)
         WHERE c.base IS NOT NULL
@@ -150,7 +150,7 @@ CREATE OR REPLACE MACRO hubdelta.properties(adapter, other) AS TABLE
     ),
     known AS (
         SELECT m.*
-        FROM adapters AS m
+        FROM hubdelta.present_adapters AS m
         LEFT JOIN vector AS v ON (v.base, v.repo_id, v.subfolder) = (m.base, m.repo_id, m.subfolder)
         WHERE v.base IS NOT NULL
             OR m.adapter = adapter
@@ -179,17 +179,40 @@ CREATE OR REPLACE MACRO hubdelta.properties(adapter, other) AS TABLE
             {'property': 'tags', 'value': hubdelta.words(m.tags)},
             {'property': 'created_at', 'value': hubdelta.minute(m.created_at)},
             {'property': 'last_modified', 'value': hubdelta.minute(m.last_modified)},
-            {'property': 'cluster', 'value': c.cluster::VARCHAR}
+            {'property': 'cluster', 'value': c.cluster::VARCHAR},
+            {'property': 'promotes', 'value': hubdelta.words(p.promotes)},
+            {'property': 'suppresses', 'value': hubdelta.words(p.suppresses)}
         ] AS properties
         FROM (SELECT 1) AS always
         LEFT JOIN vector AS v ON true
         LEFT JOIN known AS m ON true
         LEFT JOIN clusters AS c ON c.base = m.base AND c.adapter = m.adapter
+        LEFT JOIN promotions AS p
+            ON (p.base, p.recipe_id, p.revision) = (v.base, v.recipe_id, v.revision)
+            AND p.adapter = concat_ws('/', v.repo_id, nullif(v.subfolder, ''))
     )
     SELECT
         generate_subscripts(l.properties, 1) AS position,
         unnest(l.properties, recursive := true)
     FROM listed AS l;
+
+CREATE OR REPLACE MACRO promotes(adapter) AS TABLE
+    WITH newest AS (
+        FROM promotions AS p
+        WHERE p.adapter = adapter OR p.adapter || '@' || p.revision = adapter
+        ORDER BY p.read_at DESC, p.base, p.recipe_id
+        LIMIT 1
+    ),
+    changed AS (
+        SELECT unnest(n.promotes) AS token, unnest(n.promotes_by) AS change, n.base, n.pool
+        FROM newest AS n
+        UNION ALL
+        SELECT unnest(n.suppresses), unnest(n.suppresses_by), n.base, n.pool
+        FROM newest AS n
+    )
+    SELECT c.token, round(c.change::DOUBLE, 4) AS change, c.base, c.pool
+    FROM changed AS c
+    ORDER BY c.change DESC, c.token;
 
 CREATE OR REPLACE MACRO hubdelta.side_by_side(a, b) AS TABLE
     SELECT x.position, x.property, x.value AS a, y.value AS b

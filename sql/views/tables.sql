@@ -55,6 +55,12 @@ SELECT
     m.cohesion, m.silhouette, m.recipe_id, m.clustered_at
 FROM members AS m;
 
+CREATE OR REPLACE VIEW promotions AS
+FROM hubdelta.stored_by_base('promotions') AS p
+QUALIFY row_number() OVER (
+    PARTITION BY p.base, p.recipe_id, p.adapter ORDER BY p.read_at DESC, p.run_id DESC
+) = 1;
+
 CREATE OR REPLACE VIEW maps AS
 FROM hubdelta.stored_by_base('maps') AS m
 QUALIFY m.map_id = max(m.map_id) OVER (PARTITION BY m.base, m.recipe_id)

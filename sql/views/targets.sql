@@ -1,5 +1,11 @@
 -- What a name refers to, and how two vectors are compared.
 
+CREATE OR REPLACE VIEW adapters AS
+SELECT a.*, p.promotes, p.suppresses
+FROM hubdelta.present_adapters AS a
+LEFT JOIN promotions AS p
+    ON (p.base, p.recipe_id, p.adapter) = (a.base, a.recipe_id, a.adapter);
+
 -- Cosines to six decimals: the accuracy of float32 vectors, the same on every machine, so that ties
 -- are ties and are ordered by name. (Adding zero turns -0 into 0.)
 CREATE OR REPLACE MACRO hubdelta.rounded(cosine) AS round(cosine, 6) + 0;

@@ -103,7 +103,7 @@ described AS MATERIALIZED (
         )), '[^\pL\pM\pN]+') AS owners,
         a.datasets, a.tags, a.languages, a.library_name, a.pipeline_tag
     FROM embedded AS e
-    LEFT JOIN adapters AS a
+    LEFT JOIN hubdelta.present_adapters AS a
         ON (a.base, a.repo_id, a.subfolder) = (e.base, e.repo_id, e.subfolder)
 ),
 tags AS (

@@ -7,9 +7,9 @@ import torch
 from families import FAMILIES, load_model, make_base
 from image_text import CONFIGS, load_image_text, make_image_text_base
 
-from hubdelta.indexer import unembedding
 from hubdelta.indexer.base_structure import below_head
-from hubdelta.indexer.unembedding import Unembedding
+from hubdelta.indexer.engines import unembedding
+from hubdelta.indexer.engines.unembedding import Unembedding
 from hubdelta.schemas.errors import HubdeltaError
 
 _HIDDEN = 32

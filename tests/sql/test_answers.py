@@ -15,7 +15,7 @@ from rows import catalog_row, failure_row, vector_row
 from hubdelta.schemas.errors import QueryError, UsageError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterName
-from hubdelta.schemas.rows import RunRow
+from hubdelta.schemas.rows import TABLES, RunRow
 from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.questions.answers import domains, similar
 from hubdelta.sql.questions.status import status
@@ -174,6 +174,6 @@ def test_status_measures_the_files(queries: Queries) -> None:
 def test_status_of_an_empty_index(index: Index) -> None:
     with connect(index) as queries:
         found = status(queries)
-        assert (found.bases, len(found.runs), found.files) == ([], 0, 8)
+        assert (found.bases, len(found.runs), found.files) == ([], 0, len(TABLES))
         with pytest.raises(QueryError, match="it is empty"):
             domains(queries, "org/base")

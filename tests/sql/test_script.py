@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -19,7 +20,7 @@ from rows import catalog_row, failure_row, vector_row
 
 from hubdelta.schemas.errors import IndexWriteError
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import LabelRow
+from hubdelta.schemas.rows import LabelRow, PromotionRow
 from hubdelta.sql.connection import connect
 from hubdelta.sql.script import OLDEST_DUCKDB, SCRIPT_NAME, script, write_script
 
@@ -35,6 +36,9 @@ QUERIES = [
     "FROM runs",
     "FROM clusters ORDER BY base, adapter",
     "FROM labels ORDER BY adapter",
+    "FROM promotions ORDER BY base, adapter",
+    "FROM promotes('org/a-00')",
+    "FROM promotes('org/a-00@0000000000000000000000000000000000000000')",
     "FROM maps ORDER BY base, adapter",
     "FROM spaces ORDER BY base, adapter, space",
     "FROM neighbors('org/a-00', k := 5)",
@@ -85,6 +89,22 @@ def varied(tmp_path_factory: pytest.TempPathFactory) -> Index:
     then = datetime(2026, 11, 2, tzinfo=UTC)
     index.write(
         [LabelRow(adapter=f"org/a-{i:02}", label=f"l{i}", labelled_at=then) for i in (0, 1)]
+    )
+    row = PromotionRow(
+        base="org/base",
+        recipe_id="recipe",
+        adapter="org/a-00",
+        revision="0" * 40,
+        promotes=["law", "'; --"],
+        promotes_by=[2.5, 1.0],
+        suppresses=["4 spaces"],
+        suppresses_by=[-0.25],
+        pool=20,
+        read_at=then,
+        run_id="r",
+    )
+    index.write(
+        [row, replace(row, promotes=["newer"], promotes_by=[3.0], run_id="s")], base=row.base
     )
     write_script(index)
     return index
