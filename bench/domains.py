@@ -41,7 +41,9 @@ from hubdelta.schemas.index import Index
 from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.questions import answers
 from hubdelta.sql.questions.centered import centered
+from hubdelta.sql.questions.promoted import domains_with_promoted
 
+_TOKENS = 5  # of a domain's promoted tokens
 _ROOT = Path(__file__).resolve().parent.parent
 _TRUE = {adapter.repo_id: adapter.domains[0] for adapter in SINGLE}
 
@@ -100,6 +102,16 @@ def names(queries: Queries) -> dict[str, str]:
     return {true: counted.most_common(1)[0][0] for true, counted in given.items() if counted}
 
 
+def tokens(queries: Queries) -> dict[str, str]:
+    """True domain → the tokens that most of the members of its domain promote: no card needed."""
+    found = domains_with_promoted(queries, answers.domains(queries, BASE_ID)).to_pylist()
+    given = {}
+    for true in DOMAINS:
+        largest = max(found, key=lambda row: sum(_TRUE.get(m) == true for m in row["members"]))
+        given[true] = ", ".join(one["token"] for one in largest["promotes"][:_TOKENS])
+    return given
+
+
 def true_words(domain: str) -> set[str]:
     """The words with which the demo describes only this domain."""
     described = {
@@ -143,21 +155,27 @@ def measure(root: Path) -> dict[str, object]:
         if missing := _TRUE.keys() - set(found["adapter"].to_pylist()):
             raise SystemExit(f"not the demo's index: {root} lacks {', '.join(sorted(missing))}")
         scores = {way: score(group(queries)) for way, group in WAYS.items()}
-        given = names(queries)
+        given, promoted = names(queries), tokens(queries)
     for way, figures in scores.items():
         print(
             f"{way:20} adjusted Rand {figures['adjusted_rand']:.3f}, {figures['groups']} groups, "
             f"{figures['without_group']} adapters in none"
         )
     right = {true: bool(true_words(true) & _words(given.get(true, ""))) for true in DOMAINS}
+    without_cards = {true: bool(true_words(true) & _words(promoted[true])) for true in DOMAINS}
     for true, name in given.items():
         print(f"{true:20} {name}{'' if right[true] else '  (none of its words)'}")
+        print(
+            f"{'':20} promotes {promoted[true]}{'' if without_cards[true] else '  (none of them)'}"
+        )
     return {
         "adapters": len(_TRUE),
         "mixed_left_out": len(MIXED),
         "ways": scores,
         "names": given,
         "share_of_names_right": sum(right.values()) / len(right),
+        "promotes": promoted,
+        "share_of_promoted_right": sum(without_cards.values()) / len(without_cards),
     }
 
 

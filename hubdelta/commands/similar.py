@@ -40,6 +40,7 @@ def command(
         found,
         people=found.set_column(found.num_columns - 1, "promotes", first).select(_SHOWN),
         counts="adapter",
-        optional=["promotes", "datasets", "license", "downloads", "signal"],
+        optional=["datasets", "license", "downloads", "signal"],
+        extra=["promotes"],
         empty=f"no other adapter of the base of {adapter} has a vector to compare",
     )

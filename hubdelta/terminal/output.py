@@ -55,6 +55,7 @@ class Output:
         counts: str = "row",
         note: str = "",
         optional: Sequence[str] = (),
+        extra: Sequence[str] = (),
         empty: str = "",
     ) -> None:
         """Write a table; all but the first argument are for people alone, as in `Screen.table`.
@@ -65,6 +66,7 @@ class Output:
             counts: what a row is.
             note: what else there is to say.
             optional: columns to leave out where the terminal is narrow.
+            extra: columns to leave out unless the terminal is wide.
             empty: the line to show in place of a table without rows.
 
         Raises:
@@ -74,7 +76,7 @@ class Output:
         self.answer(
             table,
             lambda screen: screen.table(
-                shown, counts=counts, note=note, optional=optional, empty=empty
+                shown, counts=counts, note=note, optional=optional, extra=extra, empty=empty
             ),
         )
 

@@ -22,6 +22,7 @@ from hubdelta.schemas.words import counted
 from hubdelta.terminal.cells import for_people, for_pipes
 
 _LEAST_TEXT = 12  # characters of a text column, which wraps
+_EASY_TEXT = 32  # characters of one that is easy to read
 _GAP = 2  # characters between two columns
 
 _NAMES = frozenset({"adapter", "central", "nearest", "a", "b", "base"})
@@ -95,6 +96,7 @@ class Screen:
         counts: str = "row",
         note: str = "",
         optional: Sequence[str] = (),
+        extra: Sequence[str] = (),
         empty: str = "",
     ) -> None:
         """A table; texts from the Hub cannot style or control the terminal.
@@ -105,6 +107,7 @@ class Screen:
                 unless this is empty.
             note: an additional note below it.
             optional: columns to leave out, in this order, if the terminal is narrow.
+            extra: columns to leave out unless the terminal is wide.
             empty: the line to show instead of a table without rows.
         """
         if empty and not len(table):
@@ -117,18 +120,22 @@ class Screen:
             if note:
                 self.note(note)
             return
-        left_out = self._fitted(table, optional)
+        left_out = self._fitted(table, optional, extra)
         below = [counts and counted(len(table), counts), note]
         if left_out:
             below.append(f"{', '.join(left_out)}: in a wider terminal, or with --json")
         if any(below):
             self.note("; ".join(part for part in below if part))
 
-    def _fitted(self, table: pa.Table, optional: Sequence[str]) -> list[str]:
+    def _fitted(self, table: pa.Table, optional: Sequence[str], extra: Sequence[str]) -> list[str]:
         """Draw the columns that fit; returns those left out."""
         names = list(table.column_names)
         left_out: list[str] = []
         shown = _drawn(table)
+        if extra and _least_width(shown, _EASY_TEXT) > self._drawing.width:
+            left_out += extra
+            names = [name for name in names if name not in extra]
+            shown = _drawn(table.select(names))
         for column in (column for column in optional if column in names):
             if _least_width(shown) <= self._drawing.width:
                 break
@@ -198,12 +205,12 @@ def _drawn(table: pa.Table) -> Table:
     return shown
 
 
-def _least_width(table: Table) -> int:
-    """The width that a table needs to keep names and numbers unwrapped."""
+def _least_width(table: Table, least_text: int = _LEAST_TEXT) -> int:
+    """The width that a table needs to keep names and numbers unwrapped, and texts this wide."""
     columns = (
         max((cell_len(str(cell)) for cell in column.cells), default=0)
         if column.no_wrap
-        else min(_LEAST_TEXT, max((cell_len(str(cell)) for cell in column.cells), default=0))
+        else min(least_text, max((cell_len(str(cell)) for cell in column.cells), default=0))
         for column in table.columns
     )
     headers = (cell_len(str(column.header)) for column in table.columns)
