@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 
-_BASE_FILES: Final = ["*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"]
+_SMALL_FILES: Final = ["*.json", "*.txt", "*.model", "*.jinja"]
+_BASE_FILES: Final = [*_SMALL_FILES, "model*.safetensors"]
 _BASE_BIN_FILES: Final = ["pytorch_model*.bin"]
 
 
@@ -57,6 +58,20 @@ def fetch_base_config(hub: Hub, base: str, revision: str) -> Path:
     """
     with _fetching_base(hub, base):
         return _unaltered(hub, base, lambda: whole_file(hub, base, "config.json", revision))
+
+
+def fetch_base_tokenizer(hub: Hub, base: str, revision: str) -> Path:
+    """Download a base's configuration and tokenizer into the Hugging Face cache, without weights.
+
+    Returns:
+        The folder, from which transformers can load both.
+
+    Raises:
+        HubError: the base cannot be downloaded.
+        IndexWriteError: no disk space.
+    """
+    with _fetching_base(hub, base):
+        return _unaltered(hub, base, lambda: _snapshot(hub, base, revision, _SMALL_FILES))
 
 
 def _base_folder(hub: Hub, base: str, revision: str) -> Path:

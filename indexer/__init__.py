@@ -1,7 +1,7 @@
 """From a downloaded adapter to a vector in Parquet.
 
 recipe.py       what two vectors must share to be comparable
-probes.py       the fixed prompts
+probes.py       the prompts
 settings.py     how an index run works
 process.py      threads and memory of the whole process
 base_structure.py   a base's modules and shapes, without its weights

@@ -14,6 +14,9 @@ _DEVICES: Final = "auto, cpu, cuda, cuda:1 and so on, mps or xpu"
 
 _DEVICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d+)?|mps")
 
+RECIPE: Final = "Recipe"
+"""The heading of options that make another recipe."""
+
 _COMPUTING: Final = "Computing"
 _DOWNLOADING: Final = "Downloading"
 

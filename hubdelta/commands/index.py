@@ -1,6 +1,7 @@
 """`hubdelta index`: the whole nightly job."""
 
 import logging
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -16,7 +17,8 @@ from hubdelta.commands.options import (
     relations_option,
     writable_index,
 )
-from hubdelta.indexer.settings import IndexSettings
+from hubdelta.indexer.probes import ALPACA_5, ProbeSet
+from hubdelta.indexer.settings import RECIPE, IndexSettings
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.keys import AdapterName, folder_meant
 from hubdelta.schemas.kinds import Kind, Relation
@@ -69,6 +71,18 @@ def command(
         ),
     ],
     limit: Limit = None,
+    probes: Annotated[
+        Path | None,
+        typer.Option(
+            "--probes",
+            metavar="FILE",
+            dir_okay=False,
+            exists=True,
+            show_default="the five of the paper",
+            help="Prompts to compare hidden states for: a JSON list of strings, or JSON Lines.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry what failed before, due or not.")
     ] = False,
@@ -108,6 +122,7 @@ def command(
         kinds=tuple(_KINDS[part] for part in relations),
         limit=limit,
         retry_failed=retry_failed,
+        probes=ProbeSet.from_file(probes) if probes else ALPACA_5,
     )
     with open_hub() as hub:
         check_request(request, settings, index=Index(index_path), hub=hub)

@@ -10,7 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from hubdelta.crawler.base_download import fetch_base, fetch_base_config
+from hubdelta.crawler.base_download import (
+    fetch_base,
+    fetch_base_config,
+    fetch_base_tokenizer,
+)
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
 from hubdelta.crawler.hub import Hub
@@ -60,6 +64,7 @@ class IndexRequest:
         kinds: which kinds of catalog rows to embed: adapter, full.
         limit: embed at most this many.
         retry_failed: retry earlier failures, due or not.
+        probes: the prompts whose hidden states are compared.
     """
 
     base: AdapterName
@@ -70,6 +75,7 @@ class IndexRequest:
     kinds: Collection[str] = (Kind.ADAPTER,)
     limit: int | None = None
     retry_failed: bool = False
+    probes: ProbeSet = ALPACA_5
 
 
 @dataclass
@@ -119,7 +125,9 @@ class IndexSummary:
 def check_request(
     request: IndexRequest, settings: IndexSettings, *, index: Index, hub: Hub
 ) -> None:
-    """Reject what cannot be done, before creating an index for it: at most one request.
+    """Reject what cannot be done, before creating an index for it.
+
+    At most one request, and those for the base's tokenizer where probes are given.
 
     Args:
         request: what to do.
@@ -128,7 +136,9 @@ def check_request(
         hub: where to look for the base.
 
     Raises:
-        UsageError: a base without a listing, not a base, or a setting that does not work here.
+        UsageError: a base without a listing, not a base, a setting that does not work here, or a
+            probe that the base cannot read whole.
+        HubdeltaError: the base has no tokenizer that transformers can load.
         HubError: the Hub does not know the base, or does not answer.
     """
     if request.base.is_local and not request.names:
@@ -138,6 +148,16 @@ def check_request(
 
         check_usable(settings)
     check_base(request.base, index, hub)
+    if request.probes.id != ALPACA_5.id:  # which every base reads, or is cut off as in the paper
+        from hubdelta.indexer.pipeline.recipe_check import check_recipe
+
+        check_recipe(_base_description(request.base, index, hub), request.probes)
+
+
+def _base_description(name: AdapterName, index: Index, hub: Hub) -> Path:
+    """A folder with the configuration and tokenizer of a base."""
+    base, revision = choose_base(name, index, hub)
+    return Path(base) if name.is_local else fetch_base_tokenizer(hub, base, revision)
 
 
 def run_index(
@@ -147,7 +167,6 @@ def run_index(
     hub: Hub,
     settings: IndexSettings,
     display: Display,
-    probes: ProbeSet = ALPACA_5,
 ) -> IndexSummary:
     """Crawl, plan, embed, and record the outcome. The caller holds the index for writing.
 
@@ -171,7 +190,7 @@ def run_index(
     present_name = crawled.base if crawled else request.base.repo_id
     base, revision = choose_base(replace(request.base, repo_id=present_name), index, hub)
     summary = IndexSummary(base, revision, new_run_id(started_at), crawl=crawled)
-    run = _IndexRun(request, index, hub, settings, display, probes, summary)
+    run = _IndexRun(request, index, hub, settings, display, summary)
     try:
         used = run.run(started_at)
     except KeyboardInterrupt:
@@ -199,7 +218,6 @@ class _IndexRun:
     hub: Hub
     settings: IndexSettings
     display: Display
-    probes: ProbeSet
     summary: IndexSummary
 
     def run(self, now: datetime) -> tuple[Recipe, Path] | None:
@@ -207,7 +225,7 @@ class _IndexRun:
         recipe = Recipe.of(
             self.summary.base,
             self.summary.base_revision,
-            self.probes,
+            self.request.probes,
             encoder_decoder=is_encoder_decoder(self._base_config()),
         )
         plan = make_plan(
@@ -274,7 +292,7 @@ class _IndexRun:
                 embed_plan(
                     plan,
                     recipe=recipe,
-                    probes=self.probes,
+                    probes=self.request.probes,
                     base_folder=base_folder,
                     index=self.index,
                     hub=self.hub,

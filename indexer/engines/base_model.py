@@ -101,16 +101,25 @@ def tokenized(folder: Path, probe_set: ProbeSet) -> tuple[torch.Tensor, ...]:
     Raises:
         HubdeltaError: the folder holds no tokenizer.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except LOADING_ERRORS as error:
-        raise HubdeltaError(f"the base's tokenizer cannot be loaded: {brief(error)}") from error
+    tokenizer = load_tokenizer(folder)
     return tuple(
         tokenizer(prompt, truncation=True, max_length=MAX_PROBE_TOKENS, return_tensors="pt")[
             "input_ids"
         ]
         for prompt in probe_set.prompts
     )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a base.
+
+    Raises:
+        HubdeltaError: the folder holds no tokenizer.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except LOADING_ERRORS as error:
+        raise HubdeltaError(f"the base's tokenizer cannot be loaded: {brief(error)}") from error
 
 
 def decoder_start(model: PreTrainedModel) -> int | None:

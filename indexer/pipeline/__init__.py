@@ -2,6 +2,7 @@
 
 plan.py         catalog minus vectors minus failures that are not yet due
 unchanged.py    what a new commit left as it was keeps its vector
+recipe_check.py whether a base can follow a recipe, before anything is written
 run.py          base, engine and pipeline, put together
 arrivals.py     downloads, ahead of the computation
 pipeline.py     download, read, stack, compute, write, all concurrently
