@@ -28,6 +28,9 @@ _LARGE_POOL, _NEIGHBORS_IF_LARGE, _NEIGHBORS = 5000, 20, 50
 CARD = 400
 """How many characters of a model card are kept."""
 
+TOKENS = 5
+"""How many of the tokens that an adapter promotes are kept."""
+
 _FACTS = f"""
 SELECT
     c.adapter, c.repo_id, c.subfolder, c.revision, l.label,
@@ -35,7 +38,8 @@ SELECT
     v.target_modules, v.weight_bytes, a.author,
     coalesce(a.datasets, []) AS datasets, coalesce(a.languages, []) AS languages,
     coalesce(a.pipeline_tag, a.task_type) AS task, a.created_at, a.last_modified,
-    coalesce(a.status, 'embedded') AS status, left(v.card, {CARD}) AS card
+    coalesce(a.status, 'embedded') AS status, coalesce(a.promotes[:{TOKENS}], []) AS promotes,
+    left(v.card, {CARD}) AS card
 FROM comparable AS c
 JOIN hubdelta.embedded AS v
     ON (v.base, v.repo_id, v.subfolder, v.revision, v.recipe_id)
@@ -61,7 +65,7 @@ class MapPool:
         facts: what is known of each adapter, by name [n]: adapter, repo_id, subfolder, revision,
             label, downloads, likes, license, rank, alpha, signal, norm, adapter_type,
             target_modules, weight_bytes, author, datasets, languages, task, created_at,
-            last_modified, status, card.
+            last_modified, status, promotes, card.
         hidden: d, the length of the vectors.
     """
 

@@ -31,6 +31,7 @@ _DEFAULTS: dict[str, Any] = {
     "created_at": None,
     "last_modified": None,
     "status": "embedded",
+    "promotes": [],
     "card": None,
 }
 

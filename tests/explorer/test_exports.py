@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pools import HIDDEN, add, clustered, drawn, names
+from map_pools import HIDDEN, add, clustered, drawn, names
 
 from hubdelta.explorer.exports import WRITERS, Export
 from hubdelta.explorer.pool import opened_pool

@@ -23,7 +23,7 @@ def test_hostile_text_is_shown_as_it_is(window, text):
     row = {
         "adapter": name, "x": 0, "y": 0, "domain": 0, "label": text, "license": text,
         "author": text, "datasets": [text], "languages": [text], "target_modules": [text],
-        "task": text,
+        "promotes": [text], "task": text,
         "adapter_type": text, "status": text, "card": text, "revision": text, "subfolder": text,
         "created_at": text, "last_modified": text,
     }  # fmt: skip

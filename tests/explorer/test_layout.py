@@ -6,7 +6,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from pools import clustered
+from map_pools import clustered
 from sklearn.manifold import trustworthiness
 
 from hubdelta.explorer import layout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pools import add, clustered, names
+from map_pools import add, clustered, names
 
 from hubdelta.explorer.pool import opened_pool
 from hubdelta.schemas.index import Index

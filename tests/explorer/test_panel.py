@@ -106,7 +106,9 @@ def test_facts_are_those_that_are_known(window):
     assert known["License"] == "not stated"
     assert known["Rank"] == "alpha 16"
     assert known["Signal"] == "12, below 60: doubtful"
-    assert not {"Downloads", "Likes", "Author", "Datasets", "Task", "Created"} & set(known)
+    assert not {"Downloads", "Likes", "Author", "Datasets", "Task", "Promotes", "Created"} & set(
+        known
+    )
     assert window.texts("#panel-card") == []
 
 
@@ -117,12 +119,13 @@ def test_every_fact_of_the_card_is_there(window):
         "target_modules": ["q", "v"], "weight_bytes": 28_400_000, "author": "Ann",
         "languages": ["de"], "datasets": ["a/b", "c/d"], "task": "text-generation",
         "created_at": "2026-03-02T23:30:00+00:00", "last_modified": "2026-10-14T10:00:00+00:00",
-        "status": "vanished", "card": "# Card\n\nBody",
+        "status": "vanished", "promotes": ["def", "4 spaces", "<b>"], "card": "# Card\n\nBody",
     }  # fmt: skip
     window.open(adapter(**row), adapter="o/n")
     assert facts(window) == {
         "Label": "law", "License": "mit", "Author": "Ann", "Datasets": "a/b, c/d",
-        "Languages": "de", "Task": "text-generation", "Downloads": "12,345", "Likes": "7",
+        "Languages": "de", "Task": "text-generation", "Promotes": "def, 4 spaces, <b>",
+        "Downloads": "12,345", "Likes": "7",
         "Kind": "LOHA", "Rank": "8, alpha 12.5", "Targets": "q, v", "Weights": "28.4 MB",
         "Signal": "2,480,000", "Norm": "12.3", "Created": "2 Mar 2026", "Changed": "14 Oct 2026",
         "Status": "vanished", "Revision": "0123456789ab",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pools import add, clustered, drawn, names
+from map_pools import add, clustered, drawn, names
 
 from hubdelta.explorer.page import render
 from hubdelta.explorer.payload import payload
@@ -25,7 +25,7 @@ COLUMNS = {
     *("adapter", "repo_id", "subfolder", "revision", "x", "y", "domain", "label", "downloads"),
     *("likes", "license", "rank", "alpha", "signal", "norm", "adapter_type", "target_modules"),
     *("weight_bytes", "author", "datasets", "languages", "task", "created_at", "last_modified"),
-    *("status", "card"),
+    *("status", "promotes", "card"),
 }
 
 

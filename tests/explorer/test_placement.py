@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from pools import add, clustered, map_of, names
+from map_pools import add, clustered, map_of, names
 
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.rows import MapRow

@@ -17,6 +17,7 @@ export function factsOf({ columns }: Payload, index: number): HTMLElement {
     ["Datasets", names(of("datasets"))],
     ["Languages", names(of("languages"))],
     ["Task", of("task")],
+    ["Promotes", names(of("promotes"))],
     ["Downloads", count(of("downloads"))],
     ["Likes", count(of("likes"))],
     ["Kind", of("adapter_type")],

@@ -47,6 +47,8 @@ export interface Columns {
   readonly created_at: (string | null)[];
   readonly last_modified: (string | null)[];
   readonly status: string[];
+  /** The tokens whose logits rise most, strongest first. */
+  readonly promotes: string[][];
   /** The card's beginning. */
   readonly card: (string | null)[];
 }
