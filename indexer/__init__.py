@@ -2,6 +2,7 @@
 
 recipe.py       what two vectors must share to be comparable
 probes.py       the prompts
+readout.py      which hidden states are returned
 settings.py     how an index run works
 process.py      threads and memory of the whole process
 base_structure.py   a base's modules and shapes, without its weights

@@ -9,6 +9,8 @@ state depends on the base alone:
   default special tokens (T5 ends it with </s>). The decoder gets one token,
   `decoder_start_token_id`, and the state is the decoder's at that token, after its last layer and
   its final norm: the state from which it would generate the first token of an answer.
+
+A readout other than the paper's takes other states of a decoder-only base.
 """
 
 import json
@@ -17,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from hubdelta.indexer.probes import ProbeSet
+from hubdelta.indexer.readout import PAPERS, Readout
 from hubdelta.schemas.errors import HubdeltaError
 
 MAX_PROBE_TOKENS = 256
@@ -33,7 +36,8 @@ class Recipe:
         probe_set: name of the probe set.
         probe_set_id: hash of its prompts.
         layer: where the hidden state is read: after the last layer and its final norm.
-        token: at which token: the last of the probe, or the one at which the decoder starts.
+        token: at which token: last, the last of the probe; mean, the mean over its tokens; or
+            decoder_start, the one at which the decoder starts.
         pooling: how the probes' differences become one vector.
     """
 
@@ -47,17 +51,24 @@ class Recipe:
 
     @classmethod
     def of(
-        cls, base: str, base_revision: str, probes: ProbeSet, *, encoder_decoder: bool = False
+        cls,
+        base: str,
+        base_revision: str,
+        probes: ProbeSet,
+        *,
+        readout: Readout = PAPERS,
+        encoder_decoder: bool = False,
     ) -> "Recipe":
-        """The recipe of the paper for a base at a commit.
+        """The recipe for a base at a commit; by default with the paper's readout.
 
         Args:
             base: ORG/NAME, or the absolute path of a local folder.
             base_revision: 40-hex commit of the base.
             probes: the probe set.
+            readout: which hidden states of a probe count; the paper's for an encoder-decoder.
             encoder_decoder: whether the base is one; see `is_encoder_decoder`.
         """
-        token = "decoder_start" if encoder_decoder else "last"
+        token = "decoder_start" if encoder_decoder else readout.pooling
         return cls(base, base_revision, probes.name, probes.id, token=token)
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Annotated, Final, Literal
 
+from hubdelta.indexer.readout import PAPERS, Pooling, Readout
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.setting import Setting, check
 
@@ -36,6 +37,13 @@ class IndexSettings:
             panel=_COMPUTING,
         ),
     ] = "stacked"
+    pooling: Annotated[
+        Pooling,
+        Setting(
+            "Hidden state of a probe: that of its last token, or the mean over its tokens.",
+            panel=RECIPE,
+        ),
+    ] = PAPERS.pooling
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "fp16", "bf16"],
         Setting(
@@ -95,10 +103,17 @@ class IndexSettings:
             raise UsageError("the reference engine computes only in fp32")
         if not _DEVICE.fullmatch(self.device):
             raise UsageError(f"no device {self.device!r}: give {_DEVICES}")
+        if self.engine == "vllm" and self.readout != PAPERS:
+            raise UsageError("the engine vllm returns only the last token's state")
         if self.tensor_parallel > 1 and self.engine != "vllm":
             raise UsageError("only the engine vllm divides a base among several GPUs")
         if not (isfinite(self.disk_budget) and self.disk_budget > 0):
             raise UsageError("disk budget must be above 0 GB, and finite")
+
+    @property
+    def readout(self) -> Readout:
+        """Which hidden states of a probe engines return."""
+        return Readout(self.pooling)
 
     @property
     def disk_budget_bytes(self) -> int:

@@ -181,7 +181,10 @@ class BaseRow(Row):
     probe_set_id: str = _column(pa.string(), "hash of the prompts")
     prompts: list[str] = _column(_STRINGS, "the probes, in order")
     layer: str = _column(pa.string(), "where the hidden state is read")
-    token: str = _column(pa.string(), "at which token")
+    token: str = _column(
+        pa.string(),
+        "at which token: last, mean for the mean over a probe's tokens, decoder_start",
+    )
     pooling: str = _column(pa.string(), "how the probes become one vector")
     model_type: str = _column(pa.string(), "architecture, as config.json names it")
     hidden_size: int = _column(pa.int32(), "d, the length of a vector", "dimensions")

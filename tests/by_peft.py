@@ -1,7 +1,8 @@
-"""Deltas by transformers and PEFT alone, one probe at a time, for any prompts."""
+"""Activations by transformers and PEFT alone, one probe at a time, for any recipe."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,20 +11,42 @@ import torch
 from families import load_model
 from transformers import AutoTokenizer
 
+States = npt.NDArray[np.float64]
 
-def delta_by_peft(base: Path, adapter: Path, prompts: Sequence[str]) -> npt.NDArray[np.float64]:
-    """The Delta Activation of an adapter in a folder, [hidden], in fp32."""
+
+def states_by_transformers(
+    base: Path,
+    model: torch.nn.Module,
+    prompts: Sequence[str],
+    *,
+    pooling: Literal["last", "mean"] = "last",
+) -> States:
+    """Hidden states of a model for prompts by a base's tokenizer, [probes, hidden], in fp32."""
     tokenizer = AutoTokenizer.from_pretrained(base)
-    probes = [tokenizer(prompt, return_tensors="pt") for prompt in prompts]
+    rows = []
+    for prompt in prompts:
+        probe = tokenizer(prompt, return_tensors="pt")
+        with torch.no_grad():
+            output = model.eval()(
+                input_ids=probe["input_ids"],
+                attention_mask=probe["attention_mask"],
+                output_hidden_states=True,
+            )
+        own = output.hidden_states[-1][0, -probe["input_ids"].shape[1] :].double()
+        rows.append((own[-1] if pooling == "last" else own.mean(0)).numpy())
+    return np.array(rows)
 
-    def states(model: torch.nn.Module) -> npt.NDArray[np.float64]:
-        rows = []
-        for probe in probes:
-            with torch.no_grad():
-                output = model.eval()(**probe, output_hidden_states=True)
-            rows.append(output.hidden_states[-1][0, -1].double().numpy())
-        return np.array(rows)
 
+def delta_by_peft(
+    base: Path,
+    adapter: Path,
+    prompts: Sequence[str],
+    *,
+    pooling: Literal["last", "mean"] = "last",
+) -> npt.NDArray[np.float64]:
+    """The Delta Activation of an adapter in a folder, [hidden]."""
     model = load_model(base)
-    before = states(model)
-    return (states(peft.PeftModel.from_pretrained(model, adapter)) - before).mean(axis=0)
+    before = states_by_transformers(base, model, prompts, pooling=pooling)
+    wrapped = peft.PeftModel.from_pretrained(model, adapter)
+    after = states_by_transformers(base, wrapped, prompts, pooling=pooling)
+    return (after - before).mean(axis=0)

@@ -45,6 +45,7 @@ KINDS = "tests/indexer/exactness/test_exactness.py::test_activations_are_those_o
 COMPANY = (
     "tests/indexer/exactness/test_exactness.py::test_company_order_and_batch_size_do_not_matter"
 )
+READOUT = "tests/indexer/test_readout.py"
 STREAMED = "tests/indexer/streamed/test_streamed_exactness.py"
 
 
@@ -99,10 +100,24 @@ MUTATIONS = (
     ),
     Mutation(
         "the last token but one is taken",
-        "indexer/engines/stacked/rows.py",
-        "return x[..., -1:, :]",
-        "return x[..., -2:-1, :]",
-        (COMPANY, "-k", "llama"),
+        "indexer/engines/pooling.py",
+        "return states[:, -1]",
+        "return states[:, -2]",
+        (KINDS, "-k", "llama-lora"),
+    ),
+    Mutation(
+        "the mean counts padding",
+        "indexer/engines/pooling.py",
+        "padding = (places > ends[:, None])[..., None]",
+        "padding = (places > ends[:, None] + 1)[..., None]",
+        (READOUT, "-k", "padding"),
+    ),
+    Mutation(
+        "the last layer is trimmed where the mean is taken",
+        "indexer/engines/stacked/model.py",
+        'base.readout.pooling == "last"',
+        "True",
+        (READOUT, "-k", "StackedEngine and llama"),
     ),
     Mutation(
         "LoRA of an embedding is not scaled",

@@ -22,6 +22,7 @@ from hubdelta.indexer.pipeline.plan import Plan, make_plan
 from hubdelta.indexer.pipeline.progress import RunProgress
 from hubdelta.indexer.pipeline.unchanged import keep_unchanged
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
+from hubdelta.indexer.readout import PAPERS
 from hubdelta.indexer.recipe import Recipe, is_encoder_decoder
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.jobs.derived import refresh_cache, refresh_clusters
@@ -148,10 +149,11 @@ def check_request(
 
         check_usable(settings)
     check_base(request.base, index, hub)
-    if request.probes.id != ALPACA_5.id:  # which every base reads, or is cut off as in the paper
+    if request.probes.id != ALPACA_5.id or settings.readout != PAPERS:
         from hubdelta.indexer.pipeline.recipe_check import check_recipe
 
-        check_recipe(_base_description(request.base, index, hub), request.probes)
+        folder = _base_description(request.base, index, hub)
+        check_recipe(folder, request.probes, settings.readout)
 
 
 def _base_description(name: AdapterName, index: Index, hub: Hub) -> Path:
@@ -226,6 +228,7 @@ class _IndexRun:
             self.summary.base,
             self.summary.base_revision,
             self.request.probes,
+            readout=self.settings.readout,
             encoder_decoder=is_encoder_decoder(self._base_config()),
         )
         plan = make_plan(

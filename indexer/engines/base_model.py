@@ -21,6 +21,7 @@ from hubdelta.indexer.base_structure import (
 )
 from hubdelta.indexer.building import BUILDING
 from hubdelta.indexer.probes import ProbeSet
+from hubdelta.indexer.readout import PAPERS, Readout
 from hubdelta.indexer.recipe import MAX_PROBE_TOKENS
 from hubdelta.schemas.errors import HubdeltaError
 from hubdelta.schemas.words import counted
@@ -36,9 +37,11 @@ class BaseModel(BaseStructure):
 
     Attributes:
         probes: token ids of each probe, int64 [1, tokens]; an encoder-decoder's encoder reads them.
+        readout: which hidden states of a probe engines return.
     """
 
     probes: tuple[torch.Tensor, ...]
+    readout: Readout = PAPERS
 
     @cached_property
     def decoder_start(self) -> int | None:
@@ -59,13 +62,20 @@ class BaseModel(BaseStructure):
 
     @classmethod
     def load(
-        cls, folder: Path, probe_set: ProbeSet, *, device: str = "cpu", as_stored: bool = False
+        cls,
+        folder: Path,
+        probe_set: ProbeSet,
+        *,
+        readout: Readout = PAPERS,
+        device: str = "cpu",
+        as_stored: bool = False,
     ) -> "BaseModel":
         """Read a base from a transformers folder.
 
         Args:
             folder: holds config.json, the weights and the tokenizer.
             probe_set: the prompts; tokenized with the tokenizer's default special tokens.
+            readout: which hidden states of a probe engines return.
             device: where the model is to run.
             as_stored: keep the weights in their stored dtype instead of fp32.
 
@@ -78,7 +88,7 @@ class BaseModel(BaseStructure):
         except (*LOADING_ERRORS, IncompleteModelError) as error:
             raise _unloadable(folder, error) from error
         probes = tuple(ids.to(device) for ids in tokenized(folder, probe_set))
-        return cls(folder, model, layer_shapes(model), probes)
+        return cls(folder, model, layer_shapes(model), probes, readout)
 
 
 def _unloadable(folder: Path, error: Exception) -> HubdeltaError:

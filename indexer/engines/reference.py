@@ -39,6 +39,8 @@ from hubdelta.indexer.engines.engine import (
     not_finite,
 )
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
+from hubdelta.indexer.engines.pooling import pooled
+from hubdelta.indexer.readout import PAPERS, Readout
 from hubdelta.schemas.errors import AdapterError, HubdeltaError, Reason
 from hubdelta.schemas.words import counted
 
@@ -64,7 +66,7 @@ class ReferenceEngine(Engine):
         self._base = base
         self._guard = BaseGuard(base.model, base.read_again)
         try:
-            activations = hidden_states(base.model, base.probes)
+            activations = hidden_states(base.model, base.probes, base.readout)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             # Some image-text models do not run without an image.
             raise HubdeltaError(
@@ -72,7 +74,8 @@ class ReferenceEngine(Engine):
             ) from error
         # The batch changes the shapes of the matrix products and so the order of their sums, which
         # is the only possible difference.
-        batched = hidden_states(base.model, [probe.repeat(4, 1) for probe in base.probes])
+        repeated = [probe.repeat(4, 1) for probe in base.probes]
+        batched = hidden_states(base.model, repeated, base.readout)
         floor = noise_floor(activations, [batched])
         self.baseline = Baseline(self.name, self.precision, activations, floor)
 
@@ -106,13 +109,14 @@ class ReferenceEngine(Engine):
         yield place, result
 
     def _is_sound(self) -> bool:
-        now = hidden_states(self._base.model, self._base.probes)
+        now = self._states(self._base.model)
         return np.array_equal(now, self.baseline.activations)
 
+    def _states(self, model: torch.nn.Module) -> Activations:
+        return hidden_states(model, self._base.probes, self._base.readout)
+
     def _run(self, adapter: Adapter) -> Activations:
-        activations = self.with_adapter(
-            adapter, lambda model: hidden_states(model, self._base.probes)
-        )
+        activations = self.with_adapter(adapter, self._states)
         if not np.isfinite(activations).all():
             raise not_finite(self.precision)
         return activations
@@ -210,12 +214,15 @@ class ReferenceEngine(Engine):
 
 
 @torch.inference_mode()
-def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Activations:
+def hidden_states(
+    model: torch.nn.Module, probes: Sequence[torch.Tensor], readout: Readout = PAPERS
+) -> Activations:
     """The hidden state defined by `recipe` for each probe's first row, [probes, hidden].
 
     Args:
         model: a transformers language model, perhaps wrapped by PEFT.
         probes: token ids, int64 [rows, tokens] each.
+        readout: which hidden states of a probe count.
     """
     inner: Any = model.get_base_model() if isinstance(model, peft.PeftModel) else model
     options: dict[str, Any] = {"use_cache": False}
@@ -227,7 +234,7 @@ def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Act
 
     def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
         if (state := getattr(output, "last_hidden_state", None)) is not None:
-            seen.append(state[0, -1])
+            seen.append(state[:1])
 
     # OPT calls its decoder directly; in other models the last to return is the outer one.
     hooks = [part.register_forward_hook(keep) for part in parts if part is not inner]
@@ -238,11 +245,12 @@ def hidden_states(model: torch.nn.Module, probes: Sequence[torch.Tensor]) -> Act
             if start is not None:
                 options["decoder_input_ids"] = torch.full_like(probe[:, :1], start)
             model(input_ids=probe, attention_mask=torch.ones_like(probe), **options)
-            rows.append(seen[-1])
+            # Tokens that a learned prompt puts before the probe are not the probe's.
+            rows.append(pooled(seen[-1][:, -probe.shape[1] :], readout))
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.stack(rows).float().cpu().numpy()
+    return torch.cat(rows).float().cpu().numpy()
 
 
 def _unmade(config: Any, error: Exception) -> AdapterError:

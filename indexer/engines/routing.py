@@ -94,7 +94,7 @@ def load_engine(
     def on_device() -> BaseModel:
         if base.model.device.type == device.partition(":")[0]:
             return base
-        return BaseModel.load(folder, probes, device=device)
+        return BaseModel.load(folder, probes, readout=settings.readout, device=device)
 
     return make_engine(base, on_device, settings)
 
@@ -110,8 +110,8 @@ def load_base(folder: Path, probes: ProbeSet, settings: IndexSettings) -> BaseMo
     """
     device = device_of(settings.device)
     if settings.engine == "stacked" and device != "cpu":
-        return BaseModel.load(folder, probes, as_stored=True)
-    return BaseModel.load(folder, probes, device=device)
+        return BaseModel.load(folder, probes, readout=settings.readout, as_stored=True)
+    return BaseModel.load(folder, probes, readout=settings.readout, device=device)
 
 
 def check_usable(settings: IndexSettings) -> None:

@@ -86,7 +86,9 @@ def embed_plan(
     def stream() -> Engine:
         ids = tokenized(base_folder, probes)
         device = device_of(settings.device)
-        return StreamedEngine(base_folder, ids, device=device, stop=stop, turn=turn)
+        return StreamedEngine(
+            base_folder, ids, readout=settings.readout, device=device, stop=stop, turn=turn
+        )
 
     adapters = [pending for pending in plan.pending if pending.row.kind != Kind.FULL]
     finetunes = [pending for pending in plan.pending if pending.row.kind == Kind.FULL]

@@ -140,6 +140,28 @@ def test_queries_never_compare_across_recipes(made):
         assert [(row["a"], row["b"]) for row in pairs] == [("a/one", "a/two")]
 
 
+def test_mean_pooling_is_a_recipe_of_its_own(hub, tiny_base, tmp_path):
+    made = Made(tmp_path / "index", tiny_base, hub)
+    made.index()
+    assert made.index("--pooling", "mean", "--no-crawl")["embedded"] == 3
+    assert made.index("--pooling", "mean", "--no-crawl")["embedded"] == 0
+
+    with connect(Index.open(made.path)) as queries:
+        tokens = {
+            row["recipe_id"]: row["token"]
+            for row in queries.run("SELECT DISTINCT recipe_id, token FROM bases").to_pylist()
+        }
+        promoting = queries.run("SELECT DISTINCT recipe_id FROM promotions").to_pylist()
+    assert sorted(tokens.values()) == ["last", "mean"]
+    assert {row["recipe_id"] for row in promoting} == tokens.keys()
+    for seed, name in enumerate(NAMES):
+        adapter = make_adapter(tmp_path / str(seed), made.base, seed=seed)
+        for recipe, token in tokens.items():
+            delta = made.vectors()[name, recipe].delta
+            wanted = delta_by_peft(made.base, adapter, ALPACA_5.prompts, pooling=token)
+            assert np.linalg.norm(delta - wanted) < 1e-5 * np.linalg.norm(wanted)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -7,6 +7,7 @@ from families import make_base
 
 from hubdelta.indexer.pipeline.recipe_check import check_recipe
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
+from hubdelta.indexer.readout import PAPERS
 from hubdelta.schemas.errors import HubdeltaError, UsageError
 
 PROMPTS = ("Below is a task.\n\nAnswer:", 'a "quoted" word', "line\u2028separator")
@@ -79,22 +80,22 @@ def probes_of(*words: int) -> ProbeSet:
 def test_a_probe_longer_than_the_limit_is_named(tmp_path):
     base = make_base(tmp_path)
 
-    check_recipe(base, probes_of(5, 256))
+    check_recipe(base, probes_of(5, 256), PAPERS)
     with pytest.raises(UsageError, match=r"probe 2 of mine \('task .*\) has 257 tokens: .* 256$"):
-        check_recipe(base, probes_of(5, 257))
+        check_recipe(base, probes_of(5, 257), PAPERS)
 
 
 def test_a_probe_longer_than_the_context_is_named(tmp_path):
     base = make_base(tmp_path, max_position_embeddings=64)
 
-    check_recipe(base, probes_of(64))
+    check_recipe(base, probes_of(64), PAPERS)
     with pytest.raises(UsageError, match=r"probe 1 of mine .* 65 tokens: the base can read .* 64$"):
-        check_recipe(base, probes_of(65))
+        check_recipe(base, probes_of(65), PAPERS)
 
 
 def test_a_probe_of_white_space_has_no_token(tmp_path):
     with pytest.raises(UsageError, match=r"probe 1 of mine \(''\) has no token"):
-        check_recipe(make_base(tmp_path), ProbeSet("mine", ("\n",)))
+        check_recipe(make_base(tmp_path), ProbeSet("mine", ("\n",)), PAPERS)
 
 
 def test_a_folder_without_a_tokenizer_is_one_clear_line(tmp_path):
@@ -102,4 +103,4 @@ def test_a_folder_without_a_tokenizer_is_one_clear_line(tmp_path):
         file.unlink()
 
     with pytest.raises(HubdeltaError, match="tokenizer cannot be loaded"):
-        check_recipe(tmp_path, ALPACA_5)
+        check_recipe(tmp_path, probes_of(5), PAPERS)

@@ -10,7 +10,9 @@ from torch import nn
 from hubdelta.indexer.base_structure import below_head
 from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.edits.structure import structural_copy
+from hubdelta.indexer.engines.pooling import pooled
 from hubdelta.indexer.engines.stacked.rows import Ends
+from hubdelta.indexer.readout import PAPERS, Readout
 
 
 class UnstackableError(Exception):
@@ -24,13 +26,15 @@ class ForwardPass:
     Attributes:
         model: a transformers model without a head.
         decoder_start: the token that its decoder starts with; None if it has no encoder.
+        readout: which hidden states of a row count.
     """
 
     model: nn.Module
     decoder_start: int | None
+    readout: Readout = PAPERS
 
     def __call__(self, ids: torch.Tensor, ends: Ends) -> torch.Tensor:
-        """Last hidden states [rows, hidden] for token ids [rows, tokens].
+        """Hidden states [rows, hidden] for token ids [rows, tokens].
 
         Rows without padding need no mask: the default is causal attention, or full attention in an
         encoder.
@@ -43,7 +47,7 @@ class ForwardPass:
             read = model.get_encoder()(input_ids=ids).last_hidden_state
             decoder = model.get_decoder()
             output = decoder(input_ids=start, encoder_hidden_states=read, use_cache=False)
-        return ends.of(output.last_hidden_state)[:, 0]
+        return pooled(output.last_hidden_state, self.readout, ends.at)
 
     def inputs(self, ids: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """The arguments of the model's own forward pass for these ids: name → token ids."""
@@ -51,7 +55,7 @@ class ForwardPass:
         return {"input_ids": ids} | ({} if start is None else {"decoder_input_ids": start})
 
     def wanted(self, output: Any) -> torch.Tensor:
-        """Last hidden states [rows, hidden] from the output of the model's own forward pass.
+        """Hidden states [rows, hidden] from the output of the model's own forward pass.
 
         Raises:
             UnstackableError: they are not in it.
@@ -61,7 +65,7 @@ class ForwardPass:
             last = output.decoder_hidden_states[-1]
         if last is None:
             raise UnstackableError("it does not return its last hidden state")
-        return last[:, -1]
+        return pooled(last, self.readout)
 
     def _start(self, ids: torch.Tensor) -> torch.Tensor | None:
         """The decoder's input [rows, 1], if there is a decoder."""

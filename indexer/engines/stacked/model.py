@@ -81,7 +81,7 @@ class StackedModel:
         inner, prefix = headless(base)
         placed = {} if self.device == base.model.device else placed_on(self.device, inner)
         self._inner = structural_copy(inner, lambda tensor: placed.get(id(tensor), tensor))
-        self._passage = ForwardPass(self._inner, base.decoder_start)
+        self._passage = ForwardPass(self._inner, base.decoder_start, base.readout)
         probes = [probe.to(self.device) for probe in base.probes]
         seen = [ids[0] for probe in probes for ids in self._passage.inputs(probe).values()]
         self.tokens = torch.unique(torch.cat(seen))
@@ -98,7 +98,8 @@ class StackedModel:
             standins |= self._other_standins(inputs, sample)
             standins |= (experts_standins := experts.standins(sample.numel()))
             self._exchange_forwards(standins)
-            if not base.is_encoder_decoder:  # whose decoder has one token, and the encoder no last
+            # An encoder-decoder's decoder has one token, and its encoder no last.
+            if not base.is_encoder_decoder and base.readout.pooling == "last":
                 trim_last_layer(self._inner, standins, sample)
             self._check(self._last_states(sample), expected)
             self._side_by_side = None if base.is_encoder_decoder else self._checked(probes)

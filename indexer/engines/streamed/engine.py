@@ -27,8 +27,10 @@ from hubdelta.indexer.engines.engine import (
     not_finite,
 )
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
+from hubdelta.indexer.engines.pooling import pooled
 from hubdelta.indexer.engines.streamed.skeleton import Skeleton
 from hubdelta.indexer.engines.streamed.stream import StoppedError, WeightStream
+from hubdelta.indexer.readout import PAPERS, Readout
 from hubdelta.schemas.errors import AdapterError, HubError, Reason
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class StreamedEngine(Engine):
     Args:
         base_folder: a transformers folder of the base.
         probes: token ids of each probe, int64 [1, tokens].
+        readout: which hidden states of a probe to return.
         device: where to compute.
         stop: when set, the current computation is abandoned, without an answer.
         turn: held while computing, but never while waiting for weights.
@@ -61,11 +64,13 @@ class StreamedEngine(Engine):
         base_folder: Path,
         probes: Sequence[torch.Tensor],
         *,
+        readout: Readout = PAPERS,
         device: str = "cpu",
         stop: Event | None = None,
         turn: "Lock | None" = None,  # a function before Python 3.13
     ) -> None:
         self._folder, self._device = base_folder, device
+        self._readout = readout
         self._probes = [probe[0].to(device) for probe in probes]
         self._stop, self._turn = stop or Event(), turn
         self._baseline: Baseline | AdapterError | None = None
@@ -202,7 +207,7 @@ class StreamedEngine(Engine):
     ) -> torch.Tensor:
         if skeleton.model.config.is_encoder_decoder:
             return _decoder_states(skeleton, probes, repeats, self._decoder_start)
-        return _last_token_states(skeleton, probes, repeats)
+        return _pooled_states(skeleton, probes, repeats, self._readout)
 
     @cached_property
     def _decoder_start(self) -> int:
@@ -222,10 +227,10 @@ class StreamedEngine(Engine):
         return torch.ones(1, device=self._device).sum().item() == 1
 
 
-def _last_token_states(
-    skeleton: Skeleton, probes: Sequence[torch.Tensor], repeats: int
+def _pooled_states(
+    skeleton: Skeleton, probes: Sequence[torch.Tensor], repeats: int, readout: Readout
 ) -> torch.Tensor:
-    """Final hidden states of each probe's last token, [repeats · probes, hidden].
+    """Final hidden states of each probe, pooled, [repeats · probes, hidden].
 
     Shorter probes are padded with their last token, which the mask hides: causal attention never
     sees it, but an untrusted config can request another kind.
@@ -234,7 +239,7 @@ def _last_token_states(
     states: torch.Tensor = skeleton.parts[0](
         input_ids=batch, attention_mask=mask, use_cache=False
     ).last_hidden_state
-    return states[torch.arange(len(batch), device=batch.device), mask.sum(1) - 1]
+    return pooled(states, readout, mask.sum(1) - 1)
 
 
 def _decoder_states(
