@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Final
 
 from hubdelta.crawler.hub import Hub
 from hubdelta.evaluation.members import Member
@@ -14,7 +15,7 @@ from hubdelta.indexer.adapters.local import describe_folder
 from hubdelta.indexer.adapters.pending import Pending, key_of
 from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.indexer.engines.engine import attempt
-from hubdelta.schemas.errors import AdapterError, Reason
+from hubdelta.schemas.errors import AdapterError, HubError, Reason
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterKey, AdapterName
 from hubdelta.schemas.rows import CatalogRow, rows_of
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 MAY_HEAL = frozenset({Reason.NETWORK, Reason.GATED, Reason.NOT_FOUND, Reason.ENGINE})
 """Reasons that may not hold the next time."""
+
+_OUTAGE: Final = 3
+"""After so many network failures in a row, each after several attempts, the Hub counts as down."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,17 @@ class AdapterSource:
         Raises:
             HubError, IndexWriteError: nothing can be fetched now.
         """
+        unanswered = 0
         for member in members:
             before = self.hub.bytes_received
             inspected: list[Inspected] = []
             adapter = attempt(member.key, partial(self._adapter, member, inspected))
             if isinstance(adapter, AdapterError):
                 logger.warning("%s: %s: %s", member.key, adapter.reason, adapter)
+            is_lost = isinstance(adapter, AdapterError) and adapter.reason is Reason.NETWORK
+            unanswered = unanswered + 1 if is_lost else 0
+            if unanswered == _OUTAGE:
+                raise HubError(f"{unanswered} adapters in a row failed, the last with: {adapter}")
             yield Obtained(
                 member,
                 adapter,

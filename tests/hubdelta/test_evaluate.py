@@ -430,3 +430,21 @@ def test_an_index_of_an_earlier_version_gets_the_table(place):
     assert place.ask(*ask, "delta")["spaces"][0]["adapters"] == 8
     assert place.ask(*ask, "update")["computed"] == {"update": 8}
     assert place.ask(*ask, "update")["computed"] == {}
+
+
+def test_where_the_hub_is_down_it_ends_after_a_few_adapters(place):
+    place.hub.faults.add(Fault("/[abd]/*/resolve/*", times=None, status=503))
+    before = len(place.hub.requests)
+    try:
+        done = place.run("evaluate", "--label-pattern", PATTERN, "--spaces", "weights")
+    finally:
+        place.hub.faults.clear()
+    assert done.returncode == 1
+    assert "3 adapters in a row failed, the last with: " in done.stderr.splitlines()[-1]
+    asked = {
+        request.path.split("/resolve/")[0]
+        for request in place.hub.requests[before:]
+        if "/resolve/" in request.path
+    }
+    assert len(asked - {f"/{BASE}"}) == 3
+    assert not place.rows("weights")
