@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hubdelta.evaluation.answers import Answerer, SentenceModel
@@ -30,6 +31,7 @@ from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.engine import attempt
 from hubdelta.indexer.engines.reference import ReferenceEngine
 from hubdelta.indexer.engines.routing import device_of
+from hubdelta.indexer.engines.unembedding import Unembedding
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.schemas.errors import AdapterError, IndexWriteError
 from hubdelta.schemas.files import why_unwritten
@@ -43,6 +45,24 @@ _WRITTEN_TOGETHER: Final = 8
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors of the index.
+
+    Attributes:
+        deltas: by adapter, float64 [hidden].
+        base_states: the base's own hidden states, fp32 [probes, hidden].
+    """
+
+    deltas: Mapping[str, NDArray[np.float64]]
+    base_states: NDArray[np.float32]
+
+    def of(self, members: Sequence[Member]) -> torch.Tensor:
+        """The deltas of some adapters, fp32 [members, hidden]."""
+        rows = [self.deltas[member.name] for member in members]
+        return torch.from_numpy(np.asarray(rows, np.float32))
 
 
 @dataclass
@@ -140,6 +160,40 @@ class Workshop:
                 self.index.write(rows, base=self.family.base)
                 rows = []
         self.index.write(rows, base=self.family.base)
+
+    def promoted(self, gap: Gap, base_folder: Path, vectors: Vectors) -> None:
+        """Fill the gap of the space of promoted tokens; nothing is fetched but the base.
+
+        Args:
+            gap: the adapters to do.
+            base_folder: a transformers folder of the base.
+            vectors: of the adapters.
+
+        Raises:
+            HubdeltaError: the base's output layer cannot be read.
+        """
+        started = time.monotonic()
+        self.on_progress("comparing promoted tokens", 0, len(gap.new))
+        layer = Unembedding(base_folder)
+        rows, columns = vectors.of(gap.new), vectors.of(gap.others)
+        products = layer.products(rows, columns, torch.from_numpy(vectors.base_states)).numpy()
+        each = (time.monotonic() - started) / max(len(gap.new), 1)
+        others = [other.revised for other in gap.others]
+        self.index.write(
+            [
+                self._row(
+                    gap,
+                    member,
+                    dimension=layer.vocabulary,
+                    others=others,
+                    inner_products=own.tolist(),
+                    seconds=each,
+                    fetched_bytes=0,
+                )
+                for member, own in zip(gap.new, products, strict=True)
+            ],
+            base=self.family.base,
+        )
 
     def _obtained(self, members: Sequence[Member], doing: str) -> Iterator[Obtained]:
         for done, obtained in enumerate(self.source.adapters(members)):

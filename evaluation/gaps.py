@@ -7,23 +7,25 @@ from hubdelta.evaluation.answers import ANSWER_TOKENS
 from hubdelta.evaluation.kept import Kept, lacking
 from hubdelta.evaluation.members import Member
 from hubdelta.evaluation.salient import SAMPLES, SHARE
-from hubdelta.evaluation.spaces import OUTPUTS, SALIENT, UPDATE, WEIGHTS
+from hubdelta.evaluation.spaces import OUTPUTS, PROMOTED, SALIENT, UPDATE, WEIGHTS
 from hubdelta.indexer.probes import ProbeSet
 
 
-def definition_of(space: str, sentence_model: str, probes: ProbeSet) -> str:
+def definition_of(space: str, sentence_model: str, probes: ProbeSet, recipe_id: str) -> str:
     """What rows of a space must share to be comparable, in words.
 
     Args:
         space: one that the index keeps.
         sentence_model: name of the model that embeds answers, and its commit.
         probes: what adapters answer.
+        recipe_id: of the vectors.
     """
     return {
         WEIGHTS: "A and B of linear layers",
         UPDATE: "s B A of linear layers",
         SALIENT: f"top {SHARE:.0%} of |s B A| by {SAMPLES} samples, seed 0",
         OUTPUTS: f"greedy, {ANSWER_TOKENS} tokens, probes {probes.id}, {sentence_model}",
+        PROMOTED: f"centered logits of the deltas of recipe {recipe_id}",
     }[space]
 
 

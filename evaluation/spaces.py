@@ -17,6 +17,7 @@ UPDATE: Final = "update"
 PCA: Final = "pca"
 SALIENT: Final = "salient"
 OUTPUTS: Final = "outputs"
+PROMOTED: Final = "promoted"
 
 
 class Needs(Enum):
@@ -25,6 +26,7 @@ class Needs(Enum):
     VECTORS = "vectors of the index"
     FACTORS = "weights of the adapters"
     ANSWERS = "the base and the adapters, generating"
+    OUTPUT_LAYER = "vectors of the index, and the base's output layer"
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,14 @@ _ALL: Final = (
         Needs.ANSWERS,
         "greedy answers to the probes, embedded by a sentence model, each of length one, averaged",
         OUTPUTS,
+    ),
+    Space(
+        PROMOTED,
+        Needs.OUTPUT_LAYER,
+        "the change of every token's logit by the Delta Activation, through the base's output "
+        "layer, less the mean of all tokens",
+        PROMOTED,
+        of_paper=False,
     ),
 )
 

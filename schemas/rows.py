@@ -374,7 +374,7 @@ class SpaceRow(Row):
 
     base: str = _column(pa.string(), "base model, ORG/NAME or a local folder's path")
     base_revision: str = _column(pa.string(), "40-hex commit of the base")
-    space: str = _column(pa.string(), "weights, update, salient or outputs")
+    space: str = _column(pa.string(), "weights, update, salient, outputs or promoted")
     definition: str = _column(pa.string(), "what rows must share to be comparable, in words")
     adapter: str = _column(pa.string(), "org/name[/subfolder], or a local folder's path")
     revision: str = _column(pa.string(), "40-hex commit of the adapter")

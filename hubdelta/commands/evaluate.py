@@ -49,7 +49,8 @@ def command(
         typer.Option(
             "--spaces",
             metavar="LIST",
-            help="What to compare: all, or some of delta,weights,update,pca,salient,outputs.",
+            help="What to compare: all, or some of delta,weights,update,pca,salient,outputs,"
+            "promoted.",
         ),
     ] = "delta",
     plot: Annotated[
@@ -79,10 +80,12 @@ def command(
 
     delta: what the index holds. weights: LoRA's factors, flattened. update: the change of the
     weights, s·B·A. pca: of weights. salient: a mask of the 1% of weights that change most. outputs:
-    greedy answers to the probes, embedded by a sentence model.
+    greedy answers to the probes, embedded by a sentence model. promoted: the change of every
+    token's logit.
 
-    All but delta fetch the weights of the labeled adapters again, and outputs also runs the base.
-    The index keeps what was computed, so that only new adapters are computed the next time.
+    All but delta and promoted fetch the weights of the labeled adapters again, and outputs also
+    runs the base. The index keeps what was computed, so that only new adapters are computed the
+    next time.
     """
     from hubdelta.evaluation.spaces import chosen
     from hubdelta.exit_codes import EXIT_SOME_FAILED

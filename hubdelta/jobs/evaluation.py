@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 from hubdelta.evaluation.evaluate import Evaluation, evaluate
 from hubdelta.evaluation.kept import Kept, read_kept
 from hubdelta.evaluation.labels import Labeled, labels_by_pattern, scorable
-from hubdelta.evaluation.members import Family, read_family, the_base
-from hubdelta.evaluation.spaces import OUTPUTS, Space
+from hubdelta.evaluation.members import Family, read_deltas, read_family, the_base
+from hubdelta.evaluation.spaces import OUTPUTS, PROMOTED, Space
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
 from hubdelta.jobs.derived import refresh_cache
+from hubdelta.jobs.promotions import base_states
 from hubdelta.schemas.index import Index, new_run_id
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import SpaceRow
@@ -25,6 +26,9 @@ from hubdelta.sql.connection import Queries, connect
 from hubdelta.sql.script import write_script
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hubdelta.crawler.hub import Hub
     from hubdelta.evaluation.gaps import Gap
 
@@ -94,9 +98,13 @@ def run_evaluation(
     with connect(index) as queries:
         family = read_family(queries, the_base(queries, request.base))
         labeled, unknown = _labeled(queries, family, request)
+        deltas: dict[str, NDArray[np.float64]] = {}
+        if PROMOTED in stored:
+            rows = read_deltas(queries, family, labeled.labels)
+            deltas = dict(zip(labeled.labels, rows, strict=True))
     if stored:
         require_extra("comparing other spaces than delta", "index")
-    computation = _Computation(index, family, labeled, request, on_progress)
+    computation = _Computation(index, family, labeled, request, on_progress, deltas)
     if stored:
         computation.run(stored)
     with connect(index) as queries:
@@ -143,6 +151,7 @@ class _Computation:
     labeled: Labeled
     request: EvaluationRequest
     on_progress: Callable[[str, int, int], None]
+    deltas: Mapping[str, "NDArray[np.float64]"]
     passing: dict[str, dict[str, str]] = field(default_factory=dict)
     computed: dict[str, int] = field(default_factory=dict)
     _definitions: dict[str, str] = field(default_factory=dict)
@@ -158,7 +167,9 @@ class _Computation:
             )
             for space in stored:
                 about = sentences.name if space == OUTPUTS else ""
-                self._definitions[space] = definition_of(space, about, self.request.probes)
+                self._definitions[space] = definition_of(
+                    space, about, self.request.probes, self.family.recipe_id
+                )
             if not any(gap.new for gap in self._gaps()):
                 return
             stack.enter_context(self.index.writing(wait=self.request.wait))
@@ -185,7 +196,7 @@ class _Computation:
 
     def _fill(self, gaps: "Sequence[Gap]", hub: "Hub", sentences: "_SentenceFolder") -> None:
         from hubdelta.crawler.base_download import fetch_base, fetch_base_config
-        from hubdelta.evaluation.compute import Workshop
+        from hubdelta.evaluation.compute import Vectors, Workshop
         from hubdelta.evaluation.obtain import AdapterSource
         from hubdelta.indexer.base_structure import BaseStructure
         from hubdelta.indexer.process import use_threads
@@ -193,9 +204,10 @@ class _Computation:
         use_threads(None)
         family, run_id = self.family, new_run_id(datetime.now(UTC))
         answering = [gap for gap in gaps if gap.space == OUTPUTS]
+        promoting = [gap for gap in gaps if gap.space == PROMOTED]
         if family.base.startswith("/"):
             base_folder = Path(family.base)
-        elif answering:
+        elif answering or promoting:
             base_folder = fetch_base(hub, family.base, family.base_revision)
         else:
             base_folder = fetch_base_config(hub, family.base, family.base_revision).parent
@@ -213,7 +225,10 @@ class _Computation:
             self.index, family, source, folder, run_id, self.on_progress, self.passing
         )
         try:
-            of_factors = [gap for gap in gaps if gap.space != OUTPUTS]
+            for gap in promoting:
+                states = base_states(self.index, family.base, family.recipe_id)
+                workshop.promoted(gap, base_folder, Vectors(self.deltas, states))
+            of_factors = [gap for gap in gaps if gap.space not in (OUTPUTS, PROMOTED)]
             if of_factors:
                 workshop.factor_spaces(of_factors)
             if sentence_folder is not None:

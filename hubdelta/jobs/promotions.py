@@ -111,7 +111,7 @@ def _rows(
     blocks = (every[start : start + _ROWS] for start in range(0, len(every), _ROWS))
     mean = sum(read(block).sum(0, dtype=np.float64) for block in blocks) / len(every)
     center = torch.from_numpy(np.asarray(mean, np.float32))
-    states = torch.from_numpy(_base_states(index, family))
+    states = torch.from_numpy(base_states(index, family.base, family.recipe_id))
     layer, names = Unembedding(base_folder), TokenNames(base_folder)
     rows = []
     for start in range(0, len(places), _ROWS):
@@ -140,14 +140,14 @@ def _rows(
     return rows
 
 
-def _base_states(index: Index, family: "VectorFamily") -> npt.NDArray[np.float32]:
+def base_states(index: Index, base: str, recipe_id: str) -> npt.NDArray[np.float32]:
     """The base's own hidden states for the probes, [probes, hidden].
 
     Raises:
         HubdeltaError: the index does not have them.
     """
-    table = index.read(BaseRow, base=family.base, columns=["recipe_id", "activations"])
+    table = index.read(BaseRow, base=base, columns=["recipe_id", "activations"])
     for row in table.to_pylist():
-        if row["recipe_id"] == family.recipe_id:
+        if row["recipe_id"] == recipe_id:
             return np.asarray(row["activations"], np.float32)
     raise HubdeltaError("the base's own hidden states are not in the index")

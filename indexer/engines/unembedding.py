@@ -119,6 +119,31 @@ class Unembedding:
             raise HubdeltaError("the output layer has no tokens")
         return best, Extremes(worst.tokens, -worst.changes)
 
+    def products(
+        self, rows: torch.Tensor, columns: torch.Tensor, states: torch.Tensor
+    ) -> torch.Tensor:
+        """Inner products of the changes of all tokens' logits, which are never held together.
+
+        Of each adapter's changes their mean over all tokens is subtracted: what shifts all logits
+        alike leaves every probability as it is.
+
+        Args:
+            rows: deltas, fp32 [rows, hidden].
+            columns: deltas, fp32 [columns, hidden].
+            states: as for `extremes`.
+
+        Returns:
+            float64 [rows, columns].
+        """
+        every = torch.cat([rows, columns])
+        found = torch.zeros(len(rows), len(columns), dtype=torch.float64)
+        sums = torch.zeros(len(every), dtype=torch.float64)
+        for _, change in self._changes(every, states):
+            exact = change.double()
+            found += exact[: len(rows)] @ exact[len(rows) :].T
+            sums += exact.sum(1)
+        return found - sums[: len(rows), None] * sums[len(rows) :] / self.vocabulary
+
     @torch.inference_mode()
     def _changes(
         self, deltas: torch.Tensor, states: torch.Tensor

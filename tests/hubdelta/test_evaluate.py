@@ -8,7 +8,7 @@ from pathlib import Path
 import forking
 import numpy as np
 import pytest
-from families import make_adapter
+from families import load_model, make_adapter
 from faults import Fault, FaultyHub
 from hubs import BASE, add_adapter, add_base
 from lora import changes, factors
@@ -433,7 +433,7 @@ def test_an_index_of_an_earlier_version_gets_the_table(place):
 
 
 def test_where_the_hub_is_down_it_ends_after_a_few_adapters(place):
-    place.hub.faults.add(Fault("/[abd]/*/resolve/*", times=None, status=503))
+    place.hub.faults.add(Fault("/?/*/resolve/*", times=None, status=503))
     before = len(place.hub.requests)
     try:
         done = place.run("evaluate", "--label-pattern", PATTERN, "--spaces", "weights")
@@ -448,3 +448,17 @@ def test_where_the_hub_is_down_it_ends_after_a_few_adapters(place):
     }
     assert len(asked - {f"/{BASE}"}) == 3
     assert not place.rows("weights")
+
+
+def test_promoted_tokens_score_as_the_changes_of_all_logits(place, tiny_base):
+    found = place.ask("--label-pattern", PATTERN, "--spaces", "promoted")
+    (row,) = found["spaces"]
+    with open_index(place.path) as index:
+        names, deltas = index.vectors(BASE)
+    weight = load_model(tiny_base).get_output_embeddings().weight.detach().double().numpy()
+    changes = deltas.astype(np.float64) @ weight.T
+    changes -= changes.mean(1, keepdims=True)  # a shift of all logits changes no probability
+    labels = [name.partition("/")[2].partition("-")[0] for name in names]
+    assert row["silhouette"] == pytest.approx(silhouette(changes, labels), abs=1e-5)
+    assert (row["dimension"], row["fetched_bytes"]) == (len(weight), 0)
+    assert place.ask("--label-pattern", PATTERN, "--spaces", "promoted")["computed"] == {}
