@@ -26,6 +26,10 @@ MAX_PROBE_TOKENS = 256
 """Probes are truncated to this many tokens, as in the paper."""
 
 
+FINAL_NORM = "final_norm"
+"""The layer of the paper: the last one, after its norm."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a vector is computed, except engine and precision, which must not change it.
@@ -35,7 +39,8 @@ class Recipe:
         base_revision: 40-hex commit of the base.
         probe_set: name of the probe set.
         probe_set_id: hash of its prompts.
-        layer: where the hidden state is read: after the last layer and its final norm.
+        layer: where the hidden state is read: final_norm, after the last layer and its final norm;
+            or after how many layers.
         token: at which token: last, the last of the probe; mean, the mean over its tokens; or
             decoder_start, the one at which the decoder starts.
         pooling: how the probes' differences become one vector.
@@ -45,7 +50,7 @@ class Recipe:
     base_revision: str
     probe_set: str
     probe_set_id: str
-    layer: str = "final_norm"
+    layer: str = FINAL_NORM
     token: str = "last"  # noqa: S105 (a position, not a password)
     pooling: str = "mean"
 
@@ -65,11 +70,13 @@ class Recipe:
             base: ORG/NAME, or the absolute path of a local folder.
             base_revision: 40-hex commit of the base.
             probes: the probe set.
-            readout: which hidden states of a probe count; the paper's for an encoder-decoder.
+            readout: which hidden states of a probe count, its layer counted from the start; the
+                paper's for an encoder-decoder.
             encoder_decoder: whether the base is one; see `is_encoder_decoder`.
         """
         token = "decoder_start" if encoder_decoder else readout.pooling
-        return cls(base, base_revision, probes.name, probes.id, token=token)
+        layer = FINAL_NORM if readout.layer is None else str(readout.layer)
+        return cls(base, base_revision, probes.name, probes.id, layer=layer, token=token)
 
     @property
     def id(self) -> str:

@@ -44,6 +44,16 @@ class IndexSettings:
             panel=RECIPE,
         ),
     ] = PAPERS.pooling
+    layer: Annotated[
+        int | None,
+        Setting(
+            "Read the hidden state after N layers: 0 for the embeddings, negative from the end, "
+            "where -1 is the default.",
+            unit="N",
+            default="the last, after the final norm",
+            panel=RECIPE,
+        ),
+    ] = None
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "fp16", "bf16"],
         Setting(
@@ -104,7 +114,7 @@ class IndexSettings:
         if not _DEVICE.fullmatch(self.device):
             raise UsageError(f"no device {self.device!r}: give {_DEVICES}")
         if self.engine == "vllm" and self.readout != PAPERS:
-            raise UsageError("the engine vllm returns only the last token's state")
+            raise UsageError("the engine vllm reads only the last token after the final norm")
         if self.tensor_parallel > 1 and self.engine != "vllm":
             raise UsageError("only the engine vllm divides a base among several GPUs")
         if not (isfinite(self.disk_budget) and self.disk_budget > 0):
@@ -112,8 +122,8 @@ class IndexSettings:
 
     @property
     def readout(self) -> Readout:
-        """Which hidden states of a probe engines return."""
-        return Readout(self.pooling)
+        """Which hidden states of a probe engines return; its layer may count from the end."""
+        return Readout(self.pooling, self.layer)
 
     @property
     def disk_budget_bytes(self) -> int:

@@ -20,6 +20,7 @@ def states_by_transformers(
     prompts: Sequence[str],
     *,
     pooling: Literal["last", "mean"] = "last",
+    layer: int = -1,
 ) -> States:
     """Hidden states of a model for prompts by a base's tokenizer, [probes, hidden], in fp32."""
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -32,7 +33,7 @@ def states_by_transformers(
                 attention_mask=probe["attention_mask"],
                 output_hidden_states=True,
             )
-        own = output.hidden_states[-1][0, -probe["input_ids"].shape[1] :].double()
+        own = output.hidden_states[layer][0, -probe["input_ids"].shape[1] :].double()
         rows.append((own[-1] if pooling == "last" else own.mean(0)).numpy())
     return np.array(rows)
 
@@ -43,10 +44,11 @@ def delta_by_peft(
     prompts: Sequence[str],
     *,
     pooling: Literal["last", "mean"] = "last",
+    layer: int = -1,
 ) -> npt.NDArray[np.float64]:
     """The Delta Activation of an adapter in a folder, [hidden]."""
     model = load_model(base)
-    before = states_by_transformers(base, model, prompts, pooling=pooling)
+    before = states_by_transformers(base, model, prompts, pooling=pooling, layer=layer)
     wrapped = peft.PeftModel.from_pretrained(model, adapter)
-    after = states_by_transformers(base, wrapped, prompts, pooling=pooling)
+    after = states_by_transformers(base, wrapped, prompts, pooling=pooling, layer=layer)
     return (after - before).mean(axis=0)

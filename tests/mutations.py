@@ -115,7 +115,7 @@ MUTATIONS = (
     Mutation(
         "the last layer is trimmed where the mean is taken",
         "indexer/engines/stacked/model.py",
-        'base.readout.pooling == "last"',
+        "base.readout == PAPERS",
         "True",
         (READOUT, "-k", "StackedEngine and llama"),
     ),

@@ -23,7 +23,7 @@ from hubdelta.indexer.pipeline.progress import RunProgress
 from hubdelta.indexer.pipeline.unchanged import keep_unchanged
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
 from hubdelta.indexer.readout import PAPERS
-from hubdelta.indexer.recipe import Recipe, is_encoder_decoder
+from hubdelta.indexer.recipe import FINAL_NORM, Recipe, is_encoder_decoder
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.jobs.derived import refresh_cache, refresh_clusters
 from hubdelta.jobs.interrupt import stop_on_interrupt
@@ -204,7 +204,8 @@ def run_index(
         index.write([row], base=base)
     if summary.outcome == "done":
         refresh_clusters(index, base, run_id=summary.run_id, now=datetime.now(UTC))
-        if used is not None:
+        # The base's output layer takes the state after the final norm, and no other.
+        if used is not None and used[0].layer == FINAL_NORM:
             recipe, folder = used
             refresh_promotions(
                 index, base, recipe_id=recipe.id, base_folder=folder, run_id=summary.run_id
@@ -224,12 +225,14 @@ class _IndexRun:
 
     def run(self, now: datetime) -> tuple[Recipe, Path] | None:
         """Embed what is pending; the recipe, and the base's folder, if it was needed."""
+        config = self._base_config()
+        settings = self._settings(config.parent)
         recipe = Recipe.of(
             self.summary.base,
             self.summary.base_revision,
             self.request.probes,
-            readout=self.settings.readout,
-            encoder_decoder=is_encoder_decoder(self._base_config()),
+            readout=settings.readout,
+            encoder_decoder=is_encoder_decoder(config),
         )
         plan = make_plan(
             self.index,
@@ -260,7 +263,7 @@ class _IndexRun:
             self.summary.outcome = "done"
             return None
         base_folder = self._base_folder(recipe)
-        stopped = self._embed(plan, recipe, base_folder)
+        stopped = self._embed(plan, recipe, base_folder, settings)
         self.summary.outcome = "interrupted" if stopped else "done"
         return recipe, base_folder
 
@@ -277,7 +280,18 @@ class _IndexRun:
         self.summary.missing += map(str, found.missing)
         return found.rows
 
-    def _embed(self, plan: Plan, recipe: Recipe, base_folder: Path) -> bool:
+    def _settings(self, base_folder: Path) -> IndexSettings:
+        """The settings, with the layer counted from the start, as the recipe has it."""
+        if self.settings.layer is None:
+            return self.settings
+        from hubdelta.indexer.pipeline.recipe_check import counted_from_the_start
+
+        layer = counted_from_the_start(base_folder, self.settings.readout).layer
+        return replace(self.settings, layer=layer)
+
+    def _embed(
+        self, plan: Plan, recipe: Recipe, base_folder: Path, settings: IndexSettings
+    ) -> bool:
         """Embed the plan; true if it was stopped."""
         from hubdelta.indexer.pipeline.run import (
             embed_plan,  # torch: only when there is work for it
@@ -299,7 +313,7 @@ class _IndexRun:
                     base_folder=base_folder,
                     index=self.index,
                     hub=self.hub,
-                    settings=self.settings,
+                    settings=settings,
                     downloads=downloads,
                     run_id=self.summary.run_id,
                     stop=stop,

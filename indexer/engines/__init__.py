@@ -5,6 +5,7 @@ routing.py      the engines by name, and which one computes an adapter exactly
 base_model.py   the base: weights, tokenizer, probes as tokens
 base_guard.py   restoring the base after every adapter
 reference.py    one adapter and one probe at a time, by PEFT itself
+layer_state.py  the state before a layer
 pooling.py      from the states of a probe's tokens to one
 unembedding.py  which tokens a delta promotes, by the base's output layer
 out_of_memory.py    running out of memory

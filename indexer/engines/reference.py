@@ -38,6 +38,7 @@ from hubdelta.indexer.engines.engine import (
     noise_floor,
     not_finite,
 )
+from hubdelta.indexer.engines.layer_state import layer_count, layers_of, state_given
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
 from hubdelta.indexer.engines.pooling import pooled
 from hubdelta.indexer.readout import PAPERS, Readout
@@ -236,8 +237,15 @@ def hidden_states(
         if (state := getattr(output, "last_hidden_state", None)) is not None:
             seen.append(state[:1])
 
-    # OPT calls its decoder directly; in other models the last to return is the outer one.
-    hooks = [part.register_forward_hook(keep) for part in parts if part is not inner]
+    def keep_before(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        seen.append(state_given(args, kwargs)[:1])
+
+    if readout.layer is None:
+        # OPT calls its decoder directly; in other models the last to return is the outer one.
+        hooks = [part.register_forward_hook(keep) for part in parts if part is not inner]
+    else:
+        layer = layers_of(inner, layer_count(inner.config))[readout.layer]
+        hooks = [layer.register_forward_pre_hook(keep_before, with_kwargs=True)]
     rows = []
     try:
         for probe in probes:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hubdelta.indexer.base_structure import LOADING_ERRORS, brief, quiet_transformers, read_config
 from hubdelta.indexer.engines.base_model import load_tokenizer
+from hubdelta.indexer.engines.layer_state import layer_count
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
 from hubdelta.indexer.readout import PAPERS, Readout
 from hubdelta.indexer.recipe import MAX_PROBE_TOKENS
@@ -30,9 +31,11 @@ def check_recipe(folder: Path, probes: ProbeSet, readout: Readout) -> None:
         raise HubdeltaError(f"the base in {folder} cannot be loaded: {brief(error)}") from error
     if config.is_encoder_decoder and readout != PAPERS:
         raise UsageError(
-            "the hidden state of an encoder-decoder base is that of its decoder's only token: it "
-            "has no other pooling"
+            "the hidden state of an encoder-decoder base is that of its decoder's only token, "
+            "after the final norm: it has no other pooling or layer"
         )
+    if readout.layer is not None:
+        readout.counted_from_the_start(layer_count(config))
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     most, whose = MAX_PROBE_TOKENS, "a probe may have"
     if isinstance(context, int) and 0 < context < most:
@@ -47,6 +50,20 @@ def check_recipe(folder: Path, probes: ProbeSet, readout: Readout) -> None:
             raise UsageError(f"{which} has {tokens} tokens: {whose} at most {most}")
         if tokens == 0:
             raise UsageError(f"{which} has no token for the base's tokenizer")
+
+
+def counted_from_the_start(folder: Path, readout: Readout) -> Readout:
+    """A readout whose layer may count from the end, in the form that a recipe takes.
+
+    Args:
+        folder: holds the base's config.json.
+        readout: which hidden states of a probe count.
+
+    Raises:
+        UsageError: the base has no such layer.
+        LOADING_ERRORS: what transformers raises.
+    """
+    return readout.counted_from_the_start(layer_count(read_config(folder)))
 
 
 def _beginning(prompt: str) -> str:

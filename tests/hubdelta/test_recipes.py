@@ -162,6 +162,47 @@ def test_mean_pooling_is_a_recipe_of_its_own(hub, tiny_base, tmp_path):
             assert np.linalg.norm(delta - wanted) < 1e-5 * np.linalg.norm(wanted)
 
 
+def test_a_layer_is_a_recipe_of_its_own_without_promoted_tokens(hub, tiny_base, tmp_path):
+    made = Made(tmp_path / "index", tiny_base, hub)
+    made.index()
+    assert made.index("--layer", "2", "--no-crawl")["embedded"] == 0  # the paper's, of two layers
+    assert made.index("--layer", "-2", "--no-crawl")["embedded"] == 3
+    assert made.index("--layer", "1", "--no-crawl")["embedded"] == 0
+
+    with connect(Index.open(made.path)) as queries:
+        layers = {
+            row["layer"]: row["recipe_id"]
+            for row in queries.run("SELECT DISTINCT recipe_id, layer FROM bases").to_pylist()
+        }
+        promoting = queries.run("SELECT DISTINCT recipe_id FROM promotions").to_pylist()
+    assert layers.keys() == {"final_norm", "1"}
+    assert promoting == [{"recipe_id": layers["final_norm"]}]
+    for seed, name in enumerate(NAMES):
+        adapter = make_adapter(tmp_path / str(seed), made.base, seed=seed)
+        delta = made.vectors()[name, layers["1"]].delta
+        wanted = delta_by_peft(made.base, adapter, ALPACA_5.prompts, layer=1)
+        assert np.linalg.norm(delta - wanted) < 1e-5 * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--layer", "3"], "the base has no layer 3: 0 (its embeddings) to 2 (its last)"),
+        (["--layer", "-4"], "the base has no layer -4"),
+        (["--layer", "first"], "it must be a valid integer"),
+        (["--pooling", "max"], "'max' is not one of"),
+        (["--engine", "vllm", "--layer", "1"], "vllm reads only the last token"),
+    ],
+)
+def test_bad_states_are_one_line_before_anything_is_written(options, message, hub, tmp_path):
+    done = run("index", "--base", BASE, *options, "--index", tmp_path / "index", **hub)
+
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "index").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -39,6 +39,7 @@ from hubdelta.indexer.engines.stacked.rows import Ends, Rows, by_length, side_by
 from hubdelta.indexer.engines.stacked.shortcuts import rms_norm_of, same, trim_last_layer
 from hubdelta.indexer.engines.stacked.stacks import DenseLayer
 from hubdelta.indexer.process import threads_of_one_core
+from hubdelta.indexer.readout import PAPERS
 
 _GATHERERS = 8
 """Threads that gather a batch for a GPU: one core copies memory at a tenth of a GPU's rate."""
@@ -81,7 +82,7 @@ class StackedModel:
         inner, prefix = headless(base)
         placed = {} if self.device == base.model.device else placed_on(self.device, inner)
         self._inner = structural_copy(inner, lambda tensor: placed.get(id(tensor), tensor))
-        self._passage = ForwardPass(self._inner, base.decoder_start, base.readout)
+        self._passage = ForwardPass.through(self._inner, base)
         probes = [probe.to(self.device) for probe in base.probes]
         seen = [ids[0] for probe in probes for ids in self._passage.inputs(probe).values()]
         self.tokens = torch.unique(torch.cat(seen))
@@ -99,7 +100,7 @@ class StackedModel:
             standins |= (experts_standins := experts.standins(sample.numel()))
             self._exchange_forwards(standins)
             # An encoder-decoder's decoder has one token, and its encoder no last.
-            if not base.is_encoder_decoder and base.readout.pooling == "last":
+            if not base.is_encoder_decoder and base.readout == PAPERS:
                 trim_last_layer(self._inner, standins, sample)
             self._check(self._last_states(sample), expected)
             self._side_by_side = None if base.is_encoder_decoder else self._checked(probes)
@@ -245,10 +246,9 @@ class StackedModel:
     def _watched(self, sample: torch.Tensor) -> tuple[LeafInputs, torch.Tensor]:
         """Run the model unchanged: its modules' inputs, and the last states [rows, hidden]."""
         try:
-            inputs, output = LeafInputs.seen_by(self._inner, self._passage.inputs(sample))
+            return self._passage.watched(sample)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UnstackableError(f"it does not run on token ids alone: {error}") from error
-        return inputs, self._passage.wanted(output)
 
     @staticmethod
     def _check(given: torch.Tensor, expected: torch.Tensor) -> None:

@@ -26,12 +26,14 @@ from hubdelta.indexer.engines.engine import (
     noise_floor,
     not_finite,
 )
+from hubdelta.indexer.engines.layer_state import caught_before, layer_count, layers_of
 from hubdelta.indexer.engines.out_of_memory import is_out_of_memory
 from hubdelta.indexer.engines.pooling import pooled
 from hubdelta.indexer.engines.streamed.skeleton import Skeleton
 from hubdelta.indexer.engines.streamed.stream import StoppedError, WeightStream
 from hubdelta.indexer.readout import PAPERS, Readout
 from hubdelta.schemas.errors import AdapterError, HubError, Reason
+from hubdelta.schemas.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -230,16 +232,30 @@ class StreamedEngine(Engine):
 def _pooled_states(
     skeleton: Skeleton, probes: Sequence[torch.Tensor], repeats: int, readout: Readout
 ) -> torch.Tensor:
-    """Final hidden states of each probe, pooled, [repeats · probes, hidden].
+    """Hidden states of each probe, pooled, [repeats · probes, hidden].
 
     Shorter probes are padded with their last token, which the mask hides: causal attention never
     sees it, but an untrusted config can request another kind.
     """
     batch, mask = _padded(probes, repeats)
-    states: torch.Tensor = skeleton.parts[0](
-        input_ids=batch, attention_mask=mask, use_cache=False
-    ).last_hidden_state
-    return pooled(states, readout, mask.sum(1) - 1)
+    layer = None if readout.layer is None else _layer(skeleton, readout.layer)
+    with caught_before(layer, stop=True) as seen:  # later layers' weights are then not needed
+        output = skeleton.parts[0](input_ids=batch, attention_mask=mask, use_cache=False)
+    return pooled(seen[0] if seen else output.last_hidden_state, readout, mask.sum(1) - 1)
+
+
+def _layer(skeleton: Skeleton, layer: int) -> torch.nn.Module:
+    """The layer of a number, from 0.
+
+    Raises:
+        AdapterError: base_mismatch: the model has fewer.
+    """
+    count = layer_count(skeleton.model.config)
+    if layer >= count:
+        raise AdapterError(
+            Reason.BASE_MISMATCH, f"it has {counted(count, 'layer')}: layer {layer} has no state"
+        )
+    return layers_of(skeleton.parts[0], count)[layer]
 
 
 def _decoder_states(
