@@ -12,7 +12,7 @@ from hubdelta.terminal.output import PagedOutput
 
 EXAMPLES: Final = "hubdelta similar some-org/some-adapter -k 5"
 
-_SHOWN = ["adapter", "distance", "signal", "downloads", "license", "datasets", "promotes"]
+_SHOWN = ["adapter", "distance", "signal", "downloads", "license", "datasets"]
 
 _FIRST_TOKENS: Final = 3
 """Of those promoted, how many a person is shown."""
@@ -35,10 +35,13 @@ def command(
 
     with connect(Index.open(index_path)) as queries:
         found = with_promoted(queries, similar(queries, adapter, k))
-    first = pc.list_slice(found["promotes"], 0, _FIRST_TOKENS)
+    shown = found.select(_SHOWN)
+    if found["promotes"].null_count < len(found):  # the index may hold no promoted tokens at all
+        first = pc.list_slice(found["promotes"], 0, _FIRST_TOKENS)
+        shown = shown.append_column("promotes", first)
     output.table(
         found,
-        people=found.set_column(found.num_columns - 1, "promotes", first).select(_SHOWN),
+        people=shown,
         counts="adapter",
         optional=["datasets", "license", "downloads", "signal"],
         extra=["promotes"],

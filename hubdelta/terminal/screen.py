@@ -132,9 +132,10 @@ class Screen:
         names = list(table.column_names)
         left_out: list[str] = []
         shown = _drawn(table)
-        if extra and _least_width(shown, _EASY_TEXT) > self._drawing.width:
-            left_out += extra
-            names = [name for name in names if name not in extra]
+        spare = [name for name in extra if name in names]
+        if spare and _least_width(shown, _EASY_TEXT) > self._drawing.width:
+            left_out += spare
+            names = [name for name in names if name not in spare]
             shown = _drawn(table.select(names))
         for column in (column for column in optional if column in names):
             if _least_width(shown) <= self._drawing.width:

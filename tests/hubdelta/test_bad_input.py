@@ -142,7 +142,7 @@ def test_a_lost_catalog_is_crawled_again(harm, hubdelta, tmp_path):
 def test_a_full_disk_ends_the_run_in_a_line_and_the_next_goes_on(hubdelta, tmp_path):
     index = tmp_path / "index"
     index.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", index]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", index]
     mounted = subprocess.run(mount, capture_output=True)
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
@@ -150,7 +150,7 @@ def test_a_full_disk_ends_the_run_in_a_line_and_the_next_goes_on(hubdelta, tmp_p
         assert hubdelta("crawl", "--base", BASE).returncode == 0
         ballast = index / "ballast"
         with pytest.raises(OSError, match="No space"), ballast.open("wb") as file:
-            file.write(bytes(4 << 20))
+            file.write(bytes(8 << 20))
         done = hubdelta("index", "--base", BASE, "--no-crawl")
         assert done.returncode == 1
         assert "no disk space" in done.stderr
