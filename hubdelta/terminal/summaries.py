@@ -44,7 +44,8 @@ def show_index_run(summary: IndexSummary, screen: Screen) -> None:
     rate = f" ({summary.adapters_per_second:.2f} adapters/s after the crawl)"
     screen.line(f"  embedded  {summary.embedded:,}" + (rate if summary.embedded else ""))
     if summary.kept:
-        screen.line(f"  kept      {summary.kept:,}, of which no file but the card changed")
+        what = "new commit left" if summary.kept == 1 else "new commits left"
+        screen.line(f"  kept      {summary.kept:,}, whose {what} config and weights as they were")
     if summary.fetched_bytes:
         screen.line(
             f"  fetched   {summary.fetched_bytes / 1e6:,.1f} MB, "

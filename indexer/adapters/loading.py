@@ -113,7 +113,7 @@ class Obtainer:
         row, source = pending.row, self._source(pending)
         _reject_known(row)
         config: AdapterConfig | Mapping[str, Any]
-        text = source.text(config_path(row), limit=LONGEST_CONFIG)
+        text = source.text(_config_path(row), limit=LONGEST_CONFIG)
         if row.kind == Kind.FULL:
             config = parse_model_config(text, self.base)
         else:
@@ -174,7 +174,7 @@ class Obtainer:
                 wanted = _every if self.keep else partial(self._reads, inspected, file)
                 source.copy_tensors(file, header, wanted, root)
         if self.keep and not _is_local(row):
-            (root / config_path(row)).write_bytes(inspected.text)
+            (root / _config_path(row)).write_bytes(inspected.text)
 
     def read(self, inspected: Inspected) -> Adapter:
         """Read fetched weights; the files are deleted unless they are to be kept.
@@ -295,8 +295,7 @@ def _other_base(row: CatalogRow, says: str, found: str) -> AdapterError:
     return AdapterError(Reason.BASE_MISMATCH, f"{says}, not {row.base}: index it under {found}")
 
 
-def config_path(row: CatalogRow) -> str:
-    """Where the configuration of an adapter or a whole model is in its repository."""
+def _config_path(row: CatalogRow) -> str:
     return _inside(row, MODEL_CONFIG if row.kind == Kind.FULL else CONFIG_FILE)
 
 

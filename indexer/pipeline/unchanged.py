@@ -4,21 +4,29 @@ Most new commits of an adapter edit its card. One request to the API, which asks
 the files, then stands for three file resolves and all of its weights.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from threading import Event
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from hubdelta.crawler.card import CARD_FILE, card_text, fetch_card
 from hubdelta.crawler.downloads import files_there
 from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.adapters.pending import Pending
 from hubdelta.indexer.pipeline.plan import Plan
-from hubdelta.schemas.errors import AdapterError
+from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import CatalogRow, VectorRow, rows_of
+from hubdelta.schemas.keys import AdapterName
+from hubdelta.schemas.rows import CatalogRow, PromotionRow, VectorRow, rows_of
 
-_BATCH = 1000  # adapters in a file, and the most that a kill can lose
+_BATCH = 1000  # adapters whose vectors are held, and the most that a kill can lose
+
+Name = tuple[str, str]
+"""Repository and subfolder, which stay the same from commit to commit."""
 
 
 def keep_unchanged(
@@ -38,72 +46,124 @@ def keep_unchanged(
 
     Returns:
         What is left to embed. An adapter whose files cannot be asked for is left, so that its
-        failure is recorded where others' are.
+        failure is recorded where others' are; once the network fails, no more are asked for.
 
     Raises:
         HubError: offline, or a refused token.
         IndexWriteError: the index cannot be written.
+        KeyboardInterrupt: Ctrl-C; what was kept before is written.
     """
-    earlier = _earlier(index, base, recipe_id, {one.row.repo_id for one in plan.pending})
+    known = _embedded_before(index, base, recipe_id, {one.row.repo_id for one in plan.pending})
+    asked = [one for one in plan.pending if _name(one.row) in known]
+    keeper, kept = _Keeper(hub, run_id), set[Name]()
+    for start in range(0, len(asked), _BATCH):
+        batch = asked[start : start + _BATCH]
+        earlier = _earlier(index, base, recipe_id, {one.row.repo_id for one in batch})
+        before = [earlier.get(_name(one.row)) for one in batch]
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                found = list(pool.map(keeper.kept, batch, before))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        rows = [row for row in found if row is not None]
+        index.write(rows, base=base)
+        index.write(_promotions(index, rows, recipe_id), base=base)
+        kept |= {_name(row) for row in rows}
+    return Plan([one for one in plan.pending if _name(one.row) not in kept], plan.skipped)
 
-    def kept(pending: Pending) -> VectorRow | None:
-        before = earlier.get((pending.row.repo_id, pending.row.subfolder))
-        return before and _at_new_commit(hub, pending, before, run_id)
 
-    rows, left = [], []
-    with ThreadPoolExecutor(workers) as pool:
-        for pending, row in zip(plan.pending, pool.map(kept, plan.pending), strict=True):
-            if row is None:
-                left.append(pending)
-                continue
-            rows.append(row)
-            if len(rows) == _BATCH:
-                index.write(rows, base=base)
-                rows = []
-    index.write(rows, base=base)
-    return Plan(left, plan.skipped)
+def _name(row: CatalogRow | VectorRow) -> Name:
+    return row.repo_id, row.subfolder
+
+
+def _embedded_before(
+    index: Index, base: str, recipe_id: str, repo_ids: Collection[str]
+) -> set[Name]:
+    """Which adapters of some repositories have a vector of the recipe."""
+    columns = ["repo_id", "subfolder", "recipe_id"]
+    table = index.read(VectorRow, base=base, columns=columns, repo_ids=repo_ids)
+    table = table.filter(pc.equal(table["recipe_id"], recipe_id))
+    return set(zip(table["repo_id"].to_pylist(), table["subfolder"].to_pylist(), strict=True))
 
 
 def _earlier(
     index: Index, base: str, recipe_id: str, repo_ids: Collection[str]
-) -> dict[tuple[str, str], VectorRow]:
-    """The newest vector of each (repository, subfolder) whose files can be recognized."""
-    newest: dict[tuple[str, str], VectorRow] = {}
-    for row in rows_of(index.read(VectorRow, base=base, repo_ids=repo_ids), VectorRow):
-        name = (row.repo_id, row.subfolder)
-        if row.recipe_id != recipe_id or row.files is None:
-            continue
-        if name not in newest or row.embedded_at >= newest[name].embedded_at:
-            newest[name] = row
-    return newest
+) -> dict[Name, VectorRow]:
+    """The newest vector of each adapter whose files can be recognized."""
+    table = index.read(VectorRow, base=base, repo_ids=repo_ids)
+    wanted = pc.and_(pc.equal(table["recipe_id"], recipe_id), pc.is_valid(table["files"]))
+    rows = rows_of(table.filter(wanted).sort_by("embedded_at"), VectorRow)
+    return {_name(row): row for row in rows}
 
 
-def _at_new_commit(hub: Hub, pending: Pending, before: VectorRow, run_id: str) -> VectorRow | None:
-    """The row of a vector for a new commit, or None if it has to be made anew."""
-    row, files = pending.row, dict(before.files or {})
-    if not _is_embeddable(row) or not files.keys() >= set(row.weights_files):
-        return None
-    try:
-        found = files_there(hub, pending.key, sorted({*files, CARD_FILE}))
-    except AdapterError:
-        return None
-    there = {path: file.hash for path, file in found.items()}
-    if any(there.get(path, "") != known for path, known in files.items() if path != CARD_FILE):
-        return None
-    card = before.card
-    if there.get(CARD_FILE, "") != files.get(CARD_FILE):
-        fetched = fetch_card(hub, pending.key)
-        if fetched.hash is None:
-            return None
-        card, files[CARD_FILE] = card_text(fetched.content), fetched.hash
-    return replace(
-        before,
-        revision=row.revision,
-        card=card,
-        files=files,
-        embedded_at=datetime.now(UTC),
-        run_id=run_id,
+def _promotions(index: Index, rows: Sequence[VectorRow], recipe_id: str) -> list[PromotionRow]:
+    """What kept vectors promote, for their new commits too."""
+    if not rows:
+        return []
+    by_name = {str(AdapterName(*_name(row))): row for row in rows}
+    table = index.read(PromotionRow, base=rows[0].base).sort_by("read_at")
+    wanted = pc.and_(
+        pc.equal(table["recipe_id"], recipe_id),
+        pc.is_in(table["adapter"], pa.array(by_name, pa.string())),
     )
+    newest = {row.adapter: row for row in rows_of(table.filter(wanted), PromotionRow)}
+    return [
+        replace(
+            row,
+            revision=by_name[name].revision,
+            read_at=datetime.now(UTC),
+            run_id=by_name[name].run_id,
+        )
+        for name, row in newest.items()
+    ]
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Asks the Hub whether adapters are as they were; thread-safe.
+
+    Attributes:
+        hub: the Hub.
+        run_id: goes into each row.
+    """
+
+    hub: Hub
+    run_id: str
+    _is_down: Event = field(default_factory=Event)
+
+    def kept(self, pending: Pending, before: VectorRow | None) -> VectorRow | None:
+        """The row of a vector for a new commit, or None if it has to be made anew."""
+        row = pending.row
+        files = dict((before and before.files) or {})
+        if before is None or self._is_down.is_set() or not _is_embeddable(row):
+            return None
+        if not files.keys() >= set(row.weights_files):
+            return None
+        try:
+            found = files_there(self.hub, pending.key, sorted({*files, CARD_FILE}))
+        except AdapterError as error:
+            if error.reason is Reason.NETWORK:
+                self._is_down.set()
+            return None
+        there = {path: file.hash for path, file in found.items()}
+        weighty = files.items() - {(CARD_FILE, files.get(CARD_FILE))}
+        if any(there.get(path, "") != known for path, known in weighty):
+            return None
+        card = before.card
+        if there.get(CARD_FILE, "") != files.get(CARD_FILE):
+            fetched = fetch_card(self.hub, pending.key)
+            if fetched.hash is None:
+                return None
+            card, files[CARD_FILE] = card_text(fetched.content), fetched.hash
+        return replace(
+            before,
+            revision=row.revision,
+            card=card,
+            files=files,
+            embedded_at=datetime.now(UTC),
+            run_id=self.run_id,
+        )
 
 
 def _is_embeddable(row: CatalogRow) -> bool:

@@ -11,7 +11,7 @@ from faults import Fault, FaultyHub
 from hubs import BASE, add_adapter, add_base
 
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import RunRow, VectorRow, rows_of
+from hubdelta.schemas.rows import PromotionRow, RunRow, VectorRow, rows_of
 
 ADAPTER = "a/lora"
 
@@ -173,3 +173,38 @@ def test_the_adapters_of_a_repository_share_its_card(index_run, folder, tiny_bas
     cards = [path for path in asked if "a/many" in path and path.endswith("README.md")]
     assert len(cards) == 1
     assert summary["resolves"] == 3 + 2 * 4 + 1
+
+
+def test_what_a_kept_vector_promotes_is_told_of_its_new_commit(index_run, folder, tmp_path):
+    index_run()
+    (folder / ADAPTER / "README.md").write_text("Another.")
+    index_run()
+    index = Index.open(tmp_path / "index")
+    old, new = rows_of(index.read(PromotionRow, base=BASE).sort_by("read_at"), PromotionRow)
+    assert (
+        new.revision
+        == max(vectors(tmp_path).values(), key=lambda row: row.embedded_at).revision
+        != old.revision
+    )
+    assert (new.promotes, new.promotes_by, new.pool) == (old.promotes, old.promotes_by, old.pool)
+
+
+def test_a_vector_of_another_recipe_is_not_kept(index_run, folder):
+    index_run()
+    (folder / ADAPTER / "README.md").write_text("Another.")
+    summary, asked = index_run("--pooling", "mean")
+    assert (summary["embedded"], summary["kept"]) == (1, 0)
+    assert "paths-info" not in of_adapter(asked)
+
+
+def test_once_the_network_fails_no_more_are_asked_for(index_run, hub, folder, tiny_base):
+    names = [ADAPTER, *(f"a/more-{number}" for number in range(5))]
+    for seed, name in enumerate(names[1:]):
+        add_adapter(folder, tiny_base, name, seed=seed)
+    index_run()
+    for name in names:
+        (folder / name / "README.md").write_text(f"---\nbase_model: {BASE}\n---\nAnother.")
+    hub.faults.add(Fault("/api/models/*/paths-info/*", status=503, times=None))
+    summary, asked = index_run("--workers", "1")
+    assert (summary["embedded"], summary["kept"]) == (len(names), 0)
+    assert len({path for path in asked if "/paths-info/" in path}) == 1
