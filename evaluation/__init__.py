@@ -10,6 +10,7 @@ compute.py      computing what it lacks
 obtain.py       adapters, fetched again
 factors.py      LoRA factors of many adapters, read a layer at a time
 gram.py, similarity.py  inner products of factors; cosines from inner products
+promoted.py     inner products of the changes of logits
 salient.py      masks of the weights that change most
 pictures.py     silhouettes and t-SNE, as PNG and SVG
 paper_files.py  the files that the paper's release writes

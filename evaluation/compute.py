@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hubdelta.evaluation.answers import Answerer, SentenceModel
@@ -20,6 +19,7 @@ from hubdelta.evaluation.gaps import Gap
 from hubdelta.evaluation.gram import update_products, weights_products
 from hubdelta.evaluation.members import Family, Member
 from hubdelta.evaluation.obtain import MAY_HEAL, AdapterSource, Obtained
+from hubdelta.evaluation.promoted import Vectors
 from hubdelta.evaluation.salient import (
     model_weights,
     shared_entries,
@@ -31,7 +31,6 @@ from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.engine import attempt
 from hubdelta.indexer.engines.reference import ReferenceEngine
 from hubdelta.indexer.engines.routing import device_of
-from hubdelta.indexer.engines.unembedding import Unembedding
 from hubdelta.indexer.probes import ProbeSet
 from hubdelta.schemas.errors import AdapterError, IndexWriteError
 from hubdelta.schemas.files import why_unwritten
@@ -45,24 +44,6 @@ _WRITTEN_TOGETHER: Final = 8
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """Vectors of the index.
-
-    Attributes:
-        deltas: by adapter, float64 [hidden].
-        base_states: the base's own hidden states, fp32 [probes, hidden].
-    """
-
-    deltas: Mapping[str, NDArray[np.float64]]
-    base_states: NDArray[np.float32]
-
-    def of(self, members: Sequence[Member]) -> torch.Tensor:
-        """The deltas of some adapters, fp32 [members, hidden]."""
-        rows = [self.deltas[member.name] for member in members]
-        return torch.from_numpy(np.asarray(rows, np.float32))
 
 
 @dataclass
@@ -174,9 +155,7 @@ class Workshop:
         """
         started = time.monotonic()
         self.on_progress("comparing promoted tokens", 0, len(gap.new))
-        layer = Unembedding(base_folder)
-        rows, columns = vectors.of(gap.new), vectors.of(gap.others)
-        products = layer.products(rows, columns, torch.from_numpy(vectors.base_states)).numpy()
+        products, dimension = vectors.products(base_folder, gap.new, gap.others)
         each = (time.monotonic() - started) / max(len(gap.new), 1)
         others = [other.revised for other in gap.others]
         self.index.write(
@@ -184,7 +163,7 @@ class Workshop:
                 self._row(
                     gap,
                     member,
-                    dimension=layer.vocabulary,
+                    dimension=dimension,
                     others=others,
                     inner_products=own.tolist(),
                     seconds=each,

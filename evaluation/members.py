@@ -38,7 +38,7 @@ _DELTAS = """
 """
 
 _PROBES = """
-    SELECT b.model_type, b.prompts FROM bases AS b
+    SELECT b.model_type, b.prompts, b.layer FROM bases AS b
     WHERE b.base = $base AND b.recipe_id = $recipe_id ORDER BY b.embedded_at DESC LIMIT 1
 """
 
@@ -82,6 +82,7 @@ class Family:
         probe_set: name of its probe set.
         model_type: the base's architecture, as its config.json names it; "" if unknown.
         prompts: the probes; empty if unknown.
+        layer: where the hidden state is read, as `BaseRow.layer`; "" if unknown.
         members: the adapters by name, sorted.
     """
 
@@ -91,6 +92,7 @@ class Family:
     probe_set: str
     model_type: str
     prompts: list[str]
+    layer: str
     members: dict[str, Member]
 
 
@@ -132,9 +134,9 @@ def read_family(queries: Queries, base: str) -> Family:
         for row in rows
     }
     asked = queries.run(_PROBES, {"base": base, "recipe_id": recipe_id}).to_pylist()
-    probes: dict[str, Any] = {"model_type": "", "prompts": []}  # its file may be damaged
-    if asked:
-        (probes,) = asked
+    # The file of the base may be damaged.
+    unknown: dict[str, Any] = {"model_type": "", "prompts": [], "layer": ""}
+    (probes,) = asked or [unknown]
     return Family(
         base,
         rows[0]["base_revision"],
@@ -142,6 +144,7 @@ def read_family(queries: Queries, base: str) -> Family:
         rows[0]["probe_set"],
         probes["model_type"],
         probes["prompts"],
+        probes["layer"],
         members,
     )
 

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, silhouette_samples
 
 from hubdelta.schemas.defaults import DISTANCE
 
@@ -59,8 +59,8 @@ def score(cosines: Matrix, labels: list[str]) -> Scores:
         labels: of each adapter [n]; at least two labels, each of at least two adapters.
     """
     places = _numbered(labels)
-    each = silhouettes(np.clip(1 - cosines, 0, 1), places)
-    halved = silhouettes((1 - cosines) / 2, places)
+    each = _silhouettes(np.clip(1 - cosines, 0, 1), places)
+    halved = _silhouettes((1 - cosines) / 2, places)
     return Scores(
         silhouette=_with_interval(each),
         silhouette_halved=_with_interval(halved),
@@ -71,30 +71,6 @@ def score(cosines: Matrix, labels: list[str]) -> Scores:
             for place, label in enumerate(dict.fromkeys(labels))
         },
     )
-
-
-def silhouettes(distances: Matrix, labels: NDArray[np.int64]) -> Matrix:
-    """The silhouette of each adapter: (b - a) / max(a, b).
-
-    a is the mean distance to the others of its label, b the least mean distance to another label
-    (P. J. Rousseeuw, Silhouettes, J. Comput. Appl. Math. 20, 1987).
-
-    Args:
-        distances: of each pair [n, n].
-        labels: numbers of the labels, from 0, each of at least two adapters [n].
-    """
-    own = np.eye(labels.max() + 1)[labels]  # [n, labels]
-    sizes = own.sum(axis=0)
-    sums = (distances - np.diag(np.diag(distances))) @ own
-    places = np.arange(len(labels))
-    inside = sums[places, labels] / (sizes[labels] - 1)
-    means = sums / sizes
-    means[places, labels] = np.inf
-    outside = means.min(axis=1)
-    larger = np.maximum(inside, outside)
-    found = np.zeros(len(labels))
-    np.divide(outside - inside, larger, out=found, where=larger > 0)
-    return found
 
 
 def retrieval(cosines: Matrix, labels: NDArray[np.int64]) -> float:
@@ -115,6 +91,17 @@ def rand_index(cosines: Matrix, labels: NDArray[np.int64], distance: float = DIS
     """
     _, groups = connected_components(1 - cosines <= distance, directed=False)
     return float(adjusted_rand_score(labels, groups))
+
+
+def _silhouettes(distances: Matrix, labels: NDArray[np.int64]) -> Matrix:
+    """The silhouette of each adapter: (b - a) / max(a, b).
+
+    a is the mean distance to the others of its label, b the least mean distance to another label
+    (P. J. Rousseeuw, Silhouettes, J. Comput. Appl. Math. 20, 1987).
+    """
+    np.fill_diagonal(distances, 0)
+    found: Matrix = silhouette_samples(distances, labels, metric="precomputed")
+    return found
 
 
 def _with_interval(each: Matrix) -> Interval:

@@ -6,7 +6,6 @@ code for none of them. Where it leaves a definition open, `about` says which one
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from hubdelta.schemas.errors import UsageError
@@ -20,84 +19,65 @@ OUTPUTS: Final = "outputs"
 PROMOTED: Final = "promoted"
 
 
-class Needs(Enum):
-    """What a space is computed from."""
-
-    VECTORS = "vectors of the index"
-    FACTORS = "weights of the adapters"
-    ANSWERS = "the base and the adapters, generating"
-    OUTPUT_LAYER = "vectors of the index, and the base's output layer"
-
-
 @dataclass(frozen=True)
 class Space:
     """An embedding space.
 
     Attributes:
         name: as `--spaces` takes it.
-        needs: what it is computed from.
         about: its definition, in a sentence.
         stored: the space whose rows it is computed from, if the index keeps any.
-        of_paper: whether the paper's table has it.
     """
 
     name: str
-    needs: Needs
     about: str
     stored: str | None
-    of_paper: bool = True
 
 
 _ALL: Final = (
     Space(
         DELTA,
-        Needs.VECTORS,
         "the Delta Activation that the index holds",
         None,
     ),
     Space(
         WEIGHTS,
-        Needs.FACTORS,
         "LoRA's factors A and B of all linear layers, flattened and concatenated; zeros where an "
         "adapter lacks a layer, or has a smaller rank",
         WEIGHTS,
     ),
     Space(
         UPDATE,
-        Needs.FACTORS,
         "the change of the weights, s·B·A of all linear layers, with s = alpha/r or, for rsLoRA, "
         "alpha/√r; its inner products come from the factors",
         UPDATE,
-        of_paper=False,
     ),
     Space(
         PCA,
-        Needs.FACTORS,
         "all principal components of `weights` over the adapters that are compared, centered",
         WEIGHTS,
     ),
     Space(
         SALIENT,
-        Needs.FACTORS,
         "a mask over all weights of the model: the 1% that change most, |s·B·A| above a threshold "
         "found from 2^20 samples; similarity is the cosine of masks",
         SALIENT,
     ),
     Space(
         OUTPUTS,
-        Needs.ANSWERS,
         "greedy answers to the probes, embedded by a sentence model, each of length one, averaged",
         OUTPUTS,
     ),
     Space(
         PROMOTED,
-        Needs.OUTPUT_LAYER,
         "the change of every token's logit by the Delta Activation, through the base's output "
         "layer, less the mean of all tokens",
         PROMOTED,
-        of_paper=False,
     ),
 )
+
+SENTENCE_MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"
+"""What embeds answers, unless another is named."""
 
 SPACES: Final = {space.name: space for space in _ALL}
 """The spaces by name, in the order of the paper's table."""

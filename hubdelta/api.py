@@ -291,15 +291,16 @@ class OpenIndex:
     ) -> Frame:
         """How well Delta Activations, and other spaces, tell labeled adapters apart.
 
-        All spaces but delta fetch the weights of the labeled adapters again, through the Hub that
-        HF_ENDPOINT names, and store in the index what they compute.
+        All spaces but delta store in the index what they compute, and fetch what they need through
+        the Hub that HF_ENDPOINT names: the base for promoted, the weights of the labeled adapters
+        for the others.
 
         Args:
             base: the base; None if the index has only one.
             labels: adapter → label; None for those that `hubdelta label` stored.
             label_pattern: in place of labels, a regular expression over the names with a group
                 `(?P<label>...)`.
-            spaces: some of delta, weights, update, pca, salient, outputs; or all.
+            spaces: some of delta, weights, update, pca, salient, outputs, promoted; or all.
             sentence_model: what embeds answers in outputs, ORG/NAME or a local folder;
                 sentence-transformers/all-MiniLM-L6-v2 by default.
 
@@ -321,8 +322,8 @@ class OpenIndex:
         (['delta'], True)
         """
         from hubdelta.evaluation.evaluate import table_of
-        from hubdelta.evaluation.spaces import chosen
-        from hubdelta.jobs.evaluation import SENTENCE_MODEL, EvaluationRequest, run_evaluation
+        from hubdelta.evaluation.spaces import SENTENCE_MODEL, chosen
+        from hubdelta.jobs.evaluation import EvaluationRequest, run_evaluation
 
         if labels is not None and label_pattern is not None:
             raise UsageError("labels or label_pattern: leave out one of the two")

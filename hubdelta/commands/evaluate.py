@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hubdelta.commands.options import IndexFolder, OneBase, Wait
+from hubdelta.evaluation.spaces import DELTA, SENTENCE_MODEL, SPACES
 from hubdelta.schemas.errors import UsageError
 from hubdelta.settings import DEFAULT_INDEX
 from hubdelta.terminal.output import Output
@@ -49,10 +50,9 @@ def command(
         typer.Option(
             "--spaces",
             metavar="LIST",
-            help="What to compare: all, or some of delta,weights,update,pca,salient,outputs,"
-            "promoted.",
+            help=f"What to compare: all, or some of {','.join(SPACES)}.",
         ),
-    ] = "delta",
+    ] = DELTA,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -66,7 +66,7 @@ def command(
             metavar="ORG/NAME",
             help="What embeds answers in the space outputs; or a local folder, as ./FOLDER.",
         ),
-    ] = "sentence-transformers/all-MiniLM-L6-v2",
+    ] = SENTENCE_MODEL,
     index_path: IndexFolder = DEFAULT_INDEX,
     output: Output,
     wait: Wait = False,
@@ -144,7 +144,6 @@ def _for_programs(evaluation: "Evaluation") -> dict[str, Any]:
 def _show(evaluation: "Evaluation", screen: "Screen") -> None:
     import pyarrow as pa
 
-    from hubdelta.evaluation.spaces import DELTA
     from hubdelta.schemas.words import counted
 
     labeled = evaluation.labeled

@@ -14,10 +14,12 @@ from hubdelta.evaluation.evaluate import Evaluation, evaluate
 from hubdelta.evaluation.kept import Kept, read_kept
 from hubdelta.evaluation.labels import Labeled, labels_by_pattern, scorable
 from hubdelta.evaluation.members import Family, read_deltas, read_family, the_base
-from hubdelta.evaluation.spaces import OUTPUTS, PROMOTED, Space
+from hubdelta.evaluation.spaces import OUTPUTS, PROMOTED, SENTENCE_MODEL, Space
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
+from hubdelta.indexer.recipe import FINAL_NORM
 from hubdelta.jobs.derived import refresh_cache
 from hubdelta.jobs.promotions import base_states
+from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.index import Index, new_run_id
 from hubdelta.schemas.keys import AdapterName
 from hubdelta.schemas.rows import SpaceRow
@@ -33,9 +35,6 @@ if TYPE_CHECKING:
     from hubdelta.evaluation.gaps import Gap
 
 logger = logging.getLogger(__name__)
-
-SENTENCE_MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"
-"""What embeds answers, unless another is named."""
 
 _MOST_BYTES: Final = 20 * 10**9
 """Weights of one adapter that are still fetched."""
@@ -98,6 +97,7 @@ def run_evaluation(
     with connect(index) as queries:
         family = read_family(queries, the_base(queries, request.base))
         labeled, unknown = _labeled(queries, family, request)
+        _check_layer(family, request.spaces)
         deltas: dict[str, NDArray[np.float64]] = {}
         if PROMOTED in stored:
             rows = read_deltas(queries, family, labeled.labels)
@@ -114,6 +114,15 @@ def run_evaluation(
     weight_bytes = sum(family.members[name].weight_bytes for name in labeled.labels)
     found = Evaluation(family.base, labeled, scored, computation.computed, weight_bytes)
     return Answered(found, unknown)
+
+
+def _check_layer(family: Family, spaces: Sequence[Space]) -> None:
+    """Reject promoted tokens of vectors that the base's output layer does not take."""
+    if family.layer != FINAL_NORM and any(space.name == PROMOTED for space in spaces):
+        raise UsageError(
+            f"the vectors of {family.base} are of layer {family.layer}, and the base's output "
+            f"layer takes the state after the final norm: leave out {PROMOTED}"
+        )
 
 
 def stored_labels(queries: Queries, family: Family) -> dict[str, str]:
@@ -196,8 +205,9 @@ class _Computation:
 
     def _fill(self, gaps: "Sequence[Gap]", hub: "Hub", sentences: "_SentenceFolder") -> None:
         from hubdelta.crawler.base_download import fetch_base, fetch_base_config
-        from hubdelta.evaluation.compute import Vectors, Workshop
+        from hubdelta.evaluation.compute import Workshop
         from hubdelta.evaluation.obtain import AdapterSource
+        from hubdelta.evaluation.promoted import Vectors
         from hubdelta.indexer.base_structure import BaseStructure
         from hubdelta.indexer.process import use_threads
 

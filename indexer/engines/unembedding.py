@@ -14,7 +14,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from hubdelta.indexer.adapters.checkpoint import open_folder
-from hubdelta.indexer.base_structure import BaseStructure, below_head
+from hubdelta.indexer.base_structure import LOADING_ERRORS, BaseStructure, below_head, brief
 from hubdelta.indexer.engines.streamed.naming import Source, find_names
 from hubdelta.schemas.errors import HubdeltaError
 
@@ -86,15 +86,33 @@ class Unembedding:
         self._names = find_names(self._model, self._checkpoint.tensors.keys()).sources
         if f"{self._name}.weight" not in self._names:
             raise HubdeltaError(f"the weights in {folder} hold no output layer")
-        if self._model.config.is_encoder_decoder:
-            for name, module in self._model.named_modules():
-                if module is self._model.get_decoder():
-                    self._model.set_submodule(name, self._body)
-                    break
-        else:
-            self._model.set_submodule(below_head(self._model)[1].removesuffix("."), self._body)
+        self._model.set_submodule(self._name_of_body(), self._body)
         if hasattr(self._model, "final_logits_bias"):  # BART's: the same for all states
             self._model.final_logits_bias = torch.zeros(1, 1)
+        try:
+            self._try()
+        except LOADING_ERRORS as error:
+            raise HubdeltaError(
+                f"the output layer of the base in {folder} is not a linear one: {brief(error)}"
+            ) from error
+
+    def _name_of_body(self) -> str:
+        """Name of the part whose states the head takes; "" if the head is inside it."""
+        if not self._model.config.is_encoder_decoder:
+            return below_head(self._model)[1].removesuffix(".")
+        decoder = self._model.get_decoder()
+        names = (name for name, module in self._model.named_modules() if module is decoder)
+        return str(next(names))
+
+    @torch.inference_mode()
+    def _try(self) -> None:
+        """Compute the first logits of nothing: a head of several layers lacks the others' weights.
+
+        Raises:
+            LOADING_ERRORS: what transformers and torch raise.
+        """
+        next(self._blocks())
+        self._logits(torch.zeros(1, self._hidden))
 
     def extremes(
         self, deltas: torch.Tensor, center: torch.Tensor, states: torch.Tensor, *, k: int

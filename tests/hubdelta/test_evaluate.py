@@ -462,3 +462,11 @@ def test_promoted_tokens_score_as_the_changes_of_all_logits(place, tiny_base):
     assert row["silhouette"] == pytest.approx(silhouette(changes, labels), abs=1e-5)
     assert (row["dimension"], row["fetched_bytes"]) == (len(weight), 0)
     assert place.ask("--label-pattern", PATTERN, "--spaces", "promoted")["computed"] == {}
+
+
+def test_promoted_tokens_of_an_earlier_layer_are_refused(place):
+    done = place.run("index", "--base", BASE, "--no-crawl", "--layer", "1")
+    assert done.returncode == 0, done.stderr
+    done = place.run("evaluate", "--label-pattern", PATTERN, "--spaces", "delta,promoted")
+    assert done.returncode == 2
+    assert "are of layer 1, and the base's output layer takes" in done.stderr

@@ -6,6 +6,7 @@ import pytest
 import torch
 from families import FAMILIES, load_model, make_base
 from image_text import CONFIGS, load_image_text, make_image_text_base
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from hubdelta.indexer.base_structure import below_head
 from hubdelta.indexer.engines import unembedding
@@ -88,3 +89,14 @@ def test_a_folder_without_weights_is_refused_in_one_line(tmp_path: Path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(HubdeltaError, match="holds no weights"):
         Unembedding(folder)
+
+
+def test_a_head_of_several_layers_is_refused_in_one_line(tmp_path: Path):
+    sizes = {"hidden_size": _HIDDEN, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(
+        "roberta", is_decoder=True, vocab_size=99, intermediate_size=8, **sizes
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(HubdeltaError, match="is not a linear one") as caught:
+        Unembedding(tmp_path)
+    assert "\n" not in str(caught.value)
