@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from delta_geometry import Block, Floats, SyntheticDeltas
 
+from hubdelta.schemas.arrow import schema_of
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.layout import folder_of
-from hubdelta.schemas.rows import CatalogRow, Row, VectorRow, schema_of
+from hubdelta.schemas.rows import CatalogRow, Row, VectorRow
 
 BASE = "bench/base-8b"
 _RECIPE = {"base_revision": "b" * 40, "recipe_id": "bench", "probe_set": "bench"}

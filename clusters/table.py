@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubdelta.clusters.identity import Found, number
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import ClusterRow, rows_of
+from hubdelta.schemas.rows import ClusterRow
 from hubdelta.vectors.density import SpanningTree, cluster
 from hubdelta.vectors.measures import measure
 

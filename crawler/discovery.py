@@ -9,8 +9,9 @@ from typing import Final
 from hubdelta.crawler.entry import Entry, read_entry
 from hubdelta.crawler.hub import Hub
 from hubdelta.crawler.hub_errors import HUB_FAILURES, is_hidden
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import CatalogRow, RunRow, rows_of
+from hubdelta.schemas.rows import CatalogRow, RunRow
 from hubdelta.schemas.words import counted
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from hubdelta.crawler.catalog import NAMED
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.kinds import Kind
-from hubdelta.schemas.rows import CatalogRow, rows_of
+from hubdelta.schemas.rows import CatalogRow
 
 Key = tuple[str, str]
 """Repository and subfolder, which stay the same from commit to commit."""

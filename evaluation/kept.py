@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import SpaceRow, rows_of
+from hubdelta.schemas.rows import SpaceRow
 
 Matrix = NDArray[np.float64]
 

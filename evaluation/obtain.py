@@ -15,10 +15,11 @@ from hubdelta.indexer.adapters.local import describe_folder
 from hubdelta.indexer.adapters.pending import Pending, key_of
 from hubdelta.indexer.base_structure import BaseStructure
 from hubdelta.indexer.engines.engine import attempt
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.errors import AdapterError, HubError, Reason
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterKey, AdapterName
-from hubdelta.schemas.rows import CatalogRow, rows_of
+from hubdelta.schemas.rows import CatalogRow
 
 logger = logging.getLogger(__name__)
 

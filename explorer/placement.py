@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from hubdelta.explorer.layout import Plane, aligned, fitted, lay_out
 from hubdelta.explorer.pool import MapPool
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import new_run_id
-from hubdelta.schemas.rows import MapRow, rows_of
+from hubdelta.schemas.rows import MapRow
 from hubdelta.vectors.nearest import nearest, nearest_among
 
 LATER: Final = "neighbors"

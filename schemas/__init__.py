@@ -1,6 +1,7 @@
 """What an index holds: tables, keys, errors. Imports nothing of the other rooms.
 
 rows.py         a dataclass for each table: columns, Arrow types, meanings, units
+arrow.py        rows as Arrow tables, and back
 keys.py         names and keys of adapters and bases
 index.py        an index: a directory of Parquet files, read and written
 layout.py       where its files lie

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from hubdelta.schemas.arrow import VERSION_KEY, schema_of, table_of
 from hubdelta.schemas.errors import (
     DamagedFileError,
     IndexBusyError,
@@ -32,14 +33,7 @@ from hubdelta.schemas.layout import (
     folder_of,
 )
 from hubdelta.schemas.parquet import open_parquet
-from hubdelta.schemas.rows import (
-    TABLES,
-    VERSION_KEY,
-    Row,
-    RunRow,
-    schema_of,
-    table_of,
-)
+from hubdelta.schemas.rows import TABLES, Row, RunRow
 from hubdelta.schemas.upgrade import older_files, upgrade
 
 logger = logging.getLogger(__name__)

@@ -103,7 +103,8 @@ def command(
     _refuse_unused(context, named=bool(adapters or from_file), no_crawl=no_crawl)
 
     from hubdelta.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_FAILED
-    from hubdelta.jobs.index_run import IndexRequest, check_request, run_index
+    from hubdelta.jobs.index_request import IndexRequest, check_request
+    from hubdelta.jobs.index_run import run_index
     from hubdelta.schemas.index import Index
     from hubdelta.terminal.progress import show_progress
     from hubdelta.terminal.summaries import show_index_run

@@ -3,9 +3,7 @@
 import logging
 import shutil
 import time
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -13,27 +11,23 @@ from typing import Protocol
 from hubdelta.crawler.base_download import (
     fetch_base,
     fetch_base_config,
-    fetch_base_tokenizer,
 )
 from hubdelta.crawler.crawl import crawl
-from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
+from hubdelta.crawler.crawl_summary import CrawlProgress
 from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.pipeline.plan import Plan, make_plan
 from hubdelta.indexer.pipeline.progress import RunProgress
 from hubdelta.indexer.pipeline.unchanged import keep_unchanged
-from hubdelta.indexer.probes import ALPACA_5, ProbeSet
-from hubdelta.indexer.readout import PAPERS
 from hubdelta.indexer.recipe import FINAL_NORM, Recipe, is_encoder_decoder
 from hubdelta.indexer.settings import IndexSettings
 from hubdelta.jobs.derived import refresh_cache, refresh_clusters
+from hubdelta.jobs.index_request import IndexRequest
+from hubdelta.jobs.index_summary import IndexSummary, run_row
 from hubdelta.jobs.interrupt import stop_on_interrupt
 from hubdelta.jobs.promotions import refresh_promotions
-from hubdelta.jobs.targets import check_base, choose_base, find_named
-from hubdelta.schemas.errors import UsageError
+from hubdelta.jobs.targets import choose_base, find_named
 from hubdelta.schemas.index import Index, new_run_id
-from hubdelta.schemas.keys import AdapterName
-from hubdelta.schemas.kinds import LISTED, Kind
-from hubdelta.schemas.rows import CatalogRow, RunRow
+from hubdelta.schemas.rows import CatalogRow
 from hubdelta.settings import versions
 
 logger = logging.getLogger(__name__)
@@ -50,116 +44,6 @@ class Display(Protocol):
 
     def embedded(self, progress: RunProgress) -> None:
         """An adapter was finished."""
-
-
-@dataclass(frozen=True)
-class IndexRequest:
-    """A request to `hubdelta index`.
-
-    Attributes:
-        base: ORG/NAME[@revision], or a local folder.
-        names: adapters named by hand; if empty, the whole catalog.
-        crawl: crawl first.
-        full_crawl: walk everything, not only what is new.
-        relations: which relations to crawl.
-        kinds: which kinds of catalog rows to embed: adapter, full.
-        limit: embed at most this many.
-        retry_failed: retry earlier failures, due or not.
-        probes: the prompts whose hidden states are compared.
-    """
-
-    base: AdapterName
-    names: Sequence[AdapterName] = ()
-    crawl: bool = True
-    full_crawl: bool = False
-    relations: tuple[str, ...] = LISTED
-    kinds: Collection[str] = (Kind.ADAPTER,)
-    limit: int | None = None
-    retry_failed: bool = False
-    probes: ProbeSet = ALPACA_5
-
-
-@dataclass
-class IndexSummary:
-    """How an index run ended.
-
-    Attributes:
-        base: the base, under its current name.
-        base_revision: 40-hex commit of the base.
-        run_id: the run's id in every row it made.
-        outcome: done, interrupted or failed.
-        embedded: vectors made and written.
-        kept: vectors kept for a new commit, which changed none of the files they were made from.
-        skipped: adapters skipped, by reason.
-        failed: adapters that gave no vector, by reason.
-        missing: the adapters named by hand that were not found.
-        seconds: wall time of the whole run.
-        adapters_per_second: embedded adapters per second of embedding, including loading of the
-            base and all downloads.
-        fetched_bytes: received from the Hub, without the base's files.
-        needed_bytes: of these, what the vectors depend on, with headers and configs.
-        resolves: file resolves for the adapters, which the Hub limits by account.
-        busy: seconds in which each stage was busy.
-        waited: seconds in which it was idle while adapters were pending.
-        crawl: how the crawl ended, if there was one.
-    """
-
-    base: str
-    base_revision: str
-    run_id: str
-    outcome: str = "failed"
-    embedded: int = 0
-    kept: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    missing: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    adapters_per_second: float = 0.0
-    fetched_bytes: int = 0
-    needed_bytes: int = 0
-    resolves: int = 0
-    busy: dict[str, float] = field(default_factory=dict)
-    waited: dict[str, float] = field(default_factory=dict)
-    crawl: CrawlSummary | None = None
-
-
-def check_request(
-    request: IndexRequest, settings: IndexSettings, *, index: Index, hub: Hub
-) -> None:
-    """Reject what cannot be done, before creating an index for it.
-
-    At most one request, and those for the base's tokenizer where probes are given.
-
-    Args:
-        request: what to do.
-        settings: how to do it.
-        index: the index, which need not exist.
-        hub: where to look for the base.
-
-    Raises:
-        UsageError: a base without a listing, not a base, a setting that does not work here, or a
-            probe that the base cannot read whole.
-        HubdeltaError: the base has no tokenizer that transformers can load.
-        HubError: the Hub does not know the base, or does not answer.
-    """
-    if request.base.is_local and not request.names:
-        raise UsageError("a base in a local folder has no listing: name the adapters to embed")
-    if settings.engine == "vllm" or settings.device != "auto" or settings.precision == "tf32":
-        from hubdelta.indexer.engines.routing import check_usable  # torch: only if needed
-
-        check_usable(settings)
-    check_base(request.base, index, hub)
-    if request.probes.id != ALPACA_5.id or settings.readout != PAPERS:
-        from hubdelta.indexer.pipeline.recipe_check import check_recipe
-
-        folder = _base_description(request.base, index, hub)
-        check_recipe(folder, request.probes, settings.readout)
-
-
-def _base_description(name: AdapterName, index: Index, hub: Hub) -> Path:
-    """A folder with the configuration and tokenizer of a base."""
-    base, revision = choose_base(name, index, hub)
-    return Path(base) if name.is_local else fetch_base_tokenizer(hub, base, revision)
 
 
 def run_index(
@@ -200,7 +84,7 @@ def run_index(
         raise
     finally:
         summary.seconds = time.monotonic() - started
-        row = _run_row(summary, started_at, hub.requests - requests_before)
+        row = run_row(summary, started_at, hub.requests - requests_before)
         index.write([row], base=base)
     if summary.outcome == "done":
         refresh_clusters(index, base, run_id=summary.run_id, now=datetime.now(UTC))
@@ -348,30 +232,3 @@ class _IndexRun:
         """Remove what a run, perhaps a killed one, left behind."""
         if not self.settings.keep_downloads:
             shutil.rmtree(downloads, ignore_errors=True)
-
-
-def _run_row(summary: IndexSummary, started_at: datetime, requests: int) -> RunRow:
-    counts = {
-        "embedded": summary.embedded,
-        "kept": summary.kept,
-        "skipped": summary.skipped.total(),
-        "failed": summary.failed.total(),
-    }
-    return RunRow(
-        run_id=summary.run_id,
-        kind="index",
-        base=summary.base,
-        base_revision=summary.base_revision,
-        outcome=summary.outcome,
-        started_at=started_at,
-        seconds=summary.seconds,
-        requests=requests,
-        resolves=summary.resolves,
-        fetched_bytes=summary.fetched_bytes,
-        needed_bytes=summary.needed_bytes,
-        busy=summary.busy,
-        waited=summary.waited,
-        counts=counts | {f"failed:{reason}": n for reason, n in summary.failed.items()},
-        marks={},
-        versions=versions(),
-    )

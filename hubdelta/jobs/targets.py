@@ -13,10 +13,11 @@ from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.adapters.adapter_config import CONFIG_FILE, AdapterConfig
 from hubdelta.indexer.adapters.local import describe_folder, folder_revision
 from hubdelta.indexer.pipeline.plan import newest, newest_failures
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.errors import AdapterError, HubError, NotABaseError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterKey, AdapterName
-from hubdelta.schemas.rows import CatalogRow, FailureRow, RunRow, rows_of
+from hubdelta.schemas.rows import CatalogRow, FailureRow, RunRow
 
 logger = logging.getLogger(__name__)
 

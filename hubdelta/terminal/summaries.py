@@ -2,7 +2,7 @@
 
 from hubdelta.crawler.crawl_summary import CrawlSummary
 from hubdelta.indexer.pipeline.plan import BEYOND_LIMIT, FULL_FINETUNE
-from hubdelta.jobs.index_run import IndexSummary
+from hubdelta.jobs.index_summary import IndexSummary
 from hubdelta.schemas.words import counted
 from hubdelta.terminal.screen import Screen
 
@@ -46,16 +46,13 @@ def show_index_run(summary: IndexSummary, screen: Screen) -> None:
     if summary.kept:
         what = "new commit left" if summary.kept == 1 else "new commits left"
         screen.line(f"  kept      {summary.kept:,}, whose {what} config and weights as they were")
+    written = summary.embedded + summary.kept
     if summary.fetched_bytes:
         screen.line(
             f"  fetched   {summary.fetched_bytes / 1e6:,.1f} MB, "
             f"{summary.needed_bytes / 1e6:,.1f} MB of it for these vectors, by "
             f"{counted(summary.resolves, 'file resolve')}"
-            + (
-                f", {summary.resolves / summary.embedded:.1f} an adapter"
-                if summary.embedded
-                else ""
-            )
+            + (f", {summary.resolves / written:.1f} an adapter" if written else "")
         )
     for title, counts in (("skipped", summary.skipped), ("failed", summary.failed)):
         why = ", ".join(

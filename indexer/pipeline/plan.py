@@ -7,11 +7,12 @@ from datetime import datetime
 from itertools import islice
 
 from hubdelta.indexer.adapters.pending import Pending, key_of
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.errors import Reason
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterKey
 from hubdelta.schemas.kinds import Kind
-from hubdelta.schemas.rows import CatalogRow, FailureRow, VectorRow, rows_of
+from hubdelta.schemas.rows import CatalogRow, FailureRow, VectorRow
 
 FULL_FINETUNE, BEYOND_LIMIT = "full finetune, not asked for", "beyond the limit"
 """Why an adapter is skipped because of an option of the run."""

@@ -18,10 +18,11 @@ from hubdelta.crawler.downloads import files_there
 from hubdelta.crawler.hub import Hub
 from hubdelta.indexer.adapters.pending import Pending
 from hubdelta.indexer.pipeline.plan import Plan
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.errors import AdapterError, Reason
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.keys import AdapterName
-from hubdelta.schemas.rows import CatalogRow, PromotionRow, VectorRow, rows_of
+from hubdelta.schemas.rows import CatalogRow, PromotionRow, VectorRow
 
 _BATCH = 1000  # adapters whose vectors are held, and the most that a kill can lose
 

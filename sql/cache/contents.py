@@ -7,9 +7,10 @@ from pathlib import Path
 
 import duckdb
 
+from hubdelta.schemas.arrow import schema_of
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.layout import SCHEMA_VERSION, files_under
-from hubdelta.schemas.rows import TABLES, schema_of
+from hubdelta.schemas.rows import TABLES
 from hubdelta.sql.cache import flat_deltas
 from hubdelta.sql.cache.database_paths import for_duckdb
 from hubdelta.sql.cache.flat_deltas import Deltas, FlatDeltasError

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hubdelta.schemas.arrow import schema_of
 from hubdelta.schemas.errors import DamagedFileError, UnreadableError
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import TABLES, CatalogRow, FailureRow, Row, VectorRow, schema_of
+from hubdelta.schemas.rows import TABLES, CatalogRow, FailureRow, Row, VectorRow
 from hubdelta.sql.cache import flat_deltas
 from hubdelta.sql.cache.families import VectorFamily, read_family, read_linkage, unit_vectors
 from hubdelta.sql.views import text_of

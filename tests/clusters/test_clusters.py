@@ -11,8 +11,9 @@ from simulated import DIMENSIONS, Family, unit
 from sklearn.metrics import silhouette_score
 
 from hubdelta.clusters.table import ClusterPool, update_clusters
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import ClusterRow, rows_of
+from hubdelta.schemas.rows import ClusterRow
 from hubdelta.vectors.density import cluster
 from hubdelta.vectors.linkage import link
 

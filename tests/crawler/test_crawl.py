@@ -17,9 +17,10 @@ from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.crawl_summary import CrawlProgress, CrawlSummary
 from hubdelta.crawler.hub import Hub, HubSettings
 from hubdelta.crawler.ledger import newest_rows
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import CatalogRow, RunRow, rows_of
+from hubdelta.schemas.rows import CatalogRow, RunRow
 
 
 def runs(index: Index) -> list[RunRow]:

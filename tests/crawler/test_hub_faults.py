@@ -13,9 +13,10 @@ from small_repos import BASE, Repos
 from hubdelta.crawler.base import find_base
 from hubdelta.crawler.crawl import crawl
 from hubdelta.crawler.hub import Hub, HubSettings
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.errors import HubError
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import RunRow, rows_of
+from hubdelta.schemas.rows import RunRow
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from rows import catalog_row
 
 from hubdelta.crawler.ledger import Ledger, newest_rows
 from hubdelta.indexer.pipeline.plan import newest
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import CatalogRow, rows_of
+from hubdelta.schemas.rows import CatalogRow
 from hubdelta.sql.connection import connect
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

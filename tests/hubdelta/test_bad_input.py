@@ -18,8 +18,9 @@ from faults import Fault, FaultyHub
 from hubs import BASE, add_adapter, add_base
 
 from hubdelta.hub_server import keep_revision
+from hubdelta.schemas.arrow import VERSION_KEY, rows_of, table_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import VERSION_KEY, RunRow, VectorRow, rows_of, table_of
+from hubdelta.schemas.rows import RunRow, VectorRow
 from hubdelta.sql.connection import connect
 
 NAMES = ["a/one", "a/two", "a/three"]

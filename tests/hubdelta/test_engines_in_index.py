@@ -11,8 +11,9 @@ from faults import FaultyHub
 from forking import run
 from hubs import BASE, add_adapter, add_base
 
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import BaseRow, VectorRow, rows_of
+from hubdelta.schemas.rows import BaseRow, VectorRow
 
 LORA = {"target_modules": ["q_proj", "v_proj"]}
 ADAPTERS = {

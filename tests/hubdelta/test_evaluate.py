@@ -21,9 +21,10 @@ from hubdelta.demo.base import BASE_ID
 from hubdelta.demo.pool import SINGLE
 from hubdelta.evaluation.similarity import cosines
 from hubdelta.indexer.probes import ALPACA_5
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.errors import UsageError
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import SpaceRow, rows_of
+from hubdelta.schemas.rows import SpaceRow
 
 PATTERN = r"/(?P<label>[a-z]+)-"
 SENTENCES = "tiny/sentences"

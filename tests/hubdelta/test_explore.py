@@ -14,8 +14,9 @@ from rows import catalog_row, vector_row
 from terminal import plain, show
 
 from hubdelta.demo.base import BASE_ID
+from hubdelta.schemas.arrow import VERSION_KEY
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import TABLES, VERSION_KEY, MapRow
+from hubdelta.schemas.rows import TABLES, MapRow
 from hubdelta.sql.cache.contents import path_of
 from hubdelta.sql.connection import connect
 

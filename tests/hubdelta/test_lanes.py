@@ -8,8 +8,9 @@ from faults import Fault, FaultyHub
 from forking import run
 from hubs import BASE, add_adapter, add_base
 
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import RunRow, VectorRow, rows_of
+from hubdelta.schemas.rows import RunRow, VectorRow
 from hubdelta.sql.connection import connect
 
 LAYERS = 32  # so many that loading the base and building the finetunes' modules overlap

@@ -10,8 +10,9 @@ from families import load_model, make_adapter
 from faults import Fault, FaultyHub
 from hubs import BASE, add_adapter, add_base
 
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import PromotionRow, RunRow, VectorRow, rows_of
+from hubdelta.schemas.rows import PromotionRow, RunRow, VectorRow
 
 ADAPTER = "a/lora"
 

@@ -12,8 +12,9 @@ from rows import catalog_row, vector_row
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.indexer.token_names import TokenNames
 from hubdelta.jobs.promotions import refresh_promotions
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import BaseRow, PromotionRow, rows_of
+from hubdelta.schemas.rows import BaseRow, PromotionRow
 from hubdelta.sql.connection import connect
 
 CODE = "graphsmiths/smollm2-135m-networkx-coder"

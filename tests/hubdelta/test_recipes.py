@@ -13,8 +13,9 @@ from forking import run
 from hubs import BASE, add_adapter, add_base
 
 from hubdelta.indexer.probes import ALPACA_5, ProbeSet
+from hubdelta.schemas.arrow import rows_of
 from hubdelta.schemas.index import Index
-from hubdelta.schemas.rows import BaseRow, VectorRow, rows_of
+from hubdelta.schemas.rows import BaseRow, VectorRow
 from hubdelta.sql.connection import connect
 
 NAMES = ("a/one", "a/two", "a/three")

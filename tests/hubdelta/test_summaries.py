@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from hubdelta.indexer.pipeline.plan import BEYOND_LIMIT, FULL_FINETUNE
-from hubdelta.jobs.index_run import IndexSummary
+from hubdelta.jobs.index_summary import IndexSummary
 from hubdelta.terminal.screen import Screen
 from hubdelta.terminal.summaries import show_index_run
 

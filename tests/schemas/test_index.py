@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hubdelta.schemas.arrow import VERSION_KEY, rows_of
 from hubdelta.schemas.errors import (
     IndexBusyError,
     IndexWriteError,
@@ -19,7 +20,7 @@ from hubdelta.schemas.errors import (
 )
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.layout import folder_of
-from hubdelta.schemas.rows import VERSION_KEY, FailureRow, RunRow, rows_of
+from hubdelta.schemas.rows import FailureRow, RunRow
 
 BASE = "org/base"
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hubdelta.schemas.rows import TABLES, RunRow, rows_of, schema_of, table_of
+from hubdelta.schemas.arrow import rows_of, schema_of, table_of
+from hubdelta.schemas.rows import TABLES, RunRow
 
 
 @pytest.mark.parametrize("row_type", TABLES, ids=lambda row_type: row_type.table)

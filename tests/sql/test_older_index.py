@@ -10,10 +10,11 @@ import pytest
 from rows import catalog_row, vector_row
 from test_answers import run_row
 
+from hubdelta.schemas.arrow import VERSION_KEY
 from hubdelta.schemas.errors import UnreadableError
 from hubdelta.schemas.index import Index
 from hubdelta.schemas.layout import base_in, columns_file
-from hubdelta.schemas.rows import TABLES, VERSION_KEY, CatalogRow, RunRow, VectorRow
+from hubdelta.schemas.rows import TABLES, CatalogRow, RunRow, VectorRow
 from hubdelta.sql.connection import Queries, connect
 
 ADDED_IN_2 = ["fetched_bytes", "needed_bytes", "busy", "waited"]
