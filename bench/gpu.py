@@ -50,7 +50,8 @@ from hubdelta.indexer.adapters.adapter_config import CONFIG_FILE
 from hubdelta.indexer.adapters.weights import read_tensors
 from hubdelta.indexer.engines.base_model import BaseModel
 from hubdelta.indexer.engines.engine import Engine
-from hubdelta.indexer.engines.reference import ReferenceEngine, hidden_states
+from hubdelta.indexer.engines.hidden_states import hidden_states
+from hubdelta.indexer.engines.reference import ReferenceEngine
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.engines.stacked.precision import DTYPES, products_in
 from hubdelta.indexer.process import (

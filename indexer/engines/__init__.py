@@ -8,6 +8,7 @@ reference.py    one adapter and one probe at a time, by PEFT itself
 layer_state.py  the state before a layer
 pooling.py      from the states of a probe's tokens to one
 unembedding.py  which tokens a delta promotes, by the base's output layer
+hidden_states.py    the states of probes by a model's own forward pass
 out_of_memory.py    running out of memory
 
 edits/          how adapters change single modules, read from their tensors

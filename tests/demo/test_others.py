@@ -19,7 +19,8 @@ from hubdelta.indexer.adapters.adapter import PeftAdapter
 from hubdelta.indexer.adapters.adapter_config import AdapterConfig
 from hubdelta.indexer.adapters.weights import read_tensors
 from hubdelta.indexer.engines.base_model import BaseModel
-from hubdelta.indexer.engines.reference import ReferenceEngine, hidden_states
+from hubdelta.indexer.engines.hidden_states import hidden_states
+from hubdelta.indexer.engines.reference import ReferenceEngine
 from hubdelta.indexer.engines.stacked.engine import StackedEngine
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.schemas.keys import AdapterKey

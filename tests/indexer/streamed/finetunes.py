@@ -15,7 +15,7 @@ from hubdelta.indexer.adapters.adapter import FullFinetune
 from hubdelta.indexer.adapters.checkpoint import Checkpoint, open_local, weight_files
 from hubdelta.indexer.engines.base_model import load_language_model
 from hubdelta.indexer.engines.engine import Activations, Answer
-from hubdelta.indexer.engines.reference import hidden_states
+from hubdelta.indexer.engines.hidden_states import hidden_states
 from hubdelta.indexer.engines.streamed.engine import StreamedEngine
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.schemas.errors import AdapterError

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from hubdelta.indexer.engines.engine import Activations
-from hubdelta.indexer.engines.reference import hidden_states
+from hubdelta.indexer.engines.hidden_states import hidden_states
 from hubdelta.indexer.engines.streamed.engine import StreamedEngine
 from hubdelta.schemas.errors import AdapterError, Reason
 
