@@ -87,7 +87,7 @@ MUTATIONS = (
     Mutation(
         "DoRA's magnitude is not applied",
         "indexer/engines/stacked/stacks.py",
-        "torch.where(given > 0, (magnitudes / norms).unsqueeze(1), 1.0)",
+        "torch.where(magnitudes.isnan(), 1.0, magnitudes / norms).unsqueeze(1)",
         "torch.ones_like((magnitudes / norms).unsqueeze(1))",
         (KINDS, "-k", "llama and dora"),
     ),
