@@ -77,7 +77,7 @@ SELECT avg((b - a) / greatest(a, b)) AS silhouette FROM widths
 """
 
 
-def test_the_domains_separate(demo):
+def test_the_domains_separate(demo, tmp_path):
     """Silhouette over the 15 single-domain adapters; the paper has .614 on three bases."""
     labels = ", ".join(f"('{name}', '{domain}')" for name, domain in DOMAIN_OF.items())
     with demo.queries() as queries:
@@ -92,6 +92,12 @@ def test_the_domains_separate(demo):
     np.fill_diagonal(distance, 0)
     theirs = silhouette_score(distance, list(DOMAIN_OF.values()), metric="precomputed")
     assert answer["silhouette"] == pytest.approx(theirs, abs=1e-6)
+
+    csv = tmp_path / "labels.csv"
+    csv.write_text("\n".join(["adapter,label", *map(",".join, DOMAIN_OF.items())]))
+    (row,) = demo.ask("evaluate", "--base", BASE_ID, "--labels", csv)["spaces"]
+    assert row["silhouette"] == pytest.approx(theirs, abs=1e-6)
+    assert (row["retrieval"], row["dimension"]) == (1, unit.shape[1])
 
 
 ADDITIVITY = """

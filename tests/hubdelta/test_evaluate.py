@@ -17,8 +17,6 @@ from sentences import make_sentence_model
 from sklearn.metrics import silhouette_score
 
 from hubdelta import open_index
-from hubdelta.demo.base import BASE_ID
-from hubdelta.demo.pool import SINGLE
 from hubdelta.evaluation.similarity import cosines
 from hubdelta.indexer.probes import ALPACA_5
 from hubdelta.schemas.arrow import rows_of
@@ -205,25 +203,6 @@ def test_of_a_new_adapter_only_its_own_pairs_are_computed(place, folder, labels)
     assert len(place.rows("update")) == 6
     again = place.ask(*ask)
     assert again["computed"] == {}
-
-
-def test_the_demos_deltas_score_as_scikit_learn_says(demo, labels):
-    domains = {adapter.repo_id: adapter.domains[0] for adapter in SINGLE}
-    found = demo.ask("evaluate", "--base", BASE_ID, "--labels", labels(domains))
-    (delta,) = found["spaces"]
-    with demo.queries() as queries:
-        rows = queries.run("SELECT adapter, delta FROM vectors").to_pylist()
-    vectors = {row["adapter"]: np.array(row["delta"], np.float64) for row in rows}
-    names = sorted(domains)
-    units = np.stack([vectors[name] / np.linalg.norm(vectors[name]) for name in names])
-    distances = np.clip(1 - units @ units.T, 0, 1)
-    np.fill_diagonal(distances, 0)
-    own = [domains[name] for name in names]
-    expected = silhouette_score(distances, own, metric="precomputed")
-    assert delta["silhouette"] == pytest.approx(expected, abs=1e-6)
-    assert delta["silhouette"] > 0.6
-    assert delta["retrieval"] == 1
-    assert delta["dimension"] == units.shape[1]
 
 
 def test_stored_labels_are_used_where_none_are_given(place, labels):
